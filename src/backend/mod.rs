@@ -1,0 +1,137 @@
+//! How operations reach the kernel: a small completion-based trait, and its implementations.
+//!
+//! A backend has no policy: it neither orders, retries, splits nor interprets. The driver submits
+//! operations, each with a token; completions come back in any order.
+
+mod sync;
+#[cfg(target_os = "linux")]
+mod uring;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::buffers::Region;
+use crate::options::Drive;
+
+pub(crate) use sync::SyncBackend;
+#[cfg(target_os = "linux")]
+pub(crate) use uring::UringBackend;
+
+/// Which backend a writer uses, as [`Control::backend`](crate::Control::backend) reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// Linux io_uring: many operations in flight, one system call a batch.
+    Uring,
+    /// One positional write or flush at a time, on any platform.
+    Sync,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Uring => "io_uring",
+            Self::Sync => "sync",
+        })
+    }
+}
+
+/// One of the files that a backend serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId(pub(crate) u32);
+
+/// What the driver calls an operation, to know its completion again.
+pub(crate) type Token = u64;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    /// Writes the region at a file offset. With `dsync`, completes only when these bytes are
+    /// durable. With `link`, the next submission starts only if this one completes at full
+    /// length, and is cancelled (ECANCELED) otherwise.
+    Write { at: u64, region: Region, dsync: bool, link: bool },
+    /// Flushes the file's data, and the metadata needed to read it, to stable media.
+    Flush,
+}
+
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) token: Token,
+    /// Bytes written (0 for a flush), or the operating system's error.
+    pub(crate) result: io::Result<usize>,
+}
+
+/// What a backend can do; the fence planner chooses from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abilities {
+    /// `submit` returns only when the operation has ended.
+    pub(crate) blocking: bool,
+    /// `dsync` writes exist.
+    pub(crate) dsync: bool,
+    /// `link` works.
+    pub(crate) link: bool,
+}
+
+/// Wakes a thread out of [`Io::wait`], from any thread.
+pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
+    fn wake(&self);
+}
+
+/// A way to the kernel. The name `Io` keeps it apart from the public [`Backend`] label.
+pub(crate) trait Io: Send + std::fmt::Debug {
+    fn kind(&self) -> Backend;
+
+    fn abilities(&self) -> Abilities;
+
+    /// Takes on a file and the memory that its writes come from. Both live until the last
+    /// completion of this file has been reaped.
+    fn attach(&mut self, file: &Arc<File>, memory: &[Region]) -> io::Result<FileId>;
+
+    /// Operations that can be submitted now: a linked pair needs two.
+    fn room(&mut self) -> usize;
+
+    /// Takes an operation; it may wait for the next [`wait`](Io::wait) or [`kick`](Io::kick).
+    fn submit(&mut self, file: FileId, token: Token, op: Op);
+
+    /// Hands what was submitted to the kernel, without waiting.
+    fn kick(&mut self) -> io::Result<()>;
+
+    /// Kicks, then sleeps until a completion is there, somebody wakes, or the deadline has
+    /// passed.
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()>;
+
+    fn reap(&mut self) -> Option<Completion>;
+
+    fn waker(&self) -> Arc<dyn Wake>;
+
+    /// Reads into the region at once, for the rare block that has to be merged. Returns the bytes
+    /// read, fewer only at the end of the file.
+    fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize>;
+}
+
+/// The best backend that works here, or the one that was asked for, with the reason for a
+/// fallback.
+pub(crate) fn choose(
+    choice: crate::options::BackendChoice,
+    drive: Drive,
+    depth: usize,
+) -> io::Result<(Box<dyn Io>, Option<String>)> {
+    use crate::options::BackendChoice;
+    let sync = || Box::new(SyncBackend::new(depth)) as Box<dyn Io>;
+    #[cfg(target_os = "linux")]
+    let uring = UringBackend::new(depth, drive).map(|io| Box::new(io) as Box<dyn Io>);
+    #[cfg(not(target_os = "linux"))]
+    let uring: io::Result<Box<dyn Io>> = {
+        let _ = drive;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring exists on Linux only"))
+    };
+    match choice {
+        BackendChoice::Sync => Ok((sync(), None)),
+        BackendChoice::Uring => Ok((uring?, None)),
+        BackendChoice::Auto => Ok(uring.map_or_else(
+            |error| (sync(), Some(format!("io_uring was refused ({error})"))),
+            |io| (io, None),
+        )),
+    }
+}

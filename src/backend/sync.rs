@@ -1,0 +1,172 @@
+//! The portable backend: one positional call at a time, in the thread that drives.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
+use crate::buffers::Region;
+use crate::sync::{AtomicBool, Event, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct SyncBackend {
+    files: Vec<Arc<File>>,
+    completions: VecDeque<Completion>,
+    depth: usize,
+    /// The last write failed or was short and asked for a link: cancel what follows it.
+    broken_link: bool,
+    bell: Arc<Bell>,
+}
+
+/// A wake-up that is kept if nobody sleeps yet.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: AtomicBool,
+    event: Event,
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.rung.store(true, Ordering::SeqCst);
+        self.event.announce();
+    }
+}
+
+impl SyncBackend {
+    pub(crate) fn new(depth: usize) -> Self {
+        Self {
+            files: Vec::with_capacity(1),
+            completions: VecDeque::with_capacity(depth),
+            depth,
+            broken_link: false,
+            bell: Arc::default(),
+        }
+    }
+
+    fn perform(&mut self, file: FileId, op: Op) -> io::Result<usize> {
+        let file = &*self.files[file.0 as usize];
+        if std::mem::take(&mut self.broken_link) {
+            return Err(cancelled());
+        }
+        match op {
+            Op::Write { at, region, dsync, link } => {
+                // SAFETY: the driver keeps the region alive and unchanged until the completion.
+                let bytes = unsafe { std::slice::from_raw_parts(region.address, region.len) };
+                let result = write_at(file, bytes, at, dsync);
+                self.broken_link = link && !matches!(&result, Ok(n) if *n == region.len);
+                result
+            }
+            Op::Flush => file.sync_data().map(|()| 0),
+        }
+    }
+}
+
+impl Io for SyncBackend {
+    fn kind(&self) -> Backend {
+        Backend::Sync
+    }
+
+    fn abilities(&self) -> Abilities {
+        // A link saves nothing where calls are made one by one; it works, for the planner's tests.
+        Abilities { blocking: true, dsync: cfg!(target_os = "linux"), link: false }
+    }
+
+    fn attach(&mut self, file: &Arc<File>, _memory: &[Region]) -> io::Result<FileId> {
+        self.files.push(file.clone());
+        Ok(FileId(self.files.len() as u32 - 1))
+    }
+
+    fn room(&mut self) -> usize {
+        self.depth - self.completions.len()
+    }
+
+    fn submit(&mut self, file: FileId, token: Token, op: Op) {
+        assert!(self.completions.len() < self.depth);
+        let result = self.perform(file, op);
+        self.completions.push_back(Completion { token, result });
+    }
+
+    fn kick(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let ticket = self.bell.event.ticket();
+        if self.completions.is_empty() && !self.bell.rung.swap(false, Ordering::SeqCst) {
+            self.bell.event.sleep(ticket, deadline);
+            self.bell.rung.store(false, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.bell.clone()
+    }
+
+    fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
+        read_full(&self.files[file.0 as usize], at, region)
+    }
+}
+
+fn cancelled() -> io::Error {
+    #[cfg(unix)]
+    return io::Error::from_raw_os_error(libc::ECANCELED);
+    #[cfg(not(unix))]
+    return io::Error::new(io::ErrorKind::Interrupted, "cancelled");
+}
+
+/// Reads until the region is full or the file ends.
+pub(super) fn read_full(file: &File, at: u64, region: Region) -> io::Result<usize> {
+    // SAFETY: the driver alone touches this bounce region; it is initialised memory.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(region.address, region.len) };
+    let mut done = 0;
+    while done < bytes.len() {
+        match read_at(file, &mut bytes[done..], at + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(target_os = "linux")]
+fn write_at(file: &File, bytes: &[u8], at: u64, dsync: bool) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+    if !dsync {
+        return file.write_at(bytes, at);
+    }
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the vector names `bytes`, which live through the call.
+    let n = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at as i64, libc::RWF_DSYNC) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn write_at(file: &File, bytes: &[u8], at: u64, _dsync: bool) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, bytes: &[u8], at: u64, _dsync: bool) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, at)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, bytes, at)
+}

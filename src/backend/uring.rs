@@ -1,0 +1,250 @@
+//! Linux io_uring: registered files and buffers, many operations in flight.
+//!
+//! Neither IOSQE_IO_DRAIN (hangs with DEFER_TASKRUN, slow without) nor SQPOLL is used; see
+//! ARCHITECTURE.md for what was measured.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, opcode, squeue, types};
+
+use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
+use crate::buffers::Region;
+use crate::options::Drive;
+
+/// The token of the read that waits on the doorbell.
+const BELL: Token = Token::MAX;
+
+pub(crate) struct UringBackend {
+    ring: IoUring,
+    files: Vec<Attached>,
+    bell: Arc<Bell>,
+    /// Where the doorbell's read puts its count: on the heap, so that it stays where the kernel
+    /// writes.
+    bell_count: Box<u64>,
+    bell_armed: bool,
+    /// Submitted and not yet reaped, the doorbell left out.
+    in_flight: usize,
+    depth: usize,
+}
+
+#[derive(Debug)]
+struct Attached {
+    file: Arc<File>,
+    /// The kernel holds the memory's pages: writes name a registered buffer.
+    registered: bool,
+}
+
+#[derive(Debug)]
+struct Bell(OwnedFd);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes of a live u64. A full counter (the only error) wakes as well.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+}
+
+impl std::fmt::Debug for UringBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UringBackend")
+            .field("files", &self.files)
+            .field("in_flight", &self.in_flight)
+            .finish_non_exhaustive()
+    }
+}
+
+impl UringBackend {
+    /// A ring for `depth` operations. Fails where the kernel, a seccomp profile or the sysctl
+    /// `kernel.io_uring_disabled` refuses io_uring.
+    pub(crate) fn new(depth: usize, drive: Drive) -> io::Result<Self> {
+        let entries = (depth as u32 + 2).next_power_of_two();
+        let mut builder = IoUring::builder();
+        if drive != Drive::Poll {
+            // Completions are delivered when the driver enters the kernel, not by an interrupt of
+            // whatever it does. A polling driver does not enter the kernel to look.
+            builder.setup_coop_taskrun();
+        }
+        let ring = builder.build(entries).or_else(|error| {
+            // Kernels before 5.19 do not know the flag.
+            if error.raw_os_error() == Some(libc::EINVAL) {
+                IoUring::new(entries)
+            } else {
+                Err(error)
+            }
+        })?;
+        // SAFETY: a plain system call; the result is checked.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor that was just made and belongs to nobody else.
+        let bell = Arc::new(Bell(unsafe { OwnedFd::from_raw_fd(fd) }));
+        Ok(Self {
+            ring,
+            files: Vec::with_capacity(1),
+            bell,
+            bell_count: Box::new(0),
+            bell_armed: false,
+            in_flight: 0,
+            depth,
+        })
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: what the entry points to (a region, the doorbell's count) outlives the
+        // operation: the driver keeps memory and files until everything has been reaped, and
+        // dropping the backend reaps the doorbell.
+        unsafe { self.ring.submission().push(entry) }.expect("room() was asked before");
+    }
+
+    fn arm_bell(&mut self) {
+        if !self.bell_armed {
+            let fd = types::Fd(self.bell.0.as_raw_fd());
+            let count = (&raw mut *self.bell_count).cast();
+            self.push(&opcode::Read::new(fd, count, 8).build().user_data(BELL));
+            self.bell_armed = true;
+        }
+    }
+
+    fn enter(&mut self, want: usize, deadline: Option<Instant>) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        let result = match deadline {
+            None => submitter.submit_and_wait(want),
+            Some(at) => {
+                let left = at.saturating_duration_since(Instant::now());
+                let left = left.min(Duration::from_secs(1 << 30));
+                let timespec = types::Timespec::from(left);
+                submitter.submit_with_args(want, &types::SubmitArgs::new().timespec(&timespec))
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Interrupted, timed out, or completions have to be reaped first: look again.
+                Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Io for UringBackend {
+    fn kind(&self) -> Backend {
+        Backend::Uring
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { blocking: false, dsync: true, link: true }
+    }
+
+    fn attach(&mut self, file: &Arc<File>, memory: &[Region]) -> io::Result<FileId> {
+        let id = FileId(self.files.len() as u32);
+        let submitter = self.ring.submitter();
+        // One file per ring today: the table has one entry. A refusal (RLIMIT_MEMLOCK) costs
+        // speed only: the plain forms are used.
+        let iovecs: Vec<_> = memory
+            .iter()
+            .map(|region| libc::iovec { iov_base: region.address.cast(), iov_len: region.len })
+            .collect();
+        // SAFETY: the driver keeps the memory until the ring is gone.
+        let registered = id.0 == 0
+            && submitter.register_files(&[file.as_raw_fd()]).is_ok()
+            && unsafe { submitter.register_buffers(&iovecs) }.is_ok();
+        self.files.push(Attached { file: file.clone(), registered });
+        Ok(id)
+    }
+
+    fn room(&mut self) -> usize {
+        self.depth - self.in_flight
+    }
+
+    fn submit(&mut self, file: FileId, token: Token, op: Op) {
+        let attached = &self.files[file.0 as usize];
+        let fixed = types::Fixed(file.0);
+        let plain = types::Fd(attached.file.as_raw_fd());
+        let registered = attached.registered;
+        let entry = match op {
+            Op::Write { at, region, dsync, link } => {
+                let flags = if dsync { libc::RWF_DSYNC } else { 0 };
+                let (address, len) = (region.address.cast_const(), region.len as u32);
+                let entry = if registered {
+                    opcode::WriteFixed::new(fixed, address, len, region.index)
+                        .offset(at)
+                        .rw_flags(flags)
+                        .build()
+                } else {
+                    opcode::Write::new(plain, address, len).offset(at).rw_flags(flags).build()
+                };
+                if link { entry.flags(squeue::Flags::IO_LINK) } else { entry }
+            }
+            Op::Flush => {
+                let flags = types::FsyncFlags::DATASYNC;
+                if registered {
+                    opcode::Fsync::new(fixed).flags(flags).build()
+                } else {
+                    opcode::Fsync::new(plain).flags(flags).build()
+                }
+            }
+        };
+        self.in_flight += 1;
+        self.push(&entry.user_data(token));
+    }
+
+    fn kick(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() { Ok(()) } else { self.enter(0, None) }
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        if !self.ring.completion().is_empty() {
+            return self.kick();
+        }
+        self.arm_bell();
+        self.enter(1, deadline)
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            if entry.user_data() == BELL {
+                self.bell_armed = false;
+                continue;
+            }
+            self.in_flight -= 1;
+            let result = usize::try_from(entry.result())
+                .map_err(|_| io::Error::from_raw_os_error(-entry.result()));
+            return Some(Completion { token: entry.user_data(), result });
+        }
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.bell.clone()
+    }
+
+    fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
+        super::sync::read_full(&self.files[file.0 as usize].file, at, region)
+    }
+}
+
+impl Drop for UringBackend {
+    /// Waits for every operation: the kernel must not write from, or into, freed memory.
+    fn drop(&mut self) {
+        self.bell.wake();
+        loop {
+            while self.reap().is_some() {}
+            if self.in_flight == 0 && !self.bell_armed {
+                return;
+            }
+            if self.enter(1, None).is_err() {
+                // The ring itself is broken; leaking the count is the safe way out.
+                std::mem::forget(std::mem::take(&mut self.bell_count));
+                return;
+            }
+        }
+    }
+}

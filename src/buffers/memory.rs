@@ -1,0 +1,269 @@
+//! The one allocation of a writer: ring, overhang and bounce blocks, aligned and faulted in.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// A piece of [`Memory`] that the kernel is asked to read or fill.
+///
+/// Plain numbers and an address, so that a backend can hold it while the operation is in flight;
+/// the driver keeps the memory alive until the completion.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    pub(crate) address: *mut u8,
+    pub(crate) len: usize,
+    /// Which registered buffer it lies in: an index into [`Memory::registrable`].
+    pub(crate) index: u16,
+}
+
+// SAFETY: a region is an address, not a licence: whoever dereferences it states why it may.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// The part that is left after the first `done` bytes.
+    pub(crate) fn rest(self, done: usize) -> Self {
+        assert!(done <= self.len);
+        // SAFETY: `done` is within the region.
+        Self { address: unsafe { self.address.add(done) }, len: self.len - done, ..self }
+    }
+
+    pub(crate) fn first(self, len: usize) -> Self {
+        assert!(len <= self.len);
+        Self { len, ..self }
+    }
+}
+
+/// Aligned memory in one allocation, laid out as
+/// `[ buffer 0 | … | buffer N−1 | overhang | tail bounce | patch bounce ]`.
+///
+/// The *overhang* makes every grant contiguous: a grant that crosses the end of the ring goes on
+/// in the overhang, and its commit copies that part to the start of the ring.
+///
+/// Who may touch which bytes is not decided here: positions at or past `committed` belong to the
+/// producer that reserved them, positions below it and both bounces belong to the driver
+/// (invariant 2 of ARCHITECTURE.md). The methods that touch bytes are unsafe and ask for exactly
+/// that.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    base: NonNull<u8>,
+    layout: Layout,
+    buffer: usize,
+    capacity: usize,
+    overhang: usize,
+}
+
+// SAFETY: all access goes through unsafe methods whose callers hold the bytes exclusively, or
+// share them read-only, by the sequencer's protocol.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Every address that a backend sees is a multiple of this, or of the block size if larger.
+    pub(crate) const ALIGN: usize = 4096;
+    /// Room for a tail that is copied aside before it is written, and for a patched range.
+    pub(crate) const BOUNCE: usize = 64 * 1024;
+
+    /// Allocates and touches every page. `None` when the system has not got the memory.
+    pub(crate) fn new(
+        buffer: usize,
+        buffers: usize,
+        overhang: usize,
+        align: usize,
+    ) -> Option<Self> {
+        let capacity = buffer.checked_mul(buffers)?;
+        let overhang = overhang.next_multiple_of(Self::ALIGN);
+        let total = capacity.checked_add(overhang)?.checked_add(2 * Self::BOUNCE)?;
+        let layout = Layout::from_size_align(total, align.max(Self::ALIGN)).ok()?;
+        // SAFETY: the layout's size is not zero (the bounces are in it).
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let memory = Self { base, layout, buffer, capacity, overhang };
+        for page in (0..total).step_by(Self::ALIGN) {
+            // A zero that the compiler can't leave out: the page is there from now on, so that
+            // no push takes a page fault.
+            // SAFETY: within the allocation, which nobody else knows yet.
+            unsafe { base.as_ptr().add(page).write_volatile(0) };
+        }
+        Some(memory)
+    }
+
+    /// Bytes in the ring: the number of buffers times their size.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Bytes allocated in all.
+    pub(crate) fn footprint(&self) -> usize {
+        self.layout.size()
+    }
+
+    /// The pieces to register with the kernel: every buffer, then both bounces as one piece.
+    pub(crate) fn registrable(&self) -> Vec<Region> {
+        let buffers = self.capacity / self.buffer;
+        let mut pieces: Vec<_> =
+            (0..buffers).map(|i| self.at(i * self.buffer, self.buffer, i as u16)).collect();
+        pieces.push(self.at(self.capacity + self.overhang, 2 * Self::BOUNCE, buffers as u16));
+        pieces
+    }
+
+    /// The bytes of positions `from..to`, which have to lie within one buffer.
+    pub(crate) fn ring(&self, from: u64, to: u64) -> Region {
+        let offset = self.offset(from);
+        let len = (to - from) as usize;
+        assert!(offset % self.buffer + len <= self.buffer, "a device write stays in one buffer");
+        self.at(offset, len, (offset / self.buffer) as u16)
+    }
+
+    /// Where the driver copies a tail before writing it.
+    pub(crate) fn tail_bounce(&self) -> Region {
+        self.at(self.capacity + self.overhang, Self::BOUNCE, (self.capacity / self.buffer) as u16)
+    }
+
+    /// Where the driver merges a patch with the blocks around it.
+    pub(crate) fn patch_bounce(&self) -> Region {
+        let tail = self.tail_bounce();
+        // SAFETY: the patch bounce follows the tail bounce in the same allocation.
+        Region { address: unsafe { tail.address.add(Self::BOUNCE) }, ..tail }
+    }
+
+    fn at(&self, offset: usize, len: usize, index: u16) -> Region {
+        assert!(offset + len <= self.layout.size());
+        // SAFETY: in bounds, as just checked.
+        Region { address: unsafe { self.base.as_ptr().add(offset) }, len, index }
+    }
+
+    fn offset(&self, position: u64) -> usize {
+        (position % self.capacity as u64) as usize
+    }
+
+    /// Copies `bytes` to the positions from `position` on, round the end of the ring.
+    ///
+    /// # Safety
+    /// The caller alone may touch these positions, and there are at most `capacity` of them.
+    pub(crate) unsafe fn copy_in(&self, position: u64, bytes: &[u8]) {
+        self.spans(position, bytes.len(), |done, address, len| {
+            // SAFETY: the span is in the ring; the caller owns it.
+            unsafe { std::ptr::copy_nonoverlapping(bytes[done..].as_ptr(), address, len) }
+        });
+    }
+
+    /// Sets `len` positions from `position` on to `byte`.
+    ///
+    /// # Safety
+    /// As [`copy_in`](Self::copy_in).
+    pub(crate) unsafe fn fill(&self, position: u64, len: usize, byte: u8) {
+        self.spans(position, len, |_, address, len| {
+            // SAFETY: the span is in the ring; the caller owns it.
+            unsafe { address.write_bytes(byte, len) }
+        });
+    }
+
+    /// Copies the positions from `position` on into `target`, which lies outside the ring.
+    ///
+    /// # Safety
+    /// Nobody writes these positions meanwhile, and the caller alone may touch `target`.
+    pub(crate) unsafe fn copy_out(&self, position: u64, target: Region) {
+        self.spans(position, target.len, |done, address, len| {
+            // SAFETY: the span is in the ring, the target outside it.
+            unsafe { std::ptr::copy_nonoverlapping(address, target.address.add(done), len) }
+        });
+    }
+
+    fn spans(&self, position: u64, len: usize, mut each: impl FnMut(usize, *mut u8, usize)) {
+        assert!(len <= self.capacity);
+        let offset = self.offset(position);
+        let first = len.min(self.capacity - offset);
+        each(0, self.at(offset, first, 0).address, first);
+        if first < len {
+            each(first, self.base.as_ptr(), len - first);
+        }
+    }
+
+    /// The contiguous bytes of a grant of `len` at `position`, into the overhang if need be.
+    ///
+    /// # Safety
+    /// The caller alone may touch these positions and the overhang until the commit.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn grant(&self, position: u64, len: usize) -> &mut [u8] {
+        let offset = self.offset(position);
+        assert!(len <= self.overhang && offset + len <= self.capacity + self.overhang);
+        // SAFETY: in bounds; exclusive by the caller's word; initialised (zeroed at the start).
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
+    }
+
+    /// Moves what a grant left in the overhang to the start of the ring; returns the bytes moved.
+    ///
+    /// # Safety
+    /// As [`grant`](Self::grant).
+    pub(crate) unsafe fn fold_overhang(&self, position: u64, len: usize) -> usize {
+        let over = (self.offset(position) + len).saturating_sub(self.capacity);
+        assert!(over <= self.overhang);
+        let base = self.base.as_ptr();
+        // SAFETY: the overhang lies behind the ring and is shorter than it.
+        unsafe { std::ptr::copy_nonoverlapping(base.add(self.capacity), base, over) };
+        over
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout; the driver has no operation in flight any more.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(memory: &Memory, position: u64, len: usize) -> Vec<u8> {
+        let bounce = memory.tail_bounce().first(len);
+        // SAFETY: the test is alone.
+        unsafe {
+            memory.copy_out(position, bounce);
+            std::slice::from_raw_parts(bounce.address, len).to_vec()
+        }
+    }
+
+    #[test]
+    fn bytes_go_round_the_end_of_the_ring() {
+        let memory = Memory::new(4096, 2, 4096, 1).unwrap();
+        let bytes: Vec<u8> = (0..5000).map(|i| i as u8).collect();
+        // SAFETY: the test is alone.
+        unsafe { memory.copy_in(6000, &bytes) };
+        assert_eq!(read(&memory, 6000, 5000), bytes);
+        assert_eq!(read(&memory, 8192, 8), bytes[2192..2200]);
+        assert_eq!(read(&memory, 0, 8), bytes[2192..2200]);
+    }
+
+    #[test]
+    fn a_grant_across_the_end_is_contiguous_and_lands_in_the_ring() {
+        let memory = Memory::new(4096, 2, 4096, 1).unwrap();
+        // SAFETY: the test is alone.
+        unsafe {
+            memory.grant(8000, 1000).fill(7);
+            assert_eq!(memory.fold_overhang(8000, 1000), 808);
+        }
+        assert_eq!(read(&memory, 8000, 1000), vec![7; 1000]);
+        assert_eq!(read(&memory, 9000, 1), [0]);
+    }
+
+    #[test]
+    fn every_registrable_piece_is_aligned_and_they_cover_what_is_written() {
+        let memory = Memory::new(8192, 3, 100, 4096).unwrap();
+        let pieces = memory.registrable();
+        assert_eq!(pieces.len(), 4);
+        for piece in &pieces {
+            assert_eq!(piece.address as usize % Memory::ALIGN, 0);
+        }
+        let ring = memory.ring(8192 * 4, 8192 * 5);
+        assert_eq!(ring.index, 1);
+        assert_eq!(ring.address, pieces[1].address);
+        assert_eq!(memory.patch_bounce().index, 3);
+    }
+
+    #[test]
+    fn an_absurd_size_is_refused_and_not_a_panic() {
+        assert!(Memory::new(usize::MAX / 2, 4, 0, 1).is_none());
+    }
+}

@@ -1,0 +1,12 @@
+//! Where bytes wait between a producer and the device.
+//!
+//! The buffers lie end to end and form one ring; the byte at file position `p` always lies at
+//! ring offset `p % capacity`. So a reservation is one step on one position, a write may cross
+//! buffers, and the alignment of the file is the alignment of memory. The [`Sequencer`] decides
+//! who may touch which positions; [`Memory`] is the bytes.
+
+mod memory;
+mod sequencer;
+
+pub(crate) use memory::{Memory, Region};
+pub(crate) use sequencer::{Refused, Sequencer};

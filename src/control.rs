@@ -1,0 +1,184 @@
+//! The handle that every thread may hold: positions, fences, patches, statistics.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::core::{Core, Goal};
+use crate::error::Error;
+use crate::file::Durability;
+use crate::overrun::Overrun;
+use crate::stats::Stats;
+use crate::stream::Positions;
+use crate::ticket::Ticket;
+
+/// Everything about a stream but pushing: cheap to clone, for any thread.
+///
+/// [`Writer`](crate::Writer) and [`SharedWriter`](crate::SharedWriter) dereference to it; a
+/// clone serves a thread of its own, for example one that makes a checkpoint every second while
+/// the capture thread owns the writer.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub(crate) core: Arc<Core>,
+}
+
+impl Control {
+    /// The four positions. No lock, no system call.
+    pub fn positions(&self) -> Positions {
+        self.core.stream.positions()
+    }
+
+    /// A snapshot of the counters and histograms. No lock; allocates.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Where bytes were lost: the first 4096 places; [`Stats::overruns`] counts on for ever.
+    pub fn overruns(&self) -> Vec<Overrun> {
+        self.core.stream.overruns.places()
+    }
+
+    /// The backend in use.
+    pub fn backend(&self) -> Backend {
+        self.core.facts.backend
+    }
+
+    /// Whether data bypasses the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.core.facts.block > 1
+    }
+
+    /// What `durable` stands for here, and why.
+    pub fn durability(&self) -> &Durability {
+        &self.core.facts.durability
+    }
+
+    /// Why something that `Auto` would have preferred was not to be had; empty if nothing was.
+    pub fn fallbacks(&self) -> &[String] {
+        &self.core.facts.fallbacks
+    }
+
+    /// The file, as it was named at open.
+    pub fn path(&self) -> &Path {
+        &self.core.stream.path
+    }
+
+    /// The error that poisoned the stream, if one did.
+    pub fn error(&self) -> Option<Error> {
+        self.core.stream.failure().cloned()
+    }
+
+    /// Asks for a fence over everything accepted, and every patch, so far. Never waits; with a
+    /// polling driver it makes no system call. Writes go on meanwhile; fences asked for while one
+    /// is in flight share the next.
+    pub fn fence(&self) -> Ticket {
+        let goal = self.core.fence();
+        self.core.runner.nudge();
+        Ticket::new(self.core.clone(), goal)
+    }
+
+    /// Waits until everything accepted so far, and every patch, is durable; returns the durable
+    /// position that it waited for. MMIOM_WRITEFLUSH with no bytes.
+    ///
+    /// On a shared stream it also waits for copies that other producers have in progress below
+    /// that position, so a producer that is preempted in mid-copy delays it.
+    ///
+    /// # Errors
+    /// The error that poisoned the stream.
+    pub fn flush(&self) -> Result<u64, Error> {
+        self.core.flush()
+    }
+
+    /// Overwrites accepted bytes: ordered after every write accepted before it, and before the
+    /// next fence. Any alignment, anywhere below the accepted position. Takes a lock, allocates,
+    /// and may wait for the disk: not for a deadline thread.
+    ///
+    /// Patches of up to 32 KiB reach the device as one write; of a power cut before the next
+    /// fence any of its sectors may or may not show.
+    ///
+    /// # Errors
+    /// [`Error::PatchRange`] when it reaches past the accepted position, [`Error::Closed`], or
+    /// the error that poisoned the stream.
+    pub fn patch(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.core.patch(offset, bytes).map(drop)
+    }
+
+    /// Makes everything accepted so far durable, then overwrites the bytes at `offset` with what
+    /// `header` makes of that durable position, then makes that durable too: at every instant the
+    /// header on disk describes durable bytes only. Returns the position that it describes.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush) and [`patch`](Self::patch).
+    pub fn checkpoint<H: AsRef<[u8]>>(
+        &self,
+        offset: u64,
+        header: impl FnOnce(u64) -> H,
+    ) -> Result<u64, Error> {
+        let position = self.core.flush()?;
+        let patches = self.core.patch(offset, header(position).as_ref())?;
+        let goal = Goal { position, patches };
+        self.core.want(goal);
+        self.core.wait_durable(goal, None)?;
+        Ok(position)
+    }
+}
+
+/// What a writer has done, from its close.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The final positions; all four are equal after a close without error.
+    pub positions: Positions,
+    /// Counters and histograms.
+    pub stats: Stats,
+    /// Where bytes were lost.
+    pub overruns: Vec<Overrun>,
+    /// The backend that was used.
+    pub backend: Backend,
+    /// What `durable` stands for here.
+    pub durability: Durability,
+}
+
+/// A close that did not end well: every error, and what is true all the same.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CloseError {
+    /// The errors, the one that came first at the front; never empty.
+    pub errors: Vec<Error>,
+    /// What was done; `positions.durable` is true.
+    pub summary: Box<Summary>,
+}
+
+impl std::fmt::Display for CloseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for error in &self.errors {
+            write!(f, "{error}; ")?;
+        }
+        write!(f, "the first {} bytes are durable", self.summary.positions.durable)
+    }
+}
+
+impl std::error::Error for CloseError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.errors.first().map(|error| error as _)
+    }
+}
+
+impl From<CloseError> for std::io::Error {
+    fn from(error: CloseError) -> Self {
+        let kind = error.errors.first().map_or(std::io::ErrorKind::Other, Error::kind);
+        std::io::Error::new(kind, error)
+    }
+}
+
+/// The result of a close.
+pub(crate) fn closed(core: &Core) -> Result<Summary, CloseError> {
+    let (summary, errors) = core.close().unwrap_or_else(|| (core.summary(), vec![Error::Closed]));
+    if errors.is_empty() {
+        Ok(summary)
+    } else {
+        Err(CloseError { errors, summary: Box::new(summary) })
+    }
+}

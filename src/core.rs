@@ -1,0 +1,338 @@
+//! One open file with everything that serves it, behind the public faces.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::backend::{self, Abilities, Backend};
+use crate::buffers::Memory;
+use crate::control::Summary;
+use crate::driver::run::{Runner, Waited};
+use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
+use crate::error::{Error, Operation};
+use crate::file::{self, Directory, Durability, OpenFile, OpenMode};
+use crate::options::{FenceForm, Options};
+use crate::stats::Stats;
+use crate::stream::{Patch, Stream};
+use crate::sync::{AtomicBool, Ordering, ignore_poison};
+
+/// What does not change while the file is open.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) options: Options,
+    pub(crate) backend: Backend,
+    pub(crate) durability: Durability,
+    pub(crate) fallbacks: Vec<String>,
+    /// Alignment of device writes.
+    pub(crate) block: u64,
+    pub(crate) start: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) runner: Runner,
+    pub(crate) facts: Facts,
+    closing: AtomicBool,
+    held: Mutex<Option<Held>>,
+    /// One patcher at a time, so that a long patch is one.
+    patching: Mutex<()>,
+}
+
+/// What the close still needs.
+#[derive(Debug)]
+struct Held {
+    file: Arc<File>,
+    directory: Directory,
+    mode: OpenMode,
+    existing: u64,
+}
+
+/// What a fence has to reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    pub(crate) position: u64,
+    pub(crate) patches: u64,
+}
+
+impl Core {
+    pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
+        options.check()?;
+        let opened = OpenFile::new(options, path, mode)?;
+        let start_failed = |error| Error::io(Operation::Start, &opened.path, error);
+        let memory = Memory::new(
+            options.buffer_size,
+            options.buffers,
+            options.longest_grant(),
+            opened.block as usize,
+        )
+        .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
+
+        // A write a buffer and one for a tail; a flush, a patch, and a linked pair's second half.
+        let flights = options.buffers + 1;
+        let (mut io, fallback) =
+            backend::choose(options.backend, options.drive, flights + 3).map_err(start_failed)?;
+        let file = Arc::new(opened.file);
+        let id = io.attach(&file, &memory.registrable()).map_err(start_failed)?;
+
+        let floor = align_down(opened.start, opened.block);
+        if floor < opened.start {
+            // The block that the first write shares with what is already there.
+            let head = memory.patch_bounce().first(opened.block as usize);
+            io.read(id, floor, head)
+                .map_err(|error| Error::io(Operation::Read, &opened.path, error))?;
+            // SAFETY: nobody else knows the memory yet.
+            unsafe {
+                let len = (opened.start - floor) as usize;
+                memory.copy_in(floor, std::slice::from_raw_parts(head.address, len));
+            }
+        }
+
+        let geometry = Geometry {
+            block: opened.block,
+            buffer: options.buffer_size as u64,
+            bounce: Memory::BOUNCE as u64,
+        };
+        let forms = forms(options.fence_form, io.abilities(), opened.place.dsync_flushes);
+        let plan = Plan::new(geometry, forms, opened.start, flights);
+        let facts = Facts {
+            options: options.clone(),
+            backend: io.kind(),
+            durability: opened.place.durability,
+            fallbacks: opened.fallbacks.into_iter().chain(fallback).collect(),
+            block: opened.block,
+            start: opened.start,
+        };
+        let bounds = (floor, opened.start);
+        let stream = Arc::new(Stream::new(opened.path.clone(), memory, bounds, io.waker()));
+        let around = (opened.block, opened.existing);
+        let lane = Lane::new(0, stream.clone(), id, plan, around, flights);
+        let runner = Runner::new(Driver::new(io, vec![lane]), stream.clone(), options.drive)
+            .map_err(start_failed)?;
+        let held = Held { file, directory: opened.directory, mode, existing: opened.existing };
+        Ok(Self {
+            stream,
+            runner,
+            facts,
+            closing: AtomicBool::new(false),
+            held: Mutex::new(Some(held)),
+            patching: Mutex::new(()),
+        })
+    }
+
+    /// The error of a stream that grants nothing any more.
+    pub(crate) fn stopped(&self) -> Error {
+        self.stream.failure().cloned().unwrap_or(Error::Closed)
+    }
+
+    // ---- fences -----------------------------------------------------------------------------------
+
+    /// Asks for a fence over everything accepted and every patch so far. Does not wait.
+    pub(crate) fn fence(&self) -> Goal {
+        let goal = Goal {
+            patches: self.stream.patches_queued(),
+            position: self.stream.sequencer.accepted(),
+        };
+        self.want(goal);
+        goal
+    }
+
+    pub(crate) fn want(&self, goal: Goal) {
+        self.stream.counters.fences_asked.add(1);
+        if !self.reached(goal) {
+            self.stream.want_durable(goal.position, goal.patches);
+        }
+    }
+
+    pub(crate) fn reached(&self, goal: Goal) -> bool {
+        self.stream.patches_durable() >= goal.patches && self.stream.durable() >= goal.position
+    }
+
+    /// Waits for a fence; `Ok(false)` when the deadline has passed.
+    pub(crate) fn wait_durable(&self, goal: Goal, by: Option<Instant>) -> Result<bool, Error> {
+        match self.runner.wait(&self.stream.progress, by, || self.reached(goal)) {
+            Waited::Ready => Ok(true),
+            Waited::TimedOut => Ok(false),
+            Waited::Failed => Err(self.stopped()),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> Result<u64, Error> {
+        let goal = self.fence();
+        self.wait_durable(goal, None)?;
+        Ok(goal.position)
+    }
+
+    /// Waits until the kernel has everything accepted so far.
+    pub(crate) fn drain(&self) -> Result<(), Error> {
+        let position = self.stream.sequencer.accepted();
+        self.stream.want_written(position);
+        let written = || self.stream.written() >= position;
+        match self.runner.wait(&self.stream.progress, None, written) {
+            Waited::Ready => Ok(()),
+            Waited::Failed | Waited::TimedOut => Err(self.stopped()),
+        }
+    }
+
+    /// Waits until `len` bytes from `from` on have room; `Ok(false)` when the deadline has passed.
+    pub(crate) fn wait_room(
+        &self,
+        len: u64,
+        by: Option<Instant>,
+        from: impl Fn() -> u64,
+    ) -> Result<bool, Error> {
+        let room = || self.stream.sequencer.room(from(), len).is_ok();
+        match self.runner.wait(&self.stream.space, by, room) {
+            Waited::Ready => Ok(true),
+            Waited::TimedOut => Ok(false),
+            Waited::Failed => Err(self.stopped()),
+        }
+    }
+
+    // ---- patches ----------------------------------------------------------------------------------
+
+    /// Queues an overwrite of accepted bytes; waits only while the queue is full.
+    pub(crate) fn patch(&self, offset: u64, bytes: &[u8]) -> Result<u64, Error> {
+        let accepted = self.stream.sequencer.accepted();
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > accepted) {
+            return Err(Error::PatchRange { offset, len: bytes.len(), accepted });
+        }
+        let _whole = ignore_poison(self.patching.lock());
+        if self.closing.load(Ordering::SeqCst) {
+            return Err(self.stopped());
+        }
+        let mut number = self.stream.patches_queued();
+        for (index, piece) in bytes.chunks(Patch::MAX).enumerate() {
+            let from = offset + (index * Patch::MAX) as u64;
+            let queued = std::cell::Cell::new(None);
+            let queue = || {
+                if queued.get().is_none() {
+                    queued.set(self.stream.try_queue_patch(from, piece));
+                }
+                queued.get().is_some()
+            };
+            match self.runner.wait(&self.stream.space, None, queue) {
+                Waited::Ready => number = queued.get().unwrap_or(number),
+                Waited::Failed | Waited::TimedOut => return Err(self.stopped()),
+            }
+            self.stream.counters.patches.add(1);
+        }
+        match self.stream.failure() {
+            Some(error) => Err(error.clone()),
+            None => Ok(number),
+        }
+    }
+
+    // ---- closing ----------------------------------------------------------------------------------
+
+    /// Drains, trims, flushes file and directory, lets go of everything. `Err` lists every error;
+    /// the summary is true either way. `None` if the stream was closed before.
+    pub(crate) fn close(&self) -> Option<(Summary, Vec<Error>)> {
+        if self.closing.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        if self.stream.is_shared() {
+            self.stream.sequencer.shut();
+        }
+        drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
+        let mut errors = Vec::new();
+        if let Err(error) = self.flush() {
+            errors.push(error);
+        }
+        self.runner.retire();
+        self.stream.sequencer.stop();
+        if let Some(held) = ignore_poison(self.held.lock()).take() {
+            if errors.is_empty() {
+                // Only a file whose every byte is durable is cut: after a failure whatever got
+                // there stays.
+                let end = self.stream.sequencer.accepted();
+                let len = match held.mode {
+                    OpenMode::Overwrite => end.max(held.existing),
+                    _ => end,
+                };
+                errors = file::finish(&held.file, &held.directory, &self.stream.path, len);
+            }
+            if self.facts.options.lock {
+                // Explicitly: a forked child may hold the descriptor still.
+                let _ = held.file.unlock();
+            }
+        }
+        Some((self.summary(), errors))
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
+            path: self.stream.path.clone(),
+            positions: self.stream.positions(),
+            stats: self.stats(),
+            overruns: self.stream.overruns.places(),
+            backend: self.facts.backend,
+            durability: self.facts.durability.clone(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (stream, counters) = (&self.stream, &self.stream.counters);
+        let (overruns, overrun_bytes, longest_overrun) = stream.overruns.totals();
+        let fences = counters.fences_asked.get();
+        Stats {
+            writes: counters.writes.get(),
+            bytes: stream.sequencer.accepted() - self.facts.start,
+            sealed: counters.sealed.get(),
+            device_bytes: counters.device_bytes.get(),
+            fences,
+            fences_coalesced: fences.saturating_sub(counters.fences_done.get()),
+            flushes: counters.flushes.get(),
+            patches: counters.patches.get(),
+            overruns,
+            overrun_bytes,
+            longest_overrun,
+            high_water: counters.high_water.get(),
+            copied: counters.copied.get(),
+            resubmitted: counters.resubmitted.get(),
+            memory: stream.memory.footprint() as u64,
+            fence_latency: counters.fence_latency.snapshot(),
+            device_writes: counters.device_writes.snapshot(),
+            device_flushes: counters.device_flushes.snapshot(),
+        }
+    }
+
+    /// The longest write that is sure to find room whole: with all but one buffer empty.
+    pub(crate) fn longest_whole(&self) -> usize {
+        self.stream.memory.capacity() - self.facts.options.buffer_size
+    }
+}
+
+impl Drop for Core {
+    /// The last handle of any kind is gone: whatever has not been closed is, as well as it goes.
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+/// Which forms of a fence the planner may choose.
+fn forms(asked: FenceForm, able: Abilities, dsync_flushes: bool) -> Forms {
+    match asked {
+        FenceForm::Auto => Forms { dsync: able.dsync && dsync_flushes, link: able.link },
+        // Asked for by name: but never where it is known not to flush.
+        FenceForm::Dsync => Forms { dsync: able.dsync && dsync_flushes, link: false },
+        FenceForm::Link => Forms { dsync: false, link: able.link },
+        FenceForm::Flush => Forms { dsync: false, link: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_that_is_not_known_to_flush_is_never_chosen() {
+        let able = Abilities { blocking: false, dsync: true, link: true };
+        for asked in [FenceForm::Auto, FenceForm::Dsync, FenceForm::Link, FenceForm::Flush] {
+            assert!(!forms(asked, able, false).dsync);
+        }
+        assert!(forms(FenceForm::Auto, able, true).dsync);
+    }
+}

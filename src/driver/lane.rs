@@ -1,0 +1,476 @@
+//! One file in the driver: carries out what the plan says, and tells the plan what became of it.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::blocks::{align_down, align_up, split_patch};
+use super::plan::{Covers, Plan, Wanted, Write, WriteFence};
+use crate::backend::{FileId, Io, Op, Token};
+use crate::buffers::Region;
+use crate::error::Operation;
+use crate::stream::{Patch, Stream};
+
+/// What a completion belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneToken {
+    pub(crate) lane: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A data write, by its slot.
+    Write(usize),
+    Flush,
+    Patch,
+}
+
+impl LaneToken {
+    const FLUSH: u64 = 0xffff;
+    const PATCH: u64 = 0xfffe;
+
+    fn pack(self) -> Token {
+        let kind = match self.kind {
+            Kind::Write(slot) => slot as u64,
+            Kind::Flush => Self::FLUSH,
+            Kind::Patch => Self::PATCH,
+        };
+        (self.lane as u64) << 16 | kind
+    }
+
+    pub(crate) fn unpack(token: Token) -> Self {
+        let kind = match token & 0xffff {
+            Self::FLUSH => Kind::Flush,
+            Self::PATCH => Kind::Patch,
+            slot => Kind::Write(slot as usize),
+        };
+        Self { lane: (token >> 16) as usize, kind }
+    }
+}
+
+/// A write in the kernel's hands: what is left of it.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    /// The plan's name for it.
+    from: u64,
+    at: u64,
+    region: Region,
+    since: Instant,
+}
+
+/// What became of a write.
+enum Outcome {
+    Complete,
+    /// This much less is left.
+    Rest(InFlight),
+    Failed(io::Error),
+}
+
+#[derive(Debug)]
+pub(crate) struct Lane {
+    index: usize,
+    stream: Arc<Stream>,
+    file: FileId,
+    block: u64,
+    /// Length of the file before the first write: a tail's block may hold older bytes behind it.
+    existing: u64,
+    plan: Plan,
+    writes: Vec<Option<InFlight>>,
+    /// The patch whose disk part waits for writes in flight, or is in flight itself.
+    patch: Option<PatchOnDisk>,
+    flush_since: Option<Instant>,
+    /// The flush in flight is linked behind a write.
+    linked: bool,
+    /// When the lane first saw the fence that is now being worked on.
+    fence_since: Option<Instant>,
+    changed: Changed,
+}
+
+#[derive(Debug)]
+struct PatchOnDisk {
+    patch: Patch,
+    /// End of the part that goes to the file.
+    to: u64,
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug, Default)]
+struct Changed {
+    progress: bool,
+    space: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        index: usize,
+        stream: Arc<Stream>,
+        file: FileId,
+        plan: Plan,
+        (block, existing): (u64, u64),
+        slots: usize,
+    ) -> Self {
+        Self {
+            index,
+            stream,
+            file,
+            block,
+            existing,
+            plan,
+            writes: vec![None; slots],
+            patch: None,
+            flush_since: None,
+            linked: false,
+            fence_since: None,
+            changed: Changed::default(),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Whether an operation is in the kernel's hands, the lane's failure notwithstanding.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.flush_since.is_some()
+            || self.writes.iter().any(Option::is_some)
+            || self.patch.as_ref().is_some_and(|patch| patch.in_flight.is_some())
+    }
+
+    // ---- submitting -----------------------------------------------------------------------------
+
+    /// Submits what can start now; returns whether anything did. A blocking backend gets one
+    /// operation a call, so that its effect is published before the next.
+    pub(crate) fn advance(&mut self, io: &mut dyn Io) -> bool {
+        let mut moved = false;
+        while self.stream.failure().is_none() && io.room() >= 2 && self.start_one(io) {
+            moved = true;
+            if io.abilities().blocking {
+                break;
+            }
+        }
+        moved
+    }
+
+    /// Whether [`advance`](Self::advance) would start something.
+    pub(crate) fn has_work(&self, io: &mut dyn Io) -> bool {
+        let (committed, wanted) = (self.stream.committed(), self.stream.wanted());
+        self.stream.failure().is_none()
+            && io.room() >= 2
+            && (self.plan.next_write(committed, &wanted).is_some()
+                || self.plan.fence_due(&wanted).is_some()
+                || self.patch_ready(committed))
+    }
+
+    fn patch_ready(&self, committed: u64) -> bool {
+        match &self.patch {
+            Some(patch) => patch.in_flight.is_none() && !self.plan.in_flight_below(patch.to),
+            None => self.stream.patch_waits(committed),
+        }
+    }
+
+    fn start_one(&mut self, io: &mut dyn Io) -> bool {
+        // What is wanted before what is committed: a fence never asks for more than is accepted.
+        let wanted = self.stream.wanted();
+        let committed = self.stream.committed();
+        self.note_fence(&wanted);
+        if self.take_patch(committed) || self.start_patch(&wanted, io) {
+            true
+        } else if let Some(write) = self.plan.next_write(committed, &wanted) {
+            self.start_write(write, io);
+            true
+        } else if let Some(covers) = self.plan.fence_due(&wanted) {
+            self.start_flush(covers, io);
+            true
+        } else {
+            false
+        }
+    }
+
+    fn note_fence(&mut self, wanted: &Wanted) {
+        let behind =
+            wanted.durable > self.plan.durable() || wanted.patches > self.plan.patches_durable();
+        if behind && self.fence_since.is_none() {
+            self.fence_since = Some(Instant::now());
+        }
+    }
+
+    fn start_write(&mut self, write: Write, io: &mut dyn Io) {
+        let region = if write.bounce {
+            match self.copy_tail(&write, io) {
+                Ok(region) => region,
+                Err(error) => return self.stream.fail_io(Operation::Read, error),
+            }
+        } else {
+            self.stream.memory.ring(write.from, write.to)
+        };
+        self.check_alignment(write.from, region);
+        let slot = self.writes.iter().position(Option::is_none).expect("as many slots as flights");
+        let flight = InFlight { from: write.from, at: write.from, region, since: Instant::now() };
+        self.writes[slot] = Some(flight);
+        self.plan.write_started(write);
+        self.stream.counters.sealed(region.len);
+        let link = write.fence == WriteFence::Link;
+        let dsync = write.fence == WriteFence::Dsync;
+        let op = Op::Write { at: write.from, region, dsync, link };
+        io.submit(self.file, self.token(Kind::Write(slot)), op);
+        if link {
+            self.linked = true;
+            self.submit_flush(io);
+        } else if dsync {
+            self.stream.counters.flushes.add(1);
+        }
+    }
+
+    /// Copies a tail aside, so that producers may go on in its block at once, and completes the
+    /// block with what the file holds behind it.
+    fn copy_tail(&self, write: &Write, io: &mut dyn Io) -> io::Result<Region> {
+        let len = (write.to - write.from) as usize;
+        let padded = align_up(write.to, self.block);
+        let target = self.stream.memory.tail_bounce().first((padded - write.from) as usize);
+        let last = (padded - self.block - write.from) as usize;
+        let mut found = 0;
+        if write.to < self.existing {
+            found = io.read(self.file, padded - self.block, target.rest(last))?;
+        }
+        // SAFETY: no write is in flight from the tail bounce (the next tail waits for the last
+        // one's completion, rule 2); positions below `committed` belong to the driver.
+        unsafe {
+            let zero_from = len.max(last + found);
+            target.rest(zero_from).address.write_bytes(0, target.len - zero_from);
+            self.stream.memory.copy_out(write.from, target.first(len));
+        }
+        self.stream.counters.copied.add(len as u64);
+        Ok(target)
+    }
+
+    fn start_flush(&mut self, covers: Covers, io: &mut dyn Io) {
+        self.plan.flush_started(covers);
+        self.linked = false;
+        self.submit_flush(io);
+    }
+
+    fn submit_flush(&mut self, io: &mut dyn Io) {
+        self.flush_since = Some(Instant::now());
+        self.stream.counters.flushes.add(1);
+        io.submit(self.file, self.token(Kind::Flush), Op::Flush);
+    }
+
+    fn token(&self, kind: Kind) -> Token {
+        LaneToken { lane: self.index, kind }.pack()
+    }
+
+    /// Direct I/O needs it, and not every system that accepts direct I/O checks it.
+    fn check_alignment(&self, at: u64, region: Region) {
+        let block = self.block;
+        assert!(
+            at.is_multiple_of(block)
+                && (region.len as u64).is_multiple_of(block)
+                && (region.address as u64).is_multiple_of(block),
+            "a device write must be aligned to {block}"
+        );
+    }
+
+    // ---- patches --------------------------------------------------------------------------------
+
+    /// Takes the next patch: its memory part goes into the ring at once.
+    fn take_patch(&mut self, committed: u64) -> bool {
+        if self.patch.is_some() {
+            return false;
+        }
+        let Some(patch) = self.stream.take_patch(committed) else { return false };
+        self.changed.space = true; // room in the queue
+        let split = split_patch(patch.from, patch.to(), self.plan.floor());
+        if let Some((from, to)) = split.memory {
+            let bytes = &patch.bytes[(from - patch.from) as usize..];
+            // SAFETY: below `committed`, so the driver's; not in flight from the ring, since
+            // every write that is lies below the floor; released only when written.
+            unsafe { self.stream.memory.copy_in(from, bytes) };
+            self.plan.patched_memory(from, to);
+        }
+        match split.disk {
+            Some((_, to)) => self.patch = Some(PatchOnDisk { patch, to, in_flight: None }),
+            None => self.plan.patch_applied(patch.number),
+        }
+        true
+    }
+
+    /// Starts the disk part of the patch at hand once no write in flight touches its blocks.
+    fn start_patch(&mut self, wanted: &Wanted, io: &mut dyn Io) -> bool {
+        let Some(on_disk) = &self.patch else { return false };
+        if on_disk.in_flight.is_some() || self.plan.in_flight_below(on_disk.to) {
+            return false;
+        }
+        let (number, from, to) = (on_disk.patch.number, on_disk.patch.from, on_disk.to);
+        let at = align_down(from, self.block);
+        let len = (align_up(to, self.block) - at) as usize;
+        let region = self.stream.memory.patch_bounce().first(len);
+        let bytes = &on_disk.patch.bytes[..(to - from) as usize];
+        let merged = bytes.len() < len;
+        if merged && let Err(error) = io.read(self.file, at, region) {
+            self.stream.fail_io(Operation::Read, error);
+            return false;
+        }
+        // SAFETY: the driver alone touches the patch bounce, and one patch is in flight at most.
+        unsafe {
+            let target = region.rest((from - at) as usize).address;
+            target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        self.check_alignment(at, region);
+        let fence = self.plan.fence_of_patch(number, wanted);
+        self.plan.patch_started(fence);
+        let since = Instant::now();
+        let token = self.token(Kind::Patch);
+        if let Some(on_disk) = &mut self.patch {
+            on_disk.in_flight = Some(InFlight { from, at, region, since });
+        }
+        let dsync = fence == WriteFence::Dsync;
+        io.submit(self.file, token, Op::Write { at, region, dsync, link: false });
+        self.stream.counters.copied.add(len as u64);
+        self.stream.counters.flushes.add(dsync.into());
+        true
+    }
+
+    // ---- completing -----------------------------------------------------------------------------
+
+    pub(crate) fn complete(
+        &mut self,
+        token: LaneToken,
+        result: io::Result<usize>,
+        io: &mut dyn Io,
+    ) {
+        match token.kind {
+            Kind::Write(slot) => self.write_ended(slot, result, io),
+            Kind::Flush => self.flush_ended(result),
+            Kind::Patch => self.patch_ended(result, io),
+        }
+    }
+
+    fn write_ended(&mut self, slot: usize, result: io::Result<usize>, io: &mut dyn Io) {
+        let flight = self.writes[slot].take().expect("a completion belongs to a write in flight");
+        if self.stream.failure().is_some() {
+            return;
+        }
+        match self.judge(flight, result) {
+            Outcome::Complete => {
+                self.stream.counters.device_writes.record(flight.since.elapsed());
+                self.plan.write_completed(flight.from);
+            }
+            Outcome::Rest(rest) => {
+                self.plan.write_shortened(rest.from);
+                self.writes[slot] = Some(rest);
+                self.resubmit(Kind::Write(slot), rest, io);
+            }
+            Outcome::Failed(error) => self.stream.fail_io(Operation::Write, error),
+        }
+    }
+
+    fn patch_ended(&mut self, result: io::Result<usize>, io: &mut dyn Io) {
+        let mut on_disk = self.patch.take().expect("a completion belongs to the patch in flight");
+        let flight = on_disk.in_flight.take().expect("a completion belongs to a write in flight");
+        if self.stream.failure().is_some() {
+            return;
+        }
+        match self.judge(flight, result) {
+            Outcome::Complete => self.plan.patch_applied(on_disk.patch.number),
+            Outcome::Rest(rest) => {
+                self.plan.patch_shortened();
+                on_disk.in_flight = Some(rest);
+                self.patch = Some(on_disk);
+                self.resubmit(Kind::Patch, rest, io);
+            }
+            Outcome::Failed(error) => self.stream.fail_io(Operation::Write, error),
+        }
+    }
+
+    fn resubmit(&mut self, kind: Kind, rest: InFlight, io: &mut dyn Io) {
+        self.stream.counters.resubmitted.add(1);
+        let op = Op::Write { at: rest.at, region: rest.region, dsync: false, link: false };
+        io.submit(self.file, self.token(kind), op);
+    }
+
+    /// A write has ended: was it whole? A short one goes on from the last whole block.
+    fn judge(&self, flight: InFlight, result: io::Result<usize>) -> Outcome {
+        let transient = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+        };
+        match result {
+            Ok(n) if n == flight.region.len => Outcome::Complete,
+            Ok(n) => match align_down(n as u64, self.block) {
+                0 => Outcome::Failed(io::Error::new(
+                    io::ErrorKind::WriteZero,
+                    format!(
+                        "the kernel took {n} of {} bytes and gave no reason",
+                        flight.region.len
+                    ),
+                )),
+                done => Outcome::Rest(InFlight {
+                    at: flight.at + done,
+                    region: flight.region.rest(done as usize),
+                    ..flight
+                }),
+            },
+            Err(error) if transient(&error) => Outcome::Rest(flight),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    /// A failed flush is never tried again: the kernel may have dropped the pages that it could
+    /// not write, and the next flush would say 0 (see the fault table in TESTING.md).
+    fn flush_ended(&mut self, result: io::Result<usize>) {
+        let since = self.flush_since.take().expect("a completion belongs to a flush in flight");
+        if self.stream.failure().is_some() {
+            return;
+        }
+        match result {
+            Ok(_) => {
+                self.stream.counters.device_flushes.record(since.elapsed());
+                self.plan.flush_completed();
+            }
+            Err(error) if self.linked && is_cancelled(&error) => self.plan.flush_cancelled(),
+            Err(error) => self.stream.fail_io(Operation::Flush, error),
+        }
+    }
+
+    // ---- publishing -----------------------------------------------------------------------------
+
+    /// Publishes positions and gives memory back. After a failure nothing moves any more.
+    pub(crate) fn publish(&mut self) {
+        if self.stream.failure().is_some() {
+            return;
+        }
+        let (plan, stream) = (&self.plan, &self.stream);
+        let fenced =
+            plan.durable() > stream.durable() || plan.patches_durable() > stream.patches_durable();
+        if stream.publish(plan.submitted(), plan.written(), plan.durable(), plan.patches_durable())
+        {
+            self.changed.progress = true;
+        }
+        if stream.sequencer.release(plan.in_use()) {
+            self.changed.space = true;
+        }
+        if fenced && let Some(since) = self.fence_since.take() {
+            stream.counters.fenced(since.elapsed());
+        }
+    }
+
+    /// Wakes whoever waits for what has changed since the last call.
+    pub(crate) fn announce(&mut self) {
+        let changed = std::mem::take(&mut self.changed);
+        if changed.progress {
+            self.stream.progress.announce();
+            self.stream.wake_futures();
+        }
+        if changed.space {
+            self.stream.space.announce();
+        }
+    }
+}
+
+fn is_cancelled(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::ECANCELED);
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::Interrupted;
+}

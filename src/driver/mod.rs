@@ -1,0 +1,113 @@
+//! From sealed buffers to completed fences.
+//!
+//! ```text
+//!   stream (positions, requests) ──▶ lane ──asks──▶ plan (pure)
+//!                                     │
+//!                                     └─submits──▶ backend ──completions──▶ lane ──publishes──▶ stream
+//! ```
+//!
+//! A [`Driver`] is a state machine over one backend and any number of lanes, one a file. It knows
+//! nothing of threads: [`run`] says who turns it.
+
+mod blocks;
+mod lane;
+mod plan;
+pub(crate) mod run;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backend::Io;
+use crate::error::Operation;
+use crate::stream::Stream;
+
+pub(crate) use blocks::align_down;
+pub(crate) use lane::{Lane, LaneToken};
+pub(crate) use plan::{Forms, Geometry, Plan, Wanted};
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    io: Box<dyn Io>,
+    lanes: Vec<Lane>,
+}
+
+impl Driver {
+    pub(crate) fn new(io: Box<dyn Io>, lanes: Vec<Lane>) -> Self {
+        Self { io, lanes }
+    }
+
+    /// Reaps what has completed and submits what can start, until neither is left. Never sleeps
+    /// (a blocking backend works here, though: one operation at a time, publishing in between).
+    pub(crate) fn turn(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(completion) = self.io.reap() {
+                let token = LaneToken::unpack(completion.token);
+                self.lanes[token.lane].complete(token, completion.result, &mut *self.io);
+                moved = true;
+            }
+            for lane in &mut self.lanes {
+                moved |= lane.advance(&mut *self.io);
+                lane.publish();
+            }
+            if let Err(error) = self.io.kick() {
+                self.fail(error);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Sleeps until a completion, a doorbell or the deadline, unless there is work to submit.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) {
+        self.wait_unless(deadline, || false);
+    }
+
+    /// As [`wait`](Self::wait), unless `reason`: looked at once the doorbell works, so that a
+    /// reason followed by a doorbell is never slept through.
+    pub(crate) fn wait_unless(&mut self, deadline: Option<Instant>, reason: impl Fn() -> bool) {
+        self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
+        if !reason()
+            && !self.lanes.iter().any(|lane| lane.has_work(&mut *self.io))
+            && let Err(error) = self.io.wait(deadline)
+        {
+            self.fail(error);
+        }
+        self.lanes.iter().for_each(|lane| lane.stream().awake());
+    }
+
+    /// Waits until nothing is in the kernel's hands any more: memory and file may go then.
+    pub(crate) fn settle(&mut self) {
+        while self.lanes.iter().any(Lane::in_flight) {
+            if self.io.wait(None).is_err() {
+                break; // dropping the backend is the last resort
+            }
+            self.turn();
+        }
+        self.announce();
+    }
+
+    /// Completions come by themselves while the driver waits.
+    pub(crate) fn is_asynchronous(&self) -> bool {
+        !self.io.abilities().blocking
+    }
+
+    /// Tells waiters what has changed since the last call.
+    pub(crate) fn announce(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::announce);
+    }
+
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        self.lanes.iter().map(Lane::stream)
+    }
+
+    fn fail(&mut self, error: std::io::Error) {
+        let kind = error.kind();
+        let mut error = Some(error);
+        for lane in &self.lanes {
+            let error = error.take().unwrap_or_else(|| kind.into());
+            lane.stream().fail_io(Operation::Wait, error);
+        }
+    }
+}

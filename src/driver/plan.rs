@@ -1,0 +1,361 @@
+//! The fence planner: what is dirty, what is in flight, what is wanted → what to do next.
+//!
+//! Pure logic about positions: no I/O, no clock, no bytes. The lane asks [`Plan::next_write`] and
+//! [`Plan::fence_due`] until both are content, tells the plan what it started, and what became
+//! of it. The rules:
+//!
+//! 1. A full buffer is written as soon as it is committed. A partly filled one is *sealed* only
+//!    when somebody wants its bytes written or durable.
+//! 2. A write starts at a block boundary. The block that a sealed tail shares with the bytes after
+//!    it is written again by the next write, which waits until the tail's write has completed.
+//! 3. A fence covers what had *completed at full length* when the flush was submitted; never what
+//!    was in flight beside it.
+//! 4. If one write is all that is dirty, the write carries the fence itself (`Dsync`, or a linked
+//!    flush); else every covered write completes first and a flush follows.
+//! 5. While a fence is in flight no tail is sealed for the next one: whoever asks meanwhile
+//!    shares it (group commit).
+
+use super::blocks::{align_down, align_up};
+
+/// How a fence becomes durable. Chosen once, at open, from what the backend and file system give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forms {
+    /// A write may carry its own fence (RWF_DSYNC), and the kernel is known to flush for it.
+    pub(crate) dsync: bool,
+    /// A flush may be linked behind a write in one submission.
+    pub(crate) link: bool,
+}
+
+/// Sizes that the plan reckons with, all powers or multiples as [`Plan::new`] asserts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    /// Alignment of offsets and lengths of data writes; 1 when the page cache takes any.
+    pub(crate) block: u64,
+    /// Bytes in a buffer; no write crosses a multiple of it.
+    pub(crate) buffer: u64,
+    /// The longest range that is copied aside as a whole when its end is not aligned.
+    pub(crate) bounce: u64,
+}
+
+/// What the callers have asked for so far; each figure only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Positions below have to reach the kernel.
+    pub(crate) written: u64,
+    /// Positions below have to become durable.
+    pub(crate) durable: u64,
+    /// Patches up to this number have to become durable.
+    pub(crate) patches: u64,
+}
+
+/// What the fence of a write is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteFence {
+    /// None: a later flush covers the write.
+    None,
+    /// The write itself is durable when it completes at full length.
+    Dsync,
+    /// A flush linked behind it, cancelled by the kernel if the write is short.
+    Link,
+}
+
+/// A data write to submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Write {
+    /// First position; block-aligned.
+    pub(crate) from: u64,
+    /// End of the data; the device write is padded to a block.
+    pub(crate) to: u64,
+    /// Whether the bytes are copied aside first, since producers go on in the same block.
+    pub(crate) bounce: bool,
+    pub(crate) fence: WriteFence,
+}
+
+/// What a fence in flight will make durable: what was true when it was submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Covers {
+    pub(crate) position: u64,
+    pub(crate) patches: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    write: Write,
+    /// First position that no earlier write holds; `write.from` is the start of its block.
+    fresh_from: u64,
+    /// What its own fence, if it carries one, makes durable.
+    covers: Covers,
+}
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    geometry: Geometry,
+    forms: Forms,
+    /// First position that no issued write holds. A patch of a tail that producers still share
+    /// steps it back to the start of that block.
+    next: u64,
+    /// Writes in flight, in order of position; each starts where the one before ends.
+    flights: Vec<Flight>,
+    /// The flush in flight.
+    flush: Option<Covers>,
+    /// A patch write is in flight; the flag says whether it carries its own fence.
+    patching: Option<WriteFence>,
+    /// A write or patch has completed since the last flush was submitted, unfenced.
+    dirty: bool,
+    /// End of the highest patch that was applied in memory only.
+    patched_in_memory: u64,
+    /// Patches applied: their disk part has completed, their memory part is in the ring.
+    patches_applied: u64,
+    written: u64,
+    durable: u64,
+    patches_durable: u64,
+}
+
+impl Plan {
+    /// `start` is the first position to be written; everything before it is durable already.
+    pub(crate) fn new(geometry: Geometry, forms: Forms, start: u64, flights: usize) -> Self {
+        assert!(geometry.buffer.is_multiple_of(geometry.block));
+        assert!(geometry.bounce.is_multiple_of(geometry.block));
+        Self {
+            geometry,
+            forms,
+            next: start,
+            flights: Vec::with_capacity(flights),
+            flush: None,
+            patching: None,
+            dirty: false,
+            patched_in_memory: 0,
+            patches_applied: 0,
+            written: start,
+            durable: start,
+            patches_durable: 0,
+        }
+    }
+
+    // ---- what is ------------------------------------------------------------------------------
+
+    /// First position that no issued write holds; never goes back for the public.
+    pub(crate) fn submitted(&self) -> u64 {
+        self.next.max(self.written)
+    }
+
+    /// The highest prefix whose writes have completed at full length.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    pub(crate) fn patches_durable(&self) -> u64 {
+        self.patches_durable
+    }
+
+    /// First position whose memory is still needed.
+    pub(crate) fn in_use(&self) -> u64 {
+        align_down(self.settled(), self.geometry.block)
+    }
+
+    /// Start of the block that the next data write begins with: bytes below it are never taken
+    /// from memory again.
+    pub(crate) fn floor(&self) -> u64 {
+        align_down(self.next, self.geometry.block)
+    }
+
+    /// Nothing is in flight.
+    pub(crate) fn idle(&self) -> bool {
+        self.flights.is_empty() && self.flush.is_none() && self.patching.is_none()
+    }
+
+    /// Whether a write in flight touches a byte below `end`.
+    pub(crate) fn in_flight_below(&self, end: u64) -> bool {
+        self.flights.iter().any(|flight| flight.write.from < end)
+    }
+
+    /// The end of the prefix that is complete on the way to the device right now. Unlike
+    /// `written` it steps back with a patch.
+    fn settled(&self) -> u64 {
+        self.flights.first().map_or(self.next, |oldest| oldest.fresh_from.min(self.next))
+    }
+
+    fn fence_in_flight(&self) -> bool {
+        self.flush.is_some()
+            || self.flights.iter().any(|flight| flight.write.fence != WriteFence::None)
+            || self.patching.is_some_and(|fence| fence != WriteFence::None)
+    }
+
+    fn fence_wanted(&self, wanted: &Wanted) -> bool {
+        wanted.durable > self.durable || wanted.patches > self.patches_durable
+    }
+
+    // ---- what to do ---------------------------------------------------------------------------
+
+    /// The next data write, if one may start now. `committed` bounds what is in memory.
+    pub(crate) fn next_write(&self, committed: u64, wanted: &Wanted) -> Option<Write> {
+        if self.next >= committed || self.flights.len() == self.flights.capacity() {
+            return None;
+        }
+        let Geometry { block, buffer, bounce } = self.geometry;
+        let from = self.floor();
+        if self.flights.iter().any(|flight| align_up(flight.write.to, block) > from) {
+            return None; // rule 2
+        }
+        let buffer_end = align_down(from, buffer) + buffer;
+        let sealed_by = self.seal(committed, wanted);
+        let to = if committed >= buffer_end { buffer_end } else { sealed_by? };
+        let body_end = align_down(to, block);
+        let write = if to == body_end {
+            Write { from, to, bounce: false, fence: WriteFence::None }
+        } else if align_up(to, block) - from <= bounce {
+            Write { from, to, bounce: true, fence: WriteFence::None }
+        } else {
+            Write { from, to: body_end, bounce: false, fence: WriteFence::None }
+        };
+        Some(Write { fence: self.fence_of(&write, wanted), ..write })
+    }
+
+    /// Where to seal a partly filled buffer, if somebody wants its bytes now.
+    fn seal(&self, committed: u64, wanted: &Wanted) -> Option<u64> {
+        let patch_waits =
+            wanted.patches > self.patches_durable && self.patched_in_memory > self.next;
+        let for_write = wanted.written > self.next;
+        let for_fence = (wanted.durable > self.next || patch_waits) && !self.fence_in_flight(); // rule 5
+        // A copy still in progress below the wanted position: seal once, when it is in.
+        let whole = committed >= wanted.written.max(wanted.durable);
+        ((for_write || for_fence) && whole).then_some(committed)
+    }
+
+    /// Rule 4: the fence that a write can carry.
+    fn fence_of(&self, write: &Write, wanted: &Wanted) -> WriteFence {
+        let alone = self.flights.is_empty() && self.flush.is_none() && self.patching.is_none();
+        let covers_all = write.to >= wanted.durable
+            && write.to >= self.patched_in_memory
+            && self.patches_applied >= wanted.patches;
+        if !alone || !covers_all || !self.fence_wanted(wanted) {
+            WriteFence::None
+        } else if self.forms.dsync && !self.dirty {
+            WriteFence::Dsync
+        } else if self.forms.link {
+            WriteFence::Link
+        } else {
+            WriteFence::None
+        }
+    }
+
+    /// The fence of a patch write that would start now: its own if it is all that is dirty.
+    pub(crate) fn fence_of_patch(&self, number: u64, wanted: &Wanted) -> WriteFence {
+        let all = self.idle()
+            && !self.dirty
+            && wanted.durable <= self.durable
+            && self.patched_in_memory <= self.settled()
+            && wanted.patches == number;
+        if all && self.forms.dsync { WriteFence::Dsync } else { WriteFence::None }
+    }
+
+    /// What a flush submitted now would cover, if one is due.
+    pub(crate) fn fence_due(&self, wanted: &Wanted) -> Option<Covers> {
+        let settled = self.settled();
+        let due = self.fence_wanted(wanted)
+            && !self.fence_in_flight()
+            && settled >= wanted.durable
+            && settled >= self.patched_in_memory
+            && self.patches_applied >= wanted.patches;
+        due.then_some(Covers { position: settled, patches: self.patches_applied })
+    }
+
+    // ---- what happened ------------------------------------------------------------------------
+
+    pub(crate) fn write_started(&mut self, write: Write) {
+        assert!(write.from <= self.next && write.to > self.next);
+        assert!(self.flights.len() < self.flights.capacity());
+        let covers = Covers { position: write.to, patches: self.patches_applied };
+        self.flights.push(Flight { write, fresh_from: self.next, covers });
+        self.next = write.to;
+        if write.fence == WriteFence::Link {
+            self.flush_started(covers);
+        }
+    }
+
+    /// The write that began at `from` was short: the rest goes out again, without its fence. A
+    /// flush linked behind it proves nothing about these bytes, whatever it says.
+    pub(crate) fn write_shortened(&mut self, from: u64) {
+        let flight = self.flights.iter_mut().find(|flight| flight.write.from == from);
+        let flight = flight.expect("a known flight");
+        if flight.write.fence == WriteFence::Link
+            && let Some(covers) = &mut self.flush
+        {
+            *covers = Covers { position: self.durable, patches: self.patches_durable };
+        }
+        flight.write.fence = WriteFence::None;
+        self.dirty = true;
+    }
+
+    /// The write that began at `from` has completed at full length.
+    pub(crate) fn write_completed(&mut self, from: u64) {
+        let index = self.flights.iter().position(|flight| flight.write.from == from);
+        let flight = self.flights.remove(index.expect("a known flight"));
+        match flight.write.fence {
+            WriteFence::Dsync => self.fenced(flight.covers),
+            WriteFence::Link => {} // its flush is on the way
+            WriteFence::None => self.dirty = true,
+        }
+        self.written = self.written.max(self.settled());
+    }
+
+    pub(crate) fn flush_started(&mut self, covers: Covers) {
+        assert!(self.flush.is_none());
+        self.dirty = false;
+        self.flush = Some(covers);
+    }
+
+    pub(crate) fn flush_completed(&mut self) {
+        let covers = self.flush.take().expect("a flush in flight");
+        self.fenced(covers);
+    }
+
+    /// A linked flush was cancelled because its write was short: as if it had never been asked.
+    pub(crate) fn flush_cancelled(&mut self) {
+        self.flush = None;
+        self.dirty = true;
+    }
+
+    /// A patch went into memory at positions `from..to`; if an issued tail holds some of them,
+    /// that tail is written again.
+    pub(crate) fn patched_memory(&mut self, from: u64, to: u64) {
+        assert!(from >= self.floor());
+        if from < self.next {
+            self.next = self.floor();
+        }
+        self.patched_in_memory = self.patched_in_memory.max(to);
+    }
+
+    /// The disk part of a patch is on the way.
+    pub(crate) fn patch_started(&mut self, fence: WriteFence) {
+        assert!(self.patching.is_none());
+        self.patching = Some(fence);
+    }
+
+    /// Its write was short: the rest goes out again, without its fence.
+    pub(crate) fn patch_shortened(&mut self) {
+        self.patching = Some(WriteFence::None);
+        self.dirty = true;
+    }
+
+    /// Patch `number` is in the ring and in the file as far as it has a part there.
+    pub(crate) fn patch_applied(&mut self, number: u64) {
+        assert_eq!(number, self.patches_applied + 1);
+        self.patches_applied = number;
+        match self.patching.take() {
+            // It was all that was dirty when it started, so every patch before it is durable.
+            Some(WriteFence::Dsync) => self.patches_durable = number,
+            Some(_) => self.dirty = true,
+            None => {} // in memory only: the data write that takes it makes the file dirty
+        }
+    }
+
+    fn fenced(&mut self, covers: Covers) {
+        self.durable = self.durable.max(covers.position);
+        self.patches_durable = self.patches_durable.max(covers.patches);
+    }
+}

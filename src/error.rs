@@ -1,0 +1,185 @@
+//! Every way in which a call can fail.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the crate was doing when the operating system said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Opening or creating the file.
+    Open,
+    /// Taking the advisory lock.
+    Lock,
+    /// Reserving or zeroing space ahead of the data.
+    Preallocate,
+    /// Setting up the backend (the io_uring instance, the driver thread).
+    Start,
+    /// Writing data.
+    Write,
+    /// Reading back a block that a patch covers in part.
+    Read,
+    /// Flushing the file to stable media.
+    Flush,
+    /// Waiting for completions.
+    Wait,
+    /// Cutting the file to its exact length.
+    Trim,
+    /// Flushing the directory that names the file.
+    SyncDirectory,
+}
+
+impl Operation {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Lock => "lock",
+            Self::Preallocate => "preallocate space for",
+            Self::Start => "start writing to",
+            Self::Write => "write to",
+            Self::Read => "read back a block of",
+            Self::Flush => "flush",
+            Self::Wait => "wait for completions on",
+            Self::Trim => "set the length of",
+            Self::SyncDirectory => "sync the directory of",
+        }
+    }
+}
+
+/// Why a call failed. Cloning is cheap (reference counts), and making [`Error::Full`] allocates
+/// nothing, so that a deadline thread may see it.
+///
+/// An [`Error::Io`] from a write or a flush is *sticky*: the writer is poisoned, and every waiter
+/// and every later call gets the same error.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The options can't work; the sentence says what to change.
+    Options(Cow<'static, str>),
+    /// The operating system refused an operation on the file.
+    Io {
+        /// What was being done.
+        operation: Operation,
+        /// To which file.
+        path: Arc<Path>,
+        /// The operating system's own error.
+        source: Arc<io::Error>,
+    },
+    /// Another writer holds the advisory lock on this file.
+    Locked {
+        /// The file.
+        path: Arc<Path>,
+    },
+    /// No buffer had room for all the bytes, so none were taken.
+    Full {
+        /// Bytes offered.
+        offered: usize,
+        /// Bytes that would have fitted.
+        free: usize,
+    },
+    /// The bytes did not find room within the policy's limit, so none were taken.
+    Deadline {
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// The bytes can never fit under the policy in force.
+    TooLong {
+        /// Bytes offered.
+        offered: usize,
+        /// The most that such a call can take.
+        limit: usize,
+    },
+    /// A patch may only overwrite bytes that were accepted before it.
+    PatchRange {
+        /// First byte of the patch.
+        offset: u64,
+        /// Bytes in the patch.
+        len: usize,
+        /// The accepted position: the patch has to end there or before.
+        accepted: u64,
+    },
+    /// The writer is closed.
+    Closed,
+}
+
+impl Error {
+    pub(crate) fn io(operation: Operation, path: &Arc<Path>, source: io::Error) -> Self {
+        Self::Io { operation, path: path.clone(), source: Arc::new(source) }
+    }
+
+    /// The operating system's error code, where one is behind this error.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Io { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// The nearest kind of [`io::Error`].
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Options(_) | Self::TooLong { .. } | Self::PatchRange { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+            Self::Io { source, .. } => source.kind(),
+            Self::Locked { .. } | Self::Full { .. } => io::ErrorKind::WouldBlock,
+            Self::Deadline { .. } => io::ErrorKind::TimedOut,
+            Self::Closed => io::ErrorKind::BrokenPipe,
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Options(sentence) => f.write_str(sentence),
+            Self::Io { operation, path, source } => {
+                write!(f, "could not {} {}: {source}", operation.verb(), path.display())
+            }
+            Self::Locked { path } => write!(
+                f,
+                "another writer holds {}: close it, or record to another file",
+                path.display()
+            ),
+            Self::Full { offered, free } => write!(
+                f,
+                "the buffers are full: {offered} bytes offered, {free} free; \
+                 try again later, or open with more or larger buffers"
+            ),
+            Self::Deadline { waited } => write!(
+                f,
+                "no room for the bytes after {waited:?}; open with more or larger buffers"
+            ),
+            Self::TooLong { offered, limit } => write!(
+                f,
+                "{offered} bytes can't be taken whole, {limit} at the most; \
+                 split them, or open with larger buffers or the blocking policy"
+            ),
+            Self::PatchRange { offset, len, accepted } => write!(
+                f,
+                "a patch of {len} bytes at {offset} reaches past the accepted position {accepted}; \
+                 write those bytes before patching them"
+            ),
+            Self::Closed => f.write_str("the writer is closed; open a new one"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    /// Keeps the kind, and the whole error as the inner one.
+    fn from(error: Error) -> Self {
+        io::Error::new(error.kind(), error)
+    }
+}

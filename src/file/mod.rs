@@ -1,0 +1,7 @@
+//! The file itself: opening, locking, preallocating, and what its place promises.
+
+mod open;
+mod place;
+
+pub(crate) use open::{Directory, OpenFile, OpenMode, finish};
+pub use place::{Durability, Medium};

@@ -1,0 +1,151 @@
+//! What the place of a file promises: its file system, its alignment, its durability.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+
+/// What a completed fence stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Medium {
+    /// Memory of this machine: a power cut loses it.
+    PageCache,
+    /// Handed to a device, server or file system whose own flush nobody has confirmed.
+    Device,
+    /// The file system is known to flush the device's write cache.
+    StableMedia,
+}
+
+impl std::fmt::Display for Medium {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::PageCache => "page cache",
+            Self::Device => "device",
+            Self::StableMedia => "stable media",
+        })
+    }
+}
+
+/// The durability label of a writer: the medium that `durable` stands for here, and why. It
+/// assumes that the device honours a flush.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Durability {
+    /// What survives what.
+    pub medium: Medium,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Durability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.medium, self.reason)
+    }
+}
+
+/// What was found out about a file's place.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) durability: Durability,
+    /// A write with RWF_DSYNC has been seen to flush the device on this file system, through
+    /// io_uring as well as by a call.
+    pub(crate) dsync_flushes: bool,
+}
+
+fn label(medium: Medium, reason: impl Into<String>) -> Durability {
+    Durability { medium, reason: reason.into() }
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn look(file: &File) -> Place {
+    use std::os::fd::AsRawFd;
+    // SAFETY: statfs is plain data, zero is valid; the call fills it.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a live descriptor and a live struct.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } != 0 {
+        let reason = "the file system does not say what it is";
+        return Place { durability: label(Medium::Device, reason), dsync_flushes: false };
+    }
+    place_of(stat.f_type as u32)
+}
+
+/// By the magic number of the file system (statfs(2)).
+#[cfg(target_os = "linux")]
+fn place_of(magic: u32) -> Place {
+    const FLUSHES: [(u32, &str); 3] =
+        [(0xEF53, "ext4"), (0x5846_5342, "xfs"), (0x9123_683E, "btrfs")];
+    const IN_MEMORY: [(u32, &str); 3] =
+        [(0x0102_1994, "tmpfs"), (0x8584_58F6, "ramfs"), (0x9584_58F6, "hugetlbfs")];
+    const TRUSTED: [(u32, &str); 7] = [
+        (0x6573_5546, "FUSE"),
+        (0x794C_7630, "overlay"),
+        (0x6969, "NFS"),
+        (0xFF53_4D42, "CIFS"),
+        (0xFE53_4D42, "SMB2"),
+        (0x0102_1997, "9p"),
+        (0xF2F5_2010, "f2fs"),
+    ];
+    let find = |list: &[(u32, &'static str)]| {
+        list.iter().find(|(known, _)| *known == magic).map(|&(_, name)| name)
+    };
+    let (medium, reason) = if let Some(name) = find(&FLUSHES) {
+        (Medium::StableMedia, format!("a fence on {name} flushes the device"))
+    } else if let Some(name) = find(&IN_MEMORY) {
+        (Medium::PageCache, format!("{name} keeps the file in memory"))
+    } else if let Some(name) = find(&TRUSTED) {
+        (Medium::Device, format!("a fence ends at {name}, whose flush has not been confirmed"))
+    } else {
+        let reason = format!("file system {magic:#x} is not known to flush its device");
+        (Medium::Device, reason)
+    };
+    Place { durability: label(medium, reason), dsync_flushes: medium == Medium::StableMedia }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn look(_file: &File) -> Place {
+    let reason = "the platform's flush call succeeded; what it reaches has not been confirmed";
+    Place { durability: label(Medium::Device, reason), dsync_flushes: false }
+}
+
+/// The block to which direct I/O has to be aligned, from statx(2) STATX_DIOALIGN (Linux 6.1), at
+/// least 4096: smaller direct writes make a file system block of their own serial. `None` when
+/// the file takes no direct I/O.
+#[cfg(target_os = "linux")]
+pub(crate) fn direct_block(file: &File) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+    const PAGE: u64 = 4096;
+    // SAFETY: statx is plain data, zero is valid; the call fills it.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: a live descriptor, an empty path that stands for it, a live struct.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_DIOALIGN,
+            &raw mut stat,
+        )
+    };
+    if result != 0 || stat.stx_mask & libc::STATX_DIOALIGN == 0 {
+        return Some(PAGE); // an older kernel: the page is what every known device takes
+    }
+    match (stat.stx_dio_offset_align, stat.stx_dio_mem_align) {
+        (0, _) | (_, 0) => None,
+        (offset, memory) => Some(u64::from(offset.max(memory)).max(PAGE)),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_no_better_than_the_fence() {
+        assert_eq!(place_of(0xEF53).durability.medium, Medium::StableMedia);
+        assert_eq!(place_of(0x0102_1994).durability.medium, Medium::PageCache);
+        for unconfirmed in [0x6573_5546, 0x6969, 0x1234_5678] {
+            let place = place_of(unconfirmed);
+            assert_eq!(place.durability.medium, Medium::Device);
+            assert!(!place.dsync_flushes);
+        }
+    }
+}

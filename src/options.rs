@@ -1,0 +1,294 @@
+//! How a writer is opened.
+
+use std::path::Path;
+
+use crate::buffers::Memory;
+use crate::error::Error;
+use crate::file::OpenMode;
+use crate::overrun::OnFull;
+use crate::writer::Writer;
+
+/// Which backend to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendChoice {
+    /// The best that works here at run time: io_uring, else `Sync`. A fallback is reported by
+    /// [`Control::fallbacks`](crate::Control::fallbacks).
+    #[default]
+    Auto,
+    /// io_uring, or an error where it is refused.
+    Uring,
+    /// Positional writes and flush calls, on any platform.
+    Sync,
+}
+
+/// Whether data bypasses the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Direct {
+    /// Where the file system and the alignment allow it.
+    #[default]
+    Auto,
+    /// Bypass it, or an error where that is refused.
+    On,
+    /// Through the page cache.
+    Off,
+}
+
+/// Who carries bytes from the buffers to the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Drive {
+    /// A thread of the writer's own that sleeps when there is nothing to do. A push that fills a
+    /// buffer while it sleeps makes one system call to wake it.
+    #[default]
+    Thread,
+    /// Whoever waits for the writer: the lowest flush latency, no thread. Work goes on only
+    /// inside calls on the writer, its tickets and its control handles. A ticket awaited as a
+    /// `Future` is driven by its polls and wakes itself again at once: for async code prefer
+    /// `Thread`.
+    Caller,
+    /// A thread of the writer's own that never sleeps: it takes a whole core, and a push never
+    /// makes a system call. For real-time producers.
+    Poll,
+}
+
+/// What to do about disk space ahead of the data. The file is cut to its exact length at close.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Preallocate {
+    /// Nothing: the file grows with the data.
+    #[default]
+    None,
+    /// Reserve this many bytes (`fallocate`): they can't run out. A fence still has to record
+    /// that they are in use.
+    Reserve(u64),
+    /// Write this many zero bytes at open: slow to open, and the cheapest fences later.
+    Zero(u64),
+}
+
+/// How a fence is carried out, for those who compare; `Auto` is right for everybody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FenceForm {
+    /// The first of the forms below that is known to flush here.
+    #[default]
+    Auto,
+    /// A write that is all that is dirty carries its own fence (`RWF_DSYNC`).
+    Dsync,
+    /// A flush is linked behind the write, in one submission.
+    Link,
+    /// The flush is submitted when the writes have completed.
+    Flush,
+}
+
+/// How to open a [`Writer`].
+///
+/// ```
+/// # fn main() -> Result<(), writeflush::Error> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("take.raw");
+/// use writeflush::{Drive, OnFull, Options};
+///
+/// let writer = Options::new()
+///     .buffer_size(256 * 1024)
+///     .buffers(8)
+///     .drive(Drive::Poll)
+///     .on_full(OnFull::Fill(0))
+///     .create(&path)?;
+/// # writer.close().unwrap();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) buffer_size: usize,
+    pub(crate) buffers: usize,
+    pub(crate) backend: BackendChoice,
+    pub(crate) direct: Direct,
+    pub(crate) drive: Drive,
+    pub(crate) on_full: OnFull,
+    pub(crate) preallocate: Preallocate,
+    pub(crate) fence_form: FenceForm,
+    pub(crate) mode: u32,
+    pub(crate) lock: bool,
+    grant_limit: Option<usize>,
+    pub(crate) memory_limit: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            buffer_size: 1 << 20,
+            buffers: 2,
+            backend: BackendChoice::default(),
+            direct: Direct::default(),
+            drive: Drive::default(),
+            on_full: OnFull::default(),
+            preallocate: Preallocate::default(),
+            fence_form: FenceForm::default(),
+            mode: 0o644,
+            lock: true,
+            grant_limit: None,
+            memory_limit: 1 << 30,
+        }
+    }
+}
+
+impl Options {
+    /// Two buffers of 1 MiB, everything else at its default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes in a buffer: the unit in which data goes to the device when nobody asks for a
+    /// fence. A multiple of 4096 (more on devices with larger blocks).
+    pub fn buffer_size(mut self, bytes: usize) -> Self {
+        self.buffer_size = bytes;
+        self
+    }
+
+    /// Number of buffers, 2 to 1000. Two are a double buffer; more ride out longer stalls of the
+    /// device: at R bytes/s the writer takes `buffers × buffer_size / R` seconds of stall.
+    pub fn buffers(mut self, count: usize) -> Self {
+        self.buffers = count;
+        self
+    }
+
+    /// Which backend to use.
+    pub fn backend(mut self, choice: BackendChoice) -> Self {
+        self.backend = choice;
+        self
+    }
+
+    /// Whether data bypasses the page cache.
+    pub fn direct(mut self, direct: Direct) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Who drives.
+    pub fn drive(mut self, drive: Drive) -> Self {
+        self.drive = drive;
+        self
+    }
+
+    /// What `write` does when there is no room.
+    pub fn on_full(mut self, policy: OnFull) -> Self {
+        self.on_full = policy;
+        self
+    }
+
+    /// What to do about disk space ahead of the data.
+    pub fn preallocate(mut self, ahead: Preallocate) -> Self {
+        self.preallocate = ahead;
+        self
+    }
+
+    /// How a fence is carried out.
+    pub fn fence_form(mut self, form: FenceForm) -> Self {
+        self.fence_form = form;
+        self
+    }
+
+    /// Permission bits of a file that is created (default `0o644`, less the umask; Unix only).
+    pub fn mode(mut self, bits: u32) -> Self {
+        self.mode = bits;
+        self
+    }
+
+    /// Whether to take an advisory lock (`flock`) against a second writer (default yes).
+    pub fn lock(mut self, lock: bool) -> Self {
+        self.lock = lock;
+        self
+    }
+
+    /// The longest grant, in bytes (default: 64 KiB, or a buffer if that is less); costs as much
+    /// memory.
+    pub fn grant_limit(mut self, bytes: usize) -> Self {
+        self.grant_limit = Some(bytes);
+        self
+    }
+
+    /// The most memory that the buffers may take (default 1 GiB): a guard against a slip in the
+    /// other options.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Creates the file, or empties the one that is there. An existing file is emptied only once
+    /// its lock is held.
+    ///
+    /// # Errors
+    /// [`Error::Options`], [`Error::Locked`], or [`Error::Io`] with the operation that failed.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Writer, Error> {
+        Writer::open(self, path.as_ref(), OpenMode::Create)
+    }
+
+    /// Creates the file; it must not exist.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_new(&self, path: impl AsRef<Path>) -> Result<Writer, Error> {
+        Writer::open(self, path.as_ref(), OpenMode::CreateNew)
+    }
+
+    /// Opens or creates the file and goes on at its end.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn append(&self, path: impl AsRef<Path>) -> Result<Writer, Error> {
+        Writer::open(self, path.as_ref(), OpenMode::Append)
+    }
+
+    /// Opens an existing file and overwrites it from its start: a recycled segment. What lies
+    /// past the last byte written stays, and so does the length if it is greater.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Writer, Error> {
+        Writer::open(self, path.as_ref(), OpenMode::Overwrite)
+    }
+
+    pub(crate) fn longest_grant(&self) -> usize {
+        self.grant_limit.unwrap_or(self.buffer_size.min(64 << 10))
+    }
+
+    /// What can't work, whatever the file.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let page = Memory::ALIGN;
+        let wrong = |sentence: String| Err(Error::Options(sentence.into()));
+        let (size, count) = (self.buffer_size, self.buffers);
+        if count < 2 {
+            return wrong(format!(
+                "{count} buffers can't work: give at least 2, so that one fills while the other \
+                 is written"
+            ));
+        }
+        if count > 1000 {
+            return wrong(format!("{count} buffers are too many: give at most 1000, larger ones"));
+        }
+        if size < page || !size.is_multiple_of(page) || size > 1 << 30 {
+            let below = (size / page).clamp(1, (1 << 30) / page) * page;
+            return wrong(format!(
+                "a buffer of {size} bytes can't work: give a multiple of {page} up to 1 GiB, \
+                 for example {below}"
+            ));
+        }
+        if self.longest_grant() > size {
+            return wrong(format!(
+                "a grant limit of {} bytes is more than a buffer: give at most {size}",
+                self.longest_grant()
+            ));
+        }
+        match size.checked_mul(count) {
+            Some(total) if total <= self.memory_limit => Ok(()),
+            _ => wrong(format!(
+                "{count} buffers of {size} bytes are more than the memory limit of {} bytes: \
+                 give fewer or smaller buffers, or raise the limit",
+                self.memory_limit
+            )),
+        }
+    }
+}

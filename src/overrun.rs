@@ -1,0 +1,157 @@
+//! What happens to bytes that no buffer can take, and the record of those that were lost.
+
+use std::time::Duration;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// What [`write`](crate::Writer::write) does when there is no room for all the bytes.
+///
+/// `try_write` ignores the policy: it takes all bytes or says [`Full`](crate::Error::Full). The
+/// calls that wait for the disk anyway (`write_flush`, grants aside) always wait for room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// Wait until there is room. Nothing is ever lost.
+    #[default]
+    Block,
+    /// Wait at most this long, then [`Deadline`](crate::Error::Deadline).
+    BlockFor(Duration),
+    /// Fail at once with [`Full`](crate::Error::Full); the caller still has the bytes.
+    Fail,
+    /// Lose the bytes, count them, and record the position where they are missing.
+    Drop,
+    /// Lose the bytes, count them, and later write as many of this byte in their place, so that
+    /// the time line of the recording survives. At most four times the length of a call (64 KiB
+    /// at the least) is filled by that call, so that catching up never costs a deadline.
+    Fill(u8),
+}
+
+/// What became of the bytes that a call offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "under the policies Drop and Fill the bytes may have been lost"]
+pub enum Push {
+    /// Accepted; the first byte is at this file position.
+    Accepted(u64),
+    /// Lost by the policy `Drop` or `Fill`; this many bytes.
+    Lost(usize),
+}
+
+impl Push {
+    /// The file position of the first byte, if the bytes were accepted.
+    pub fn position(self) -> Option<u64> {
+        match self {
+            Self::Accepted(position) => Some(position),
+            Self::Lost(_) => None,
+        }
+    }
+}
+
+/// One uninterrupted loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Overrun {
+    /// The file position that the first lost byte would have had. Under `Fill` the fill bytes
+    /// begin here; under `Drop` the next accepted byte is here.
+    pub position: u64,
+    /// Bytes lost.
+    pub bytes: u64,
+}
+
+/// The losses of a stream. The counts are exact for ever; the places of the first
+/// [`OverrunLog::PLACES`] losses are kept.
+///
+/// Producers write it without a lock. Each place is claimed by one compare-and-swap and then
+/// grows in the hands of whoever loses bytes at the same position.
+#[derive(Debug)]
+pub(crate) struct OverrunLog {
+    count: AtomicU64,
+    bytes: AtomicU64,
+    longest: AtomicU64,
+    /// `(position + 1, bytes)`; 0 for a free place.
+    places: Box<[(AtomicU64, AtomicU64)]>,
+    /// Bytes that the policy `Fill` still has to write.
+    pub(crate) debt: AtomicU64,
+}
+
+impl Default for OverrunLog {
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
+            places: (0..Self::PLACES).map(|_| Default::default()).collect(),
+            debt: AtomicU64::new(0),
+        }
+    }
+}
+
+impl OverrunLog {
+    pub(crate) const PLACES: usize = 4096;
+
+    /// Records that `bytes` were lost where the file had reached `position`. Returns at once:
+    /// no lock, no allocation.
+    pub(crate) fn record(&self, position: u64, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let key = position + 1;
+        let known = self.count.load(Ordering::Acquire).min(Self::PLACES as u64) as usize;
+        // The last place first: a loss goes on where it began.
+        for (at, lost) in self.places[known.saturating_sub(1)..].iter() {
+            match at.compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    self.count.fetch_add(1, Ordering::AcqRel);
+                    lost.fetch_add(bytes, Ordering::AcqRel);
+                    self.longest.fetch_max(bytes, Ordering::Relaxed);
+                    return;
+                }
+                Err(at) if at == key => {
+                    let before = lost.fetch_add(bytes, Ordering::AcqRel);
+                    self.longest.fetch_max(before + bytes, Ordering::Relaxed);
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.longest.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// (losses, bytes, longest loss in bytes)
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        let get = |figure: &AtomicU64| figure.load(Ordering::Acquire);
+        (get(&self.count), get(&self.bytes), get(&self.longest))
+    }
+
+    pub(crate) fn places(&self) -> Vec<Overrun> {
+        let places = self
+            .places
+            .iter()
+            .map(|(at, lost)| (at.load(Ordering::Acquire), lost.load(Ordering::Acquire)));
+        let known = places.take_while(|&(key, _)| key != 0);
+        known.map(|(key, bytes)| Overrun { position: key - 1, bytes }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_at_one_position_are_one_loss() {
+        let log = OverrunLog::default();
+        log.record(100, 10);
+        log.record(100, 20);
+        log.record(300, 5);
+        assert_eq!(log.totals(), (2, 35, 30));
+        let expected = [Overrun { position: 100, bytes: 30 }, Overrun { position: 300, bytes: 5 }];
+        assert_eq!(log.places(), expected);
+    }
+
+    #[test]
+    fn counts_go_on_when_the_places_are_full() {
+        let log = OverrunLog::default();
+        let losses = OverrunLog::PLACES as u64 + 100;
+        (0..losses).for_each(|i| log.record(i * 10, 1));
+        assert_eq!(log.totals(), (losses, losses, 1));
+        assert_eq!(log.places().len(), OverrunLog::PLACES);
+    }
+}

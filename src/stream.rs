@@ -1,0 +1,320 @@
+//! What producers, waiters and the driver share about one file.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
+
+use crossbeam_utils::CachePadded;
+
+use crate::backend::Wake;
+use crate::buffers::{Memory, Sequencer};
+use crate::driver::Wanted;
+use crate::error::{Error, Operation};
+use crate::overrun::OverrunLog;
+use crate::stats::Counters;
+use crate::sync::{AtomicBool, AtomicU64, Event, Ordering, fence, ignore_poison};
+
+/// Four file positions, each the end of a prefix of the file. At any instant
+/// `accepted ≥ submitted ≥ written ≥ durable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Positions {
+    /// Taken into a buffer; survives nothing. On a shared handle, bytes that a producer is still
+    /// copying are included.
+    pub accepted: u64,
+    /// Handed to the kernel; nothing is promised yet.
+    pub submitted: u64,
+    /// The kernel has all of it; survives a crash of the process.
+    pub written: u64,
+    /// A fence that covers it has completed; survives a power cut.
+    pub durable: u64,
+}
+
+/// A positional overwrite on its way to the driver.
+#[derive(Debug)]
+pub(crate) struct Patch {
+    /// 1 for the first patch of the stream, then one more each.
+    pub(crate) number: u64,
+    pub(crate) from: u64,
+    pub(crate) bytes: Box<[u8]>,
+}
+
+impl Patch {
+    /// The longest patch that travels as one; longer ones are split.
+    pub(crate) const MAX: usize = 32 * 1024;
+    /// Patches that may wait for the driver; bounds the memory they take.
+    pub(crate) const QUEUE: usize = 8;
+
+    pub(crate) fn to(&self) -> u64 {
+        self.from + self.bytes.len() as u64
+    }
+}
+
+/// See the module. All methods may be called from any thread; those that take a lock or wake a
+/// thread say so.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) path: Arc<Path>,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) memory: Memory,
+    pub(crate) counters: Counters,
+    pub(crate) overruns: OverrunLog,
+    /// Producers share the stream: `committed` is found by counting cells.
+    shared: AtomicBool,
+    submitted: AtomicU64,
+    written: AtomicU64,
+    durable: CachePadded<AtomicU64>,
+    wanted_written: AtomicU64,
+    wanted_durable: AtomicU64,
+    wanted_patches: AtomicU64,
+    patches: Mutex<VecDeque<Patch>>,
+    patches_queued: AtomicU64,
+    patches_taken: AtomicU64,
+    patches_durable: AtomicU64,
+    failure: OnceLock<Error>,
+    /// Announced when `written`, `durable` or the failure changes.
+    pub(crate) progress: Event,
+    /// Announced when memory is released or a patch is taken, and at a failure.
+    pub(crate) space: Event,
+    doorbell: Doorbell,
+    futures: Futures,
+}
+
+/// Wakes the driver, and makes no system call unless the driver has said that it sleeps.
+#[derive(Debug)]
+struct Doorbell {
+    sleeping: CachePadded<AtomicBool>,
+    waker: Arc<dyn Wake>,
+}
+
+/// Tasks that poll a ticket.
+#[derive(Debug, Default)]
+struct Futures {
+    any: AtomicBool,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Stream {
+    /// A stream whose next byte goes to `start`, with memory from `released` on in use.
+    pub(crate) fn new(
+        path: Arc<Path>,
+        memory: Memory,
+        (released, start): (u64, u64),
+        waker: Arc<dyn Wake>,
+    ) -> Self {
+        let sequencer = Sequencer::new(start, released, memory.capacity() as u64);
+        Self {
+            path,
+            sequencer,
+            memory,
+            counters: Counters::default(),
+            overruns: OverrunLog::default(),
+            shared: AtomicBool::new(false),
+            submitted: AtomicU64::new(start),
+            written: AtomicU64::new(start),
+            durable: CachePadded::new(AtomicU64::new(start)),
+            wanted_written: AtomicU64::new(start),
+            wanted_durable: AtomicU64::new(start),
+            wanted_patches: AtomicU64::new(0),
+            patches: Mutex::new(VecDeque::with_capacity(Patch::QUEUE)),
+            patches_queued: AtomicU64::new(0),
+            patches_taken: AtomicU64::new(0),
+            patches_durable: AtomicU64::new(0),
+            failure: OnceLock::new(),
+            progress: Event::default(),
+            space: Event::default(),
+            doorbell: Doorbell { sleeping: CachePadded::new(AtomicBool::new(false)), waker },
+            futures: Futures::default(),
+        }
+    }
+
+    // ---- positions ------------------------------------------------------------------------------
+
+    pub(crate) fn positions(&self) -> Positions {
+        // The smallest first: each only grows, and the driver publishes the largest first, so
+        // the order between them holds in the result.
+        let durable = self.durable();
+        let written = self.written();
+        let submitted = self.submitted.load(Ordering::Acquire);
+        let accepted = self.sequencer.accepted();
+        Positions { accepted, submitted, written, durable }
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn patches_durable(&self) -> u64 {
+        self.patches_durable.load(Ordering::Acquire)
+    }
+
+    /// Every byte below belongs to the driver.
+    pub(crate) fn committed(&self) -> u64 {
+        if self.is_shared() { self.sequencer.advance() } else { self.sequencer.committed() }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Acquire)
+    }
+
+    /// From now on producers share the stream.
+    pub(crate) fn share(&self) {
+        self.sequencer.share();
+        self.shared.store(true, Ordering::Release);
+    }
+
+    // ---- requests to the driver -----------------------------------------------------------------
+
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted {
+            written: self.wanted_written.load(Ordering::Acquire),
+            durable: self.wanted_durable.load(Ordering::Acquire),
+            patches: self.wanted_patches.load(Ordering::Acquire),
+        }
+    }
+
+    /// Asks for a fence over `position` and the first `patches` patches, and wakes the driver if
+    /// it sleeps.
+    pub(crate) fn want_durable(&self, position: u64, patches: u64) {
+        self.wanted_patches.fetch_max(patches, Ordering::AcqRel);
+        self.wanted_durable.fetch_max(position, Ordering::AcqRel);
+        if self.is_shared() {
+            // Settle what is quiet now, so that copies that begin later can't delay this fence.
+            self.sequencer.advance();
+        }
+        self.ring_doorbell();
+    }
+
+    /// Asks for everything below `position` to be handed to the kernel.
+    pub(crate) fn want_written(&self, position: u64) {
+        self.wanted_written.fetch_max(position, Ordering::AcqRel);
+        self.ring_doorbell();
+    }
+
+    /// A fence or a drain waits for bytes that end past `position`.
+    pub(crate) fn is_awaited_past(&self, position: u64) -> bool {
+        self.wanted_durable.load(Ordering::Acquire) > position
+            || self.wanted_written.load(Ordering::Acquire) > position
+    }
+
+    /// Wakes the driver if it has announced that it sleeps; otherwise makes no system call.
+    #[inline]
+    pub(crate) fn ring_doorbell(&self) {
+        // Pairs with the fence in `going_to_sleep`: either the driver sees what was published
+        // before this call, or this call sees that the driver sleeps.
+        fence(Ordering::SeqCst);
+        let sleeping = &self.doorbell.sleeping;
+        if sleeping.load(Ordering::Relaxed) && sleeping.swap(false, Ordering::AcqRel) {
+            self.doorbell.waker.wake();
+        }
+    }
+
+    /// The driver is about to sleep: it has to look for work once more after this call.
+    pub(crate) fn going_to_sleep(&self) {
+        self.doorbell.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn awake(&self) {
+        self.doorbell.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    // ---- patches --------------------------------------------------------------------------------
+
+    /// Number of the last patch queued.
+    pub(crate) fn patches_queued(&self) -> u64 {
+        self.patches_queued.load(Ordering::Acquire)
+    }
+
+    /// Queues one patch of at most [`Patch::MAX`] bytes if there is room; returns its number.
+    /// Takes a lock.
+    pub(crate) fn try_queue_patch(&self, from: u64, bytes: &[u8]) -> Option<u64> {
+        let mut queue = ignore_poison(self.patches.lock());
+        if queue.len() == Patch::QUEUE {
+            return None;
+        }
+        let number = self.patches_queued() + 1;
+        queue.push_back(Patch { number, from, bytes: bytes.into() });
+        self.patches_queued.store(number, Ordering::Release);
+        drop(queue);
+        self.ring_doorbell();
+        Some(number)
+    }
+
+    /// The driver takes the oldest patch, if its bytes are all below `committed`.
+    pub(crate) fn take_patch(&self, committed: u64) -> Option<Patch> {
+        if self.patches_queued() == self.patches_taken.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut queue = ignore_poison(self.patches.lock());
+        let ready = queue.front().is_some_and(|patch| patch.to() <= committed);
+        let patch = if ready { queue.pop_front() } else { None }?;
+        self.patches_taken.store(patch.number, Ordering::Relaxed);
+        Some(patch)
+    }
+
+    /// Whether [`take_patch`](Self::take_patch) would give one.
+    pub(crate) fn patch_waits(&self, committed: u64) -> bool {
+        self.patches_queued() != self.patches_taken.load(Ordering::Relaxed)
+            && ignore_poison(self.patches.lock())
+                .front()
+                .is_some_and(|patch| patch.to() <= committed)
+    }
+
+    // ---- what the driver publishes --------------------------------------------------------------
+
+    /// Publishes positions, the largest first; returns whether a waiter may care.
+    pub(crate) fn publish(&self, submitted: u64, written: u64, durable: u64, patches: u64) -> bool {
+        assert!(submitted >= written && written >= durable, "positions out of order");
+        let before = (self.written(), self.durable(), self.patches_durable());
+        self.submitted.fetch_max(submitted, Ordering::AcqRel);
+        self.written.store(written, Ordering::Release);
+        self.patches_durable.store(patches, Ordering::Release);
+        self.durable.store(durable, Ordering::Release);
+        before != (written, durable, patches)
+    }
+
+    /// The error that poisoned the stream.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.get()
+    }
+
+    /// Poisons the stream: the first error stays, nothing is granted any more, everybody wakes.
+    pub(crate) fn fail(&self, error: Error) {
+        let _ = self.failure.set(error);
+        self.sequencer.stop();
+        self.progress.announce();
+        self.space.announce();
+        self.wake_futures();
+    }
+
+    pub(crate) fn fail_io(&self, operation: Operation, error: std::io::Error) {
+        self.fail(Error::io(operation, &self.path, error));
+    }
+
+    // ---- tasks ----------------------------------------------------------------------------------
+
+    /// Wakes this task at the next fence or failure. Takes a lock.
+    pub(crate) fn add_future(&self, waker: &Waker) {
+        let mut wakers = ignore_poison(self.futures.wakers.lock());
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        self.futures.any.store(true, Ordering::SeqCst);
+    }
+
+    /// Wakes every task that polled since the last call.
+    pub(crate) fn wake_futures(&self) {
+        // Pairs with `add_future`, after which the task looks at its condition again.
+        fence(Ordering::SeqCst);
+        if self.futures.any.swap(false, Ordering::SeqCst) {
+            let wakers = std::mem::take(&mut *ignore_poison(self.futures.wakers.lock()));
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}

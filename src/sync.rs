@@ -1,0 +1,151 @@
+//! The one place where the crate names its synchronisation primitives, and the one blocking
+//! primitive that it uses: [`Event`].
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+use std::time::{Duration, Instant};
+
+/// Something that threads wait for and that one thread announces to all of them at once.
+///
+/// A waiter reads a [`ticket`](Event::ticket), then looks at its condition, then sleeps; an
+/// announcement between the look and the sleep changes the epoch, so that the sleep returns at
+/// once. An announcement that nobody waits for makes no system call.
+#[derive(Debug, Default)]
+pub(crate) struct Event {
+    epoch: AtomicU32,
+    waiters: AtomicU32,
+    #[cfg(not(target_os = "linux"))]
+    fallback: (std::sync::Mutex<()>, std::sync::Condvar),
+}
+
+impl Event {
+    /// The epoch to hand to [`sleep`](Event::sleep); read it before looking at the condition.
+    pub(crate) fn ticket(&self) -> u32 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps until the next announcement after `ticket`, or until `deadline`. May wake for no
+    /// reason: look at the condition again.
+    pub(crate) fn sleep(&self, ticket: u32, deadline: Option<Instant>) {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if left != Some(Duration::ZERO) && self.epoch.load(Ordering::SeqCst) == ticket {
+            self.block(ticket, left);
+        }
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Wakes every waiter. Call it after the change that they wait for is visible.
+    pub(crate) fn announce(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        // Pairs with the waiter, which counts itself and then looks at the epoch: one of the two
+        // sees the other.
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            self.wake();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[allow(unsafe_code)]
+    fn block(&self, ticket: u32, left: Option<Duration>) {
+        let timeout = left.map(|left| libc::timespec {
+            tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the word and the timespec live through the call; the kernel only reads them.
+        // Every result (woken, changed, timed out, interrupted) means: look again.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.epoch.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                ticket,
+                timeout,
+            );
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[allow(unsafe_code)]
+    fn wake(&self) {
+        // SAFETY: the kernel uses the address only to find sleepers.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.epoch.as_ptr(),
+                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                i32::MAX,
+            );
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn block(&self, ticket: u32, left: Option<Duration>) {
+        let (lock, condvar) = &self.fallback;
+        let guard = ignore_poison(lock.lock());
+        if self.epoch.load(Ordering::SeqCst) != ticket {
+            return;
+        }
+        match left {
+            Some(left) => drop(ignore_poison(condvar.wait_timeout(guard, left)).0),
+            None => drop(ignore_poison(condvar.wait(guard))),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn wake(&self) {
+        drop(ignore_poison(self.fallback.0.lock()));
+        self.fallback.1.notify_all();
+    }
+}
+
+/// The guard of a lock whose last holder may have panicked: every state that the crate keeps
+/// behind a lock is whole between two statements, so the panic of another thread changes nothing.
+pub(crate) fn ignore_poison<G>(result: Result<G, std::sync::PoisonError<G>>) -> G {
+    result.unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn an_announcement_before_the_sleep_is_not_missed() {
+        let event = Event::default();
+        let ticket = event.ticket();
+        event.announce();
+        event.sleep(ticket, None);
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_returns_at_once() {
+        let event = Event::default();
+        event.sleep(event.ticket(), Some(Instant::now()));
+    }
+
+    #[test]
+    fn every_waiter_is_woken() {
+        let event = Arc::new(Event::default());
+        let flag = Arc::new(AtomicBool::new(false));
+        let waiters: Vec<_> = (0..8)
+            .map(|_| {
+                let (event, flag) = (event.clone(), flag.clone());
+                std::thread::spawn(move || {
+                    loop {
+                        let ticket = event.ticket();
+                        if flag.load(Ordering::SeqCst) {
+                            break;
+                        }
+                        event.sleep(ticket, None);
+                    }
+                })
+            })
+            .collect();
+        std::thread::yield_now();
+        flag.store(true, Ordering::SeqCst);
+        event.announce();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    }
+}

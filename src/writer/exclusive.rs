@@ -1,0 +1,316 @@
+//! The producer that owns its stream.
+#![allow(unsafe_code)]
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::fill_budget;
+use super::grant::Grant;
+use super::shared::SharedWriter;
+use crate::buffers::Refused;
+use crate::control::{CloseError, Control, Summary, closed};
+use crate::core::Core;
+use crate::error::Error;
+use crate::file::OpenMode;
+use crate::options::Options;
+use crate::overrun::{OnFull, Push};
+use crate::sync::Ordering;
+
+/// Takes bytes from one producer and makes them durable.
+///
+/// Made by [`Options::create`] and its sisters. `Send`: it may move between threads. It
+/// dereferences to [`Control`] for positions, fences, patches and statistics.
+///
+/// Dropping it drains and trims like [`close`](Self::close) as well as that goes, and nobody
+/// hears of an error: close it.
+#[derive(Debug)]
+pub struct Writer {
+    control: Control,
+    /// The accepted position: `committed` of the sequencer, which only this writer moves.
+    position: u64,
+    /// End of the buffer that is being filled.
+    buffer_end: u64,
+    writes: u64,
+    /// Where `std::io::Seek` has put the cursor, if not at the end.
+    pub(super) cursor: Option<u64>,
+    shared: bool,
+}
+
+impl Writer {
+    pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
+        let core = Core::open(options, path, mode)?;
+        let position = core.facts.start;
+        let size = core.facts.options.buffer_size as u64;
+        Ok(Self {
+            control: Control { core: Arc::new(core) },
+            position,
+            buffer_end: position - position % size + size,
+            writes: 0,
+            cursor: None,
+            shared: false,
+        })
+    }
+
+    /// A handle for other threads.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Takes all the bytes, any number of them, or does what the overrun policy
+    /// ([`OnFull`]) says when they don't fit. Never waits for the disk while there is room.
+    /// MMIOM_WRITE.
+    ///
+    /// While there is room it takes no lock, allocates nothing, and with
+    /// [`Drive::Poll`](crate::Drive::Poll) makes no system call.
+    ///
+    /// # Errors
+    /// The error that poisoned the stream; [`Error::Deadline`] or [`Error::Full`] by policy;
+    /// [`Error::TooLong`] for a policy that does not wait and more bytes than all buffers but one
+    /// hold. Under a policy other than `Block` an error means that no byte was taken.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<Push, Error> {
+        match self.try_write(bytes) {
+            Err(Error::Full { .. }) => self.overrun(bytes),
+            Err(Error::TooLong { .. }) if self.policy() == OnFull::Block => self.overrun(bytes),
+            result => result.map(Push::Accepted),
+        }
+    }
+
+    /// Takes all the bytes or none; never waits. Returns the file position of the first.
+    ///
+    /// No lock, no allocation, and with [`Drive::Poll`](crate::Drive::Poll) no system call, on
+    /// any path: also when it says `Full`.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: nothing was taken, try again; [`Error::TooLong`]: more than all buffers
+    /// but one hold; or the error that poisoned the stream.
+    #[inline]
+    pub fn try_write(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        self.make_room(bytes.len())?;
+        // SAFETY: the exclusive producer owns everything past `committed`, and there is room.
+        unsafe { self.core().stream.memory.copy_in(self.position, bytes) };
+        Ok(self.accept(bytes.len() as u64))
+    }
+
+    /// Takes the bytes, waits until they and everything before them are durable, and returns the
+    /// durable position. With no bytes it is [`flush`](Control::flush). MMIOM_WRITEFLUSH.
+    ///
+    /// It waits for the disk, so it waits for room too: the overrun policy does not apply.
+    ///
+    /// # Errors
+    /// The error that poisoned the stream.
+    pub fn write_flush(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        if !bytes.is_empty() {
+            self.write_all_blocking(bytes)?;
+        }
+        self.core().flush()
+    }
+
+    /// Memory for `len` bytes to fill in place, at most the grant limit of the options. The bytes
+    /// are accepted when it is committed; dropped, it leaves nothing behind. Never waits.
+    ///
+    /// # Errors
+    /// As [`try_write`](Self::try_write).
+    pub fn grant(&mut self, len: usize) -> Result<Grant<'_>, Error> {
+        let limit = self.core().facts.options.longest_grant();
+        if len > limit {
+            return Err(Error::TooLong { offered: len, limit });
+        }
+        self.make_room(len)?;
+        Ok(Grant::new(self, len))
+    }
+
+    /// Records that the source lost `len` bytes before they could be offered (a device's own
+    /// overrun, a grant that was `Full`). Under [`OnFull::Fill`] they will be filled; under any
+    /// other policy they are only counted. Never waits.
+    pub fn lose(&mut self, len: usize) {
+        let overruns = &self.core().stream.overruns;
+        overruns.record(self.position, len as u64);
+        if let OnFull::Fill(_) = self.policy() {
+            overruns.debt.fetch_add(len as u64, Ordering::AcqRel);
+        }
+    }
+
+    /// Turns this writer into one that many producers share.
+    pub fn into_shared(mut self) -> SharedWriter {
+        self.core().stream.share();
+        self.shared = true;
+        SharedWriter::new(self.control.clone())
+    }
+
+    /// Writes out everything, cuts the file to its exact length, and makes data, length and name
+    /// durable. After an error whatever got to the file stays, and the summary's `durable` is
+    /// true.
+    ///
+    /// # Errors
+    /// Every error: what poisoned the stream, or what the last steps met.
+    pub fn close(mut self) -> Result<Summary, CloseError> {
+        self.repay_all();
+        closed(self.core())
+    }
+
+    // ---- inside -----------------------------------------------------------------------------------
+
+    pub(super) fn core(&self) -> &Core {
+        &self.control.core
+    }
+
+    pub(super) fn accepted(&self) -> u64 {
+        self.position
+    }
+
+    fn policy(&self) -> OnFull {
+        self.core().facts.options.on_full
+    }
+
+    /// Room for all of `len` bytes now, behind whatever still has to be filled.
+    #[inline]
+    fn make_room(&mut self, len: usize) -> Result<(), Error> {
+        self.repay(len)?;
+        match self.core().stream.sequencer.room(self.position, len as u64) {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(self.refused(refused, len)),
+        }
+    }
+
+    #[cold]
+    fn refused(&self, refused: Refused, offered: usize) -> Error {
+        let limit = self.core().longest_whole();
+        match refused {
+            Refused::Stopped => self.core().stopped(),
+            Refused::Full { .. } if offered > limit => Error::TooLong { offered, limit },
+            Refused::Full { free } => Error::Full { offered, free: free as usize },
+        }
+    }
+
+    /// Hands the next `len` bytes, which are in place, to the driver; returns where they begin.
+    #[inline]
+    pub(super) fn accept(&mut self, len: u64) -> u64 {
+        let from = self.position;
+        self.position += len;
+        self.writes += 1;
+        let stream = &self.control.core.stream;
+        stream.counters.writes.set(self.writes);
+        stream.sequencer.commit_exclusive(self.position);
+        if self.position >= self.buffer_end {
+            self.buffer_filled();
+        }
+        from
+    }
+
+    #[inline(never)]
+    fn buffer_filled(&mut self) {
+        let size = self.core().facts.options.buffer_size as u64;
+        self.buffer_end = self.position - self.position % size + size;
+        let stream = &self.core().stream;
+        let in_use = stream.sequencer.limit().saturating_sub(stream.memory.capacity() as u64);
+        stream.counters.high_water.raise(self.position.saturating_sub(in_use));
+        self.core().runner.nudge();
+    }
+
+    /// The bytes did not fit: what the policy says.
+    #[cold]
+    fn overrun(&mut self, bytes: &[u8]) -> Result<Push, Error> {
+        match self.policy() {
+            OnFull::Block => self.write_all_blocking(bytes).map(Push::Accepted),
+            OnFull::BlockFor(limit) => self.write_by_deadline(bytes, limit).map(Push::Accepted),
+            OnFull::Fail => self.try_write(bytes).map(Push::Accepted),
+            OnFull::Drop | OnFull::Fill(_) => {
+                self.lose(bytes.len());
+                Ok(Push::Lost(bytes.len()))
+            }
+        }
+    }
+
+    /// Takes the bytes piece by piece as room appears.
+    fn write_all_blocking(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        self.repay_all();
+        let from = self.position;
+        let mut rest = bytes;
+        loop {
+            let position = self.position;
+            self.core().wait_room(1, None, || position)?;
+            let free = self.core().stream.sequencer.limit().saturating_sub(position);
+            let (piece, later) = rest.split_at(rest.len().min(free as usize));
+            // SAFETY: the exclusive producer owns everything past `committed`; these have room.
+            unsafe { self.core().stream.memory.copy_in(position, piece) };
+            self.writes -= u64::from(!rest.is_empty() && rest.len() < bytes.len());
+            self.accept(piece.len() as u64);
+            if later.is_empty() {
+                return Ok(from);
+            }
+            rest = later;
+        }
+    }
+
+    fn write_by_deadline(&mut self, bytes: &[u8], limit: Duration) -> Result<u64, Error> {
+        let (position, by) = (self.position, Instant::now().checked_add(limit));
+        if self.core().wait_room(bytes.len() as u64, by, || position)? {
+            self.try_write(bytes)
+        } else {
+            Err(Error::Deadline { waited: limit })
+        }
+    }
+
+    // ---- the debt of the policy Fill --------------------------------------------------------------
+
+    /// Lays down fill bytes for an earlier loss, as many as a call of `len` bytes may.
+    #[inline]
+    fn repay(&mut self, len: usize) -> Result<(), Error> {
+        if self.core().stream.overruns.debt.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        self.repay_some(fill_budget(len))?;
+        match self.core().stream.overruns.debt.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(Error::Full { offered: len, free: 0 }),
+        }
+    }
+
+    #[cold]
+    fn repay_some(&mut self, budget: u64) -> Result<(), Error> {
+        let OnFull::Fill(byte) = self.policy() else { return Ok(()) };
+        let stream = &self.control.core.stream;
+        let limit = stream.sequencer.limit();
+        if limit == 0 {
+            return Err(self.core().stopped());
+        }
+        let debt = stream.overruns.debt.load(Ordering::Acquire);
+        let len = debt.min(budget).min(limit - self.position);
+        // SAFETY: the exclusive producer owns everything past `committed`; these have room.
+        unsafe { stream.memory.fill(self.position, len as usize, byte) };
+        stream.overruns.debt.fetch_sub(len, Ordering::AcqRel);
+        self.writes -= 1; // not a call of the user's
+        self.accept(len);
+        Ok(())
+    }
+
+    /// Lays down all of it, waiting for room: for calls that wait anyway. A failure shows there.
+    fn repay_all(&mut self) {
+        while self.core().stream.overruns.debt.load(Ordering::Acquire) > 0 {
+            let position = self.position;
+            let ready = self.core().wait_room(1, None, || position);
+            if ready.is_err() || self.repay_some(u64::MAX).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Deref for Writer {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.shared {
+            self.repay_all();
+            let _ = self.core().close();
+        }
+    }
+}

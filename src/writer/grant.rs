@@ -1,0 +1,56 @@
+//! Memory of the ring, filled in place by a producer.
+#![allow(unsafe_code)]
+
+use std::ops::{Deref, DerefMut};
+
+use super::Writer;
+
+/// Contiguous memory to fill in place; see [`Writer::grant`].
+///
+/// The bytes are whatever they were before: fill all that you commit. Leaking it (`mem::forget`)
+/// leaves nothing behind either.
+#[derive(Debug)]
+#[must_use = "a grant that is not committed takes no bytes"]
+pub struct Grant<'a> {
+    writer: &'a mut Writer,
+    len: usize,
+}
+
+impl<'a> Grant<'a> {
+    pub(super) fn new(writer: &'a mut Writer, len: usize) -> Self {
+        Self { writer, len }
+    }
+
+    /// Accepts the first `len` bytes of the grant; returns the file position of the first. Never
+    /// waits. A grant that crosses the end of the ring costs a copy of the part behind it.
+    ///
+    /// # Panics
+    /// If `len` is more than was granted.
+    pub fn commit(self, len: usize) -> u64 {
+        assert!(len <= self.len, "{len} bytes committed of a grant of {}", self.len);
+        let position = self.writer.accepted();
+        let stream = &self.writer.core().stream;
+        // SAFETY: the grant owns these positions and the overhang (it borrows the only producer).
+        let copied = unsafe { stream.memory.fold_overhang(position, len) };
+        if copied > 0 {
+            stream.counters.copied.add(copied as u64);
+        }
+        self.writer.accept(len as u64)
+    }
+}
+
+impl Deref for Grant<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: as in `commit`; room for `len` bytes was found when the grant was made.
+        unsafe { self.writer.core().stream.memory.grant(self.writer.accepted(), self.len) }
+    }
+}
+
+impl DerefMut for Grant<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `self` is borrowed exclusively.
+        unsafe { self.writer.core().stream.memory.grant(self.writer.accepted(), self.len) }
+    }
+}

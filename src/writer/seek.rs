@@ -1,0 +1,77 @@
+//! `std::io::Write` and `Seek`: a drop-in for `BufWriter<File>`.
+
+use std::io::{self, Seek, SeekFrom, Write};
+
+use super::Writer;
+use crate::error::Error;
+use crate::overrun::Push;
+
+/// `write` takes all bytes; at a cursor that was moved back it overwrites ([`patch`]) and then
+/// goes on at the end. A cursor past the end leaves zeros in between. `flush` returns when the
+/// kernel has everything (*written*, as for `BufWriter<File>`); it is no fence: for one use
+/// [`write_flush`](Writer::write_flush).
+///
+/// Bytes lost by an overrun policy are counted and reported as written, as that policy asks.
+///
+/// [`patch`]: crate::Control::patch
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = self.accepted();
+        match self.cursor {
+            Some(cursor) if cursor < end => {
+                let len = bytes.len().min(usize::try_from(end - cursor).unwrap_or(usize::MAX));
+                self.patch(cursor, &bytes[..len])?;
+                self.move_to(cursor + len as u64);
+                Ok(len)
+            }
+            cursor => {
+                if let Some(cursor) = cursor {
+                    self.pad_to(cursor)?;
+                }
+                self.cursor = None;
+                let (Push::Accepted(_) | Push::Lost(_)) = Writer::write(self, bytes)?;
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(self.core().drain()?)
+    }
+}
+
+impl Writer {
+    fn move_to(&mut self, position: u64) {
+        self.cursor = (position != self.accepted()).then_some(position);
+    }
+
+    fn pad_to(&mut self, position: u64) -> Result<(), Error> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while self.accepted() < position {
+            let len = (position - self.accepted()).min(ZEROS.len() as u64) as usize;
+            // A policy that drops bytes would never get there: say so instead of trying for ever.
+            if let Push::Lost(lost) = Writer::write(self, &ZEROS[..len])? {
+                return Err(Error::Full { offered: lost, free: 0 });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The end is the accepted position. Moving the cursor does no I/O.
+impl Seek for Writer {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let from = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(by) => self.accepted().checked_add_signed(by),
+            SeekFrom::Current(by) => self.cursor.unwrap_or(self.accepted()).checked_add_signed(by),
+        };
+        // Positions have 63 bits, as the operating system's have.
+        let position = from.filter(|&position| position <= i64::MAX as u64).ok_or_else(|| {
+            let text = "seek to a position before the start or past what a file can hold";
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })?;
+        self.move_to(position);
+        Ok(position)
+    }
+}

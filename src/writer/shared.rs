@@ -1,0 +1,276 @@
+//! Many producers, one file.
+#![allow(unsafe_code)]
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::fill_budget;
+use crate::buffers::Refused;
+use crate::control::{CloseError, Control, Summary, closed};
+use crate::core::Core;
+use crate::error::Error;
+use crate::overrun::{OnFull, Push};
+use crate::sync::{Ordering, fence};
+
+/// Takes bytes from many producers: each write is contiguous, all are in one order, and each
+/// returns its file position.
+///
+/// Made by [`Writer::into_shared`](crate::Writer::into_shared); `Clone + Send + Sync`. Lock-free:
+/// a producer that is preempted in mid-copy never holds up another, but a fence waits for copies
+/// in progress below its position (and, within 4 KiB of it, for such as began after it).
+///
+/// Dropping the last clone closes the file as dropping a [`Writer`](crate::Writer) does.
+#[derive(Clone, Debug)]
+pub struct SharedWriter {
+    control: Control,
+    _last: Arc<LastClone>,
+}
+
+/// Closes the stream when no producer is left.
+#[derive(Debug)]
+struct LastClone(Control);
+
+impl Drop for LastClone {
+    fn drop(&mut self) {
+        let _ = self.0.core.close();
+    }
+}
+
+impl SharedWriter {
+    pub(super) fn new(control: Control) -> Self {
+        Self { _last: Arc::new(LastClone(control.clone())), control }
+    }
+
+    /// A handle for threads that don't push.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// As [`Writer::write`](crate::Writer::write). A write that is longer than all buffers but
+    /// one takes its place in the order at once, and the writes behind it wait until it is in.
+    ///
+    /// # Errors
+    /// As for the exclusive writer.
+    pub fn write(&self, bytes: &[u8]) -> Result<Push, Error> {
+        match self.try_write(bytes) {
+            Err(Error::Full { .. }) => self.overrun(bytes),
+            Err(Error::TooLong { .. }) if self.policy() == OnFull::Block => {
+                self.write_long(bytes).map(Push::Accepted)
+            }
+            result => result.map(Push::Accepted),
+        }
+    }
+
+    /// Takes all the bytes or none; never waits. Returns the file position of the first.
+    ///
+    /// Lock-free, allocates nothing, and with [`Drive::Poll`](crate::Drive::Poll) makes no system
+    /// call, on any path.
+    ///
+    /// # Errors
+    /// As [`Writer::try_write`](crate::Writer::try_write).
+    pub fn try_write(&self, bytes: &[u8]) -> Result<u64, Error> {
+        self.repay(bytes.len())?;
+        let from = self.reserve(bytes.len())?;
+        // SAFETY: these positions were just reserved by this call, and have room.
+        unsafe { self.core().stream.memory.copy_in(from, bytes) };
+        self.commit(from, bytes.len() as u64);
+        self.core().stream.counters.writes.add(1);
+        Ok(from)
+    }
+
+    /// As [`Writer::write_flush`](crate::Writer::write_flush). Calls from many threads share
+    /// fences.
+    ///
+    /// # Errors
+    /// The error that poisoned the stream, or [`Error::Closed`].
+    pub fn write_flush(&self, bytes: &[u8]) -> Result<u64, Error> {
+        if !bytes.is_empty() {
+            self.write_blocking(bytes)?;
+        }
+        self.core().flush()
+    }
+
+    /// As [`Writer::close`](crate::Writer::close), for every clone: writes that have been taken
+    /// are finished, later ones get [`Error::Closed`].
+    ///
+    /// # Errors
+    /// As for the exclusive writer; [`Error::Closed`] if a clone has closed it before.
+    pub fn close(self) -> Result<Summary, CloseError> {
+        self.repay_all();
+        closed(self.core())
+    }
+
+    // ---- inside -----------------------------------------------------------------------------------
+
+    fn core(&self) -> &Core {
+        &self.control.core
+    }
+
+    fn policy(&self) -> OnFull {
+        self.core().facts.options.on_full
+    }
+
+    fn reserve(&self, len: usize) -> Result<u64, Error> {
+        self.core().stream.sequencer.try_reserve(len as u64).map_err(|refused| {
+            let limit = self.core().longest_whole();
+            match refused {
+                Refused::Stopped => self.core().stopped(),
+                Refused::Full { .. } if len > limit => Error::TooLong { offered: len, limit },
+                Refused::Full { free } => Error::Full { offered: len, free: free as usize },
+            }
+        })
+    }
+
+    /// Counts the bytes in, and wakes the driver if they were the last that something waits for:
+    /// a buffer that is now whole, or a fence.
+    fn commit(&self, from: u64, len: u64) {
+        let stream = &self.core().stream;
+        stream.sequencer.commit_shared(from, len);
+        // Whoever reserves past the end of this buffer later commits later, and looks again.
+        fence(Ordering::SeqCst);
+        let size = self.core().facts.options.buffer_size as u64;
+        let accepted = stream.sequencer.accepted();
+        if accepted / size > from / size {
+            let in_use = stream.sequencer.limit().saturating_sub(stream.memory.capacity() as u64);
+            stream.counters.high_water.raise(accepted.saturating_sub(in_use));
+            self.core().runner.nudge();
+        } else if stream.is_awaited_past(from) {
+            stream.ring_doorbell();
+        }
+    }
+
+    #[cold]
+    fn overrun(&self, bytes: &[u8]) -> Result<Push, Error> {
+        match self.policy() {
+            OnFull::Block => self.write_blocking(bytes).map(Push::Accepted),
+            OnFull::BlockFor(limit) => {
+                let by = Instant::now().checked_add(limit);
+                self.write_by(bytes, by)?
+                    .map(Push::Accepted)
+                    .ok_or(Error::Deadline { waited: limit })
+            }
+            OnFull::Fail => self.try_write(bytes).map(Push::Accepted),
+            OnFull::Drop | OnFull::Fill(_) => {
+                self.lose(bytes.len());
+                Ok(Push::Lost(bytes.len()))
+            }
+        }
+    }
+
+    fn lose(&self, len: usize) {
+        let stream = &self.core().stream;
+        stream.overruns.record(stream.sequencer.accepted(), len as u64);
+        if let OnFull::Fill(_) = self.policy() {
+            stream.overruns.debt.fetch_add(len as u64, Ordering::AcqRel);
+        }
+    }
+
+    fn write_blocking(&self, bytes: &[u8]) -> Result<u64, Error> {
+        if bytes.len() > self.core().longest_whole() {
+            return self.write_long(bytes);
+        }
+        let at = self.write_by(bytes, None)?;
+        Ok(at.expect("without a deadline the wait ends with room or an error"))
+    }
+
+    /// Tries until the deadline; `None` if there was no room by then.
+    fn write_by(&self, bytes: &[u8], by: Option<Instant>) -> Result<Option<u64>, Error> {
+        loop {
+            match self.try_write(bytes) {
+                Err(Error::Full { .. }) => {}
+                result => return result.map(Some),
+            }
+            let accepted = || self.core().stream.sequencer.accepted();
+            if !self.core().wait_room(bytes.len() as u64, by, accepted)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Longer than the buffers: its place first, then piece by piece.
+    fn write_long(&self, bytes: &[u8]) -> Result<u64, Error> {
+        self.repay_all();
+        let stream = &self.core().stream;
+        let from = stream.sequencer.reserve_ahead(bytes.len() as u64);
+        let from = from.map_err(|_| self.core().stopped())?;
+        let mut at = from;
+        for piece in bytes.chunks(self.core().longest_whole()) {
+            self.core().wait_room(piece.len() as u64, None, || at)?;
+            // SAFETY: reserved by this call, and there is room.
+            unsafe { stream.memory.copy_in(at, piece) };
+            self.commit(at, piece.len() as u64);
+            at += piece.len() as u64;
+        }
+        stream.counters.writes.add(1);
+        Ok(from)
+    }
+
+    // ---- the debt of the policy Fill --------------------------------------------------------------
+
+    fn repay(&self, len: usize) -> Result<(), Error> {
+        let debt = &self.core().stream.overruns.debt;
+        if debt.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        self.repay_some(fill_budget(len))?;
+        match debt.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(Error::Full { offered: len, free: 0 }),
+        }
+    }
+
+    #[cold]
+    fn repay_some(&self, budget: u64) -> Result<(), Error> {
+        let OnFull::Fill(byte) = self.policy() else { return Ok(()) };
+        let stream = &self.core().stream;
+        let debt = &stream.overruns.debt;
+        let budget = budget.min(self.core().longest_whole() as u64);
+        // Taken first, so that two producers never fill the same loss.
+        let (owed, taken) = loop {
+            let owed = debt.load(Ordering::Acquire);
+            let taken = owed.min(budget);
+            let swap =
+                debt.compare_exchange(owed, owed - taken, Ordering::AcqRel, Ordering::Acquire);
+            if swap.is_ok() {
+                break (owed, taken);
+            }
+        };
+        if owed == 0 {
+            return Ok(());
+        }
+        match self.reserve(taken as usize) {
+            Ok(from) => {
+                // SAFETY: reserved by this call, and there is room.
+                unsafe { stream.memory.fill(from, taken as usize, byte) };
+                self.commit(from, taken);
+                Ok(())
+            }
+            Err(error) => {
+                debt.fetch_add(taken, Ordering::AcqRel);
+                Err(error)
+            }
+        }
+    }
+
+    fn repay_all(&self) {
+        let stream = &self.core().stream;
+        while stream.overruns.debt.load(Ordering::Acquire) > 0 {
+            let whole = self.core().longest_whole() as u64;
+            let len = stream.overruns.debt.load(Ordering::Acquire).min(whole);
+            let room = self.core().wait_room(len, None, || stream.sequencer.accepted());
+            match room.and_then(|_| self.repay_some(u64::MAX)) {
+                Ok(()) | Err(Error::Full { .. }) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Deref for SharedWriter {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
