@@ -417,7 +417,7 @@ impl Lane {
     }
 
     /// A failed flush is never tried again: the kernel may have dropped the pages that it could
-    /// not write, and the next flush would say 0 (see the fault table in TESTING.md).
+    /// not write, and the next flush would say 0 (ARCHITECTURE.md, facts).
     fn flush_ended(&mut self, result: io::Result<usize>) {
         let since = self.flush_since.take().expect("a completion belongs to a flush in flight");
         if self.stream.failure().is_some() {

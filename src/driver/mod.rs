@@ -39,12 +39,15 @@ impl Driver {
     /// Reaps what has completed and submits what can start, until neither is left. Never sleeps
     /// (a blocking backend works here, though: one operation at a time, publishing in between).
     pub(crate) fn turn(&mut self) {
+        self.turn_until(|| false);
+    }
+
+    /// As [`turn`](Self::turn), but starts nothing once `done`.
+    pub(crate) fn turn_until(&mut self, done: impl Fn() -> bool) {
         loop {
-            let mut moved = false;
-            while let Some(completion) = self.io.reap() {
-                let token = LaneToken::unpack(completion.token);
-                self.lanes[token.lane].complete(token, completion.result, &mut *self.io);
-                moved = true;
+            let mut moved = self.reap();
+            if done() {
+                return;
             }
             for lane in &mut self.lanes {
                 moved |= lane.advance(&mut *self.io);
@@ -57,6 +60,19 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    fn reap(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(completion) = self.io.reap() {
+            let token = LaneToken::unpack(completion.token);
+            self.lanes[token.lane].complete(token, completion.result, &mut *self.io);
+            moved = true;
+        }
+        if moved {
+            self.lanes.iter_mut().for_each(Lane::publish);
+        }
+        moved
     }
 
     /// Sleeps until a completion, a doorbell or the deadline, unless there is work to submit.

@@ -8,7 +8,7 @@ use super::Driver;
 use crate::error::Error;
 use crate::options::Drive;
 use crate::stream::Stream;
-use crate::sync::{AtomicBool, AtomicU32, Event, Ordering, ignore_poison};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Event, Ordering, ignore_poison};
 
 /// Turns the driver of one stream.
 #[derive(Debug)]
@@ -128,10 +128,11 @@ impl Runner {
         let Some(driver) = driver.as_mut() else {
             return self.stream.fail(Error::Closed);
         };
-        self.company.gather();
+        self.company.gather(|| self.stream.counters.fences_asked.get());
         let since = Instant::now();
         loop {
-            driver.turn();
+            // What has come up since is the next leader's, who gathers first.
+            driver.turn_until(ready);
             if self.ended(deadline, ready).is_some() {
                 break;
             }
@@ -238,15 +239,17 @@ fn panicked(stream: &Stream) -> Error {
 }
 
 /// Group commit among callers that drive: those whom one fence has just let go are about to ask
-/// for the next. The leader gives them a moment, so that they share it; else they would split
-/// into two groups that take turns.
+/// for the next. The leader gives them a moment, so that all share it; else they would split into
+/// two groups that take turns.
 #[derive(Debug, Default)]
 struct Company {
     followers: AtomicU32,
-    /// Followers when the last leader finished.
-    last: AtomicU32,
-    /// How long that leader took, in nanoseconds.
-    last_nanoseconds: AtomicU32,
+    /// Callers, the leader included, when the last lead ended.
+    group: AtomicU32,
+    /// Fences that had been asked for when the last lead began: it served them all.
+    served: AtomicU64,
+    /// How long that lead took, in nanoseconds.
+    took_nanoseconds: AtomicU64,
 }
 
 impl Company {
@@ -256,22 +259,24 @@ impl Company {
         self.followers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Waits for as many followers as last time, for at most a quarter of the last lead.
-    fn gather(&self) {
-        let expected = self.last.load(Ordering::Relaxed);
-        if expected == 0 {
-            return;
+    /// Waits until as many fences are asked for as there were callers last time, but no longer
+    /// than the last lead took: a lone caller never waits.
+    fn gather(&self, asked: impl Fn() -> u64) {
+        let group = u64::from(self.group.load(Ordering::Relaxed));
+        if group > 1 {
+            let served = self.served.load(Ordering::Relaxed);
+            let took = Duration::from_nanos(self.took_nanoseconds.load(Ordering::Relaxed));
+            let until = Instant::now() + took;
+            while asked().saturating_sub(served) < group && Instant::now() < until {
+                std::thread::yield_now();
+            }
         }
-        let nanoseconds = self.last_nanoseconds.load(Ordering::Relaxed) / 4;
-        let until = Instant::now() + Duration::from_nanos(nanoseconds.into());
-        while self.followers.load(Ordering::Relaxed) < expected && Instant::now() < until {
-            std::thread::yield_now();
-        }
+        self.served.store(asked(), Ordering::Relaxed);
     }
 
     fn disband(&self, took: Duration) {
-        self.last.store(self.followers.load(Ordering::Relaxed), Ordering::Relaxed);
-        let nanoseconds = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
-        self.last_nanoseconds.store(nanoseconds, Ordering::Relaxed);
+        self.group.store(self.followers.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.took_nanoseconds.store(nanoseconds, Ordering::Relaxed);
     }
 }

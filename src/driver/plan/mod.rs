@@ -94,6 +94,8 @@ pub(crate) struct Plan {
     /// First position that no issued write holds. A patch of a tail that producers still share
     /// steps it back to the start of that block.
     next: u64,
+    /// The highest that `next` has been.
+    submitted: u64,
     /// Writes in flight, in order of position; each starts where the one before ends.
     flights: Vec<Flight>,
     /// The flush in flight.
@@ -120,6 +122,7 @@ impl Plan {
             geometry,
             forms,
             next: start,
+            submitted: start,
             flights: Vec::with_capacity(flights),
             flush: None,
             patching: None,
@@ -134,9 +137,9 @@ impl Plan {
 
     // ---- what is ------------------------------------------------------------------------------
 
-    /// First position that no issued write holds; never goes back for the public.
+    /// Everything below has been in an issued write.
     pub(crate) fn submitted(&self) -> u64 {
-        self.next.max(self.written)
+        self.submitted
     }
 
     /// The highest prefix whose writes have completed at full length.
@@ -255,13 +258,15 @@ impl Plan {
 
     /// What a flush submitted now would cover, if one is due.
     pub(crate) fn fence_due(&self, wanted: &Wanted) -> Option<Covers> {
-        let settled = self.settled();
+        let position = self.settled();
+        // A patch in memory that no completed write holds: no patch is claimed, wanted or not.
+        let in_file = position >= self.patched_in_memory;
+        let patches = if in_file { self.patches_applied } else { self.patches_durable };
         let due = self.fence_wanted(wanted)
             && !self.fence_in_flight()
-            && settled >= wanted.durable
-            && settled >= self.patched_in_memory
-            && self.patches_applied >= wanted.patches;
-        due.then_some(Covers { position: settled, patches: self.patches_applied })
+            && position >= wanted.durable
+            && patches >= wanted.patches;
+        due.then_some(Covers { position, patches })
     }
 
     // ---- what happened ------------------------------------------------------------------------
@@ -272,6 +277,7 @@ impl Plan {
         let covers = Covers { position: write.to, patches: self.patches_applied };
         self.flights.push(Flight { write, fresh_from: self.next, covers });
         self.next = write.to;
+        self.submitted = self.submitted.max(write.to);
         if write.fence == WriteFence::Link {
             self.flush_started(covers);
         }
@@ -300,7 +306,9 @@ impl Plan {
             WriteFence::Link => {} // its flush is on the way
             WriteFence::None => self.dirty = true,
         }
-        self.written = self.written.max(self.settled());
+        // A tail that a patch made stale while it was in flight has been written all the same.
+        let oldest = self.flights.first().map_or(self.submitted, |oldest| oldest.fresh_from);
+        self.written = self.written.max(oldest);
     }
 
     pub(crate) fn flush_started(&mut self, covers: Covers) {
@@ -359,3 +367,6 @@ impl Plan {
         self.patches_durable = self.patches_durable.max(covers.patches);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! What a push costs its thread: 256 B while the device flushes all the time, and 64 KiB beside a
+//! copy into memory of the same size.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use writeflush::{Drive, Options, Ticket, Writer};
+use writeflush_workloads::{Arms, floor::Aligned, quantile};
+
+use super::{Row, Scratch, row};
+
+pub fn run(scratch: &Scratch) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for drive in [Drive::Thread, Drive::Poll] {
+        rows.extend(small(scratch, drive));
+    }
+    rows.push(large(scratch));
+    rows
+}
+
+/// Reads the clock with as little around it as the machine allows.
+struct Clock {
+    nanoseconds_per_tick: f64,
+}
+
+impl Clock {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    fn ticks() -> u64 {
+        // SAFETY: every x86-64 has a time stamp counter.
+        unsafe { std::arch::x86_64::_rdtsc() }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn ticks() -> u64 {
+        use std::sync::OnceLock;
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    }
+
+    fn calibrate() -> Self {
+        let (start, ticks) = (Instant::now(), Self::ticks());
+        std::thread::sleep(Duration::from_millis(50));
+        let ticks = (Self::ticks() - ticks) as f64;
+        Self { nanoseconds_per_tick: start.elapsed().as_nanos() as f64 / ticks }
+    }
+
+    /// Nanoseconds of one call, each sample in turn with an empty one.
+    fn pair(&self, mut call: impl FnMut()) -> (f64, f64) {
+        let a = Self::ticks();
+        black_box(());
+        let b = Self::ticks();
+        call();
+        let c = Self::ticks();
+        ((b - a) as f64 * self.nanoseconds_per_tick, (c - b) as f64 * self.nanoseconds_per_tick)
+    }
+}
+
+fn pause(until: Instant) {
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+/// Asks for the next fence as soon as the last is through, so that the device always flushes.
+fn keep_flushing(writer: &Writer, ticket: &mut Ticket) {
+    if ticket.is_durable().expect("no failure") {
+        *ticket = writer.fence();
+    }
+}
+
+fn small(scratch: &Scratch, drive: Drive) -> Vec<Row> {
+    const PUSHES: usize = 400_000;
+    let clock = Clock::calibrate();
+    let mut writer = Options::new()
+        .buffers(8)
+        .drive(drive)
+        .create(scratch.path("push-small"))
+        .expect("the writer opens");
+    let record = [5u8; 256];
+    let (mut empty, mut push) = (Vec::with_capacity(PUSHES), Vec::with_capacity(PUSHES));
+    let mut ticket = writer.fence();
+    let mut next = Instant::now();
+    for _ in 0..PUSHES {
+        next += Duration::from_micros(5);
+        pause(next);
+        let (nothing, call) =
+            clock.pair(|| _ = black_box(writer.try_write(black_box(&record)).expect("room")));
+        empty.push(nothing);
+        push.push(call);
+        keep_flushing(&writer, &mut ticket);
+    }
+    let fences = writer.stats().fences;
+    writer.close().expect("a close");
+    empty.sort_by(f64::total_cmp);
+    push.sort_by(f64::total_cmp);
+    let above = |fraction| quantile(&push, fraction) - quantile(&empty, fraction);
+    let name =
+        |q: &str| format!("push 256 B, {drive:?}, {fences} fences meanwhile, {q} above empty");
+    vec![
+        row(name("p50"), format!("{:.1} ns", above(0.5)), "≤ 15 ns"),
+        row(name("p99.9"), format!("{:.0} ns", above(0.999)), "≤ 250 ns"),
+    ]
+}
+
+fn large(scratch: &Scratch) -> Row {
+    const RECORD: usize = 64 << 10;
+    const PUSHES: usize = 20_000;
+    let clock = Clock::calibrate();
+    let mut writer =
+        Options::new().buffers(8).create(scratch.path("push-large")).expect("the writer opens");
+    let record = vec![5u8; RECORD];
+    let mut plain = Aligned::new(8 << 20);
+    let mut arms = Arms::new(2, 0x5eed);
+    let mut next = Instant::now();
+    for index in 0..PUSHES {
+        for arm in arms.order() {
+            next = (next + Duration::from_micros(100)).max(Instant::now());
+            pause(next);
+            let (_, call) = if arm == 0 {
+                clock.pair(|| _ = writer.write(black_box(&record)).expect("a write"))
+            } else {
+                let at = index * RECORD % (8 << 20);
+                let target = &mut plain.bytes()[at..at + RECORD];
+                clock.pair(|| black_box(&mut *target).copy_from_slice(black_box(&record)))
+            };
+            arms.add(arm, call);
+        }
+    }
+    writer.close().expect("a close");
+    let name = format!(
+        "push 64 KiB ({:.1} µs) / memcpy ({:.1} µs), 8 MiB each, p50",
+        arms.quantile(0, 0.5) / 1000.0,
+        arms.quantile(1, 0.5) / 1000.0
+    );
+    row(name, arms.ratio(0, 1, 0.5).to_string(), "≤ 1.15")
+}

@@ -1,0 +1,353 @@
+//! The plan against a model disk that keeps what is volatile apart from what is durable.
+//!
+//! The disk knows versions, not bytes: each position has a version that a patch raises. A write
+//! carries the versions of its submission; they reach the disk when it completes, and stable
+//! media by the rule of ARCHITECTURE.md: only what completed before a flush was submitted, what a
+//! linked flush stood behind, and what a completed dsync write carried.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::driver::blocks::split_patch;
+
+const GEOMETRY: Geometry = Geometry { block: 16, buffer: 64, bounce: 32 };
+
+/// Versions of the positions from `from` on.
+type Versions = Vec<u32>;
+
+struct InFlight {
+    write: Write,
+    versions: Versions,
+    short: bool,
+}
+
+struct PatchOnDisk {
+    number: u64,
+    from: u64,
+    to: u64,
+    fence: Option<WriteFence>,
+}
+
+struct Disk {
+    plan: Plan,
+    committed: u64,
+    wanted: Wanted,
+    /// What memory, the disk's cache and stable media hold, by position.
+    memory: Versions,
+    cache: Versions,
+    stable: Versions,
+    flights: Vec<InFlight>,
+    /// What the flush in flight will make stable, unless it stands behind a short write.
+    flush: Option<(Versions, Option<u64>)>,
+    patch: Option<PatchOnDisk>,
+    patches: u64,
+    /// `(number, from, to, version)` of every patch.
+    history: Vec<(u64, u64, u64, u32)>,
+}
+
+impl Disk {
+    fn new(forms: Forms, geometry: Geometry, start: u64) -> Self {
+        let known = vec![1; start as usize];
+        Self {
+            plan: Plan::new(geometry, forms, start, 4),
+            committed: start,
+            wanted: Wanted { written: start, durable: start, patches: 0 },
+            memory: known.clone(),
+            cache: known.clone(),
+            stable: known,
+            flights: Vec::new(),
+            flush: None,
+            patch: None,
+            patches: 0,
+            history: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, len: u64) {
+        // The ring: no more than four buffers past what is still in use.
+        let limit = self.plan.in_use() + 4 * GEOMETRY.buffer;
+        self.committed = (self.committed + len).min(limit);
+        self.memory.resize(self.committed as usize, 1);
+    }
+
+    fn queue_patch(&mut self, at: u64, len: u64) {
+        if self.patch.is_some() || self.committed == 0 {
+            return;
+        }
+        let from = at % self.committed;
+        let to = (from + len).min(self.committed);
+        self.patches += 1;
+        let (number, version) = (self.patches, self.patches as u32 + 1);
+        self.history.push((number, from, to, version));
+        // Memory keeps the truth of every position; below the floor it stands for the patch's
+        // own bytes.
+        self.memory[from as usize..to as usize].fill(version);
+        let split = split_patch(from, to, self.plan.floor());
+        if let Some((from, to)) = split.memory {
+            self.plan.patched_memory(from, to);
+        }
+        match split.disk {
+            Some((from, to)) => {
+                self.patch = Some(PatchOnDisk { number, from, to, fence: None });
+            }
+            None => self.plan.patch_applied(number),
+        }
+    }
+
+    /// Submits one thing, as the lane does.
+    fn start_one(&mut self) -> bool {
+        if let Some(patch) = &mut self.patch
+            && patch.fence.is_none()
+            && !self.plan.in_flight_below(patch.to)
+        {
+            let fence = self.plan.fence_of_patch(patch.number, &self.wanted);
+            self.plan.patch_started(fence);
+            patch.fence = Some(fence);
+            return true;
+        }
+        if let Some(write) = self.plan.next_write(self.committed, &self.wanted) {
+            self.check_write(&write);
+            let versions = self.memory[write.from as usize..write.to as usize].to_vec();
+            let before = self.cache.clone();
+            self.plan.write_started(write);
+            if write.fence == WriteFence::Link {
+                self.flush = Some((before, Some(write.from)));
+            }
+            self.flights.push(InFlight { write, versions, short: false });
+            return true;
+        }
+        if let Some(covers) = self.plan.fence_due(&self.wanted) {
+            self.plan.flush_started(covers);
+            self.flush = Some((self.cache.clone(), None));
+            return true;
+        }
+        false
+    }
+
+    fn check_write(&self, write: &Write) {
+        let Geometry { block, buffer, bounce } = GEOMETRY;
+        let end = align_up(write.to, block);
+        assert!(write.from.is_multiple_of(block) && write.to <= self.committed);
+        assert_eq!(write.from / buffer, (end - 1) / buffer, "crosses a buffer: {write:?}");
+        assert_eq!(write.bounce, !write.to.is_multiple_of(block), "{write:?}");
+        assert!(!write.bounce || end - write.from <= bounce);
+        for flight in &self.flights {
+            let other = flight.write.from..align_up(flight.write.to, block);
+            assert!(end <= other.start || other.end <= write.from, "overlap: {write:?}");
+        }
+    }
+
+    fn complete_write(&mut self, pick: usize, short: bool) {
+        if self.flights.is_empty() {
+            return;
+        }
+        let index = pick % self.flights.len();
+        if short && !self.flights[index].short {
+            self.flights[index].short = true;
+            return self.plan.write_shortened(self.flights[index].write.from);
+        }
+        let InFlight { write, versions, short } = self.flights.remove(index);
+        let range = write.from as usize..write.to as usize;
+        raise(&mut self.cache, range.clone(), &versions);
+        match write.fence {
+            WriteFence::Dsync if !short => raise(&mut self.stable, range, &versions),
+            WriteFence::Link if !short => {
+                let (covered, behind) = self.flush.as_mut().expect("its flush is in flight");
+                raise(covered, range, &versions);
+                *behind = None;
+            }
+            _ => {}
+        }
+        self.plan.write_completed(write.from);
+    }
+
+    fn complete_flush(&mut self, cancel_lies: bool) {
+        let behind = self.flush.as_ref().and_then(|(_, behind)| *behind);
+        match behind {
+            None => {
+                if let Some((covered, _)) = self.flush.take() {
+                    raise(&mut self.stable, 0..covered.len(), &covered);
+                    self.plan.flush_completed();
+                }
+            }
+            Some(from) => {
+                let shortened = self.flights.iter().any(|f| f.write.from == from && f.short)
+                    || !self.flights.iter().any(|f| f.write.from == from);
+                if !shortened {
+                    return; // the kernel holds it back
+                }
+                self.flush = None;
+                // A kernel that said "flushed" all the same must change nothing.
+                if cancel_lies { self.plan.flush_completed() } else { self.plan.flush_cancelled() }
+            }
+        }
+    }
+
+    fn complete_patch(&mut self, short: bool) {
+        let Some(patch) = &mut self.patch else { return };
+        let Some(fence) = patch.fence else { return };
+        if short {
+            patch.fence = Some(WriteFence::None);
+            return self.plan.patch_shortened();
+        }
+        let patch = self.patch.take().expect("just seen");
+        let range = patch.from as usize..patch.to as usize;
+        let versions = self.memory[range.clone()].to_vec();
+        raise(&mut self.cache, range.clone(), &versions);
+        if fence == WriteFence::Dsync {
+            raise(&mut self.stable, range, &versions);
+        }
+        self.plan.patch_applied(patch.number);
+    }
+
+    fn check(&self) {
+        let plan = &self.plan;
+        assert!(plan.submitted() >= plan.written() && plan.written() >= plan.durable());
+        assert!(plan.submitted() <= self.committed);
+        let holds = |disk: &Versions, end: u64| {
+            disk.iter().take(end as usize).filter(|&&version| version > 0).count() as u64 == end
+        };
+        assert!(holds(&self.cache, plan.written()), "written lies: {plan:?}");
+        assert!(holds(&self.stable, plan.durable()), "durable lies: {plan:?}");
+        for &(number, from, to, version) in &self.history {
+            if number <= plan.patches_durable() {
+                let stable = &self.stable[from as usize..to as usize];
+                assert!(stable.iter().all(|&v| v >= version), "patch {number} lies: {plan:?}");
+            }
+        }
+    }
+
+    fn run_dry(&mut self) {
+        for round in 0.. {
+            assert!(round < 1000, "no end: {:?} {:?}", self.plan, self.wanted);
+            while self.start_one() {}
+            if self.plan.idle() && self.patch.is_none() {
+                break;
+            }
+            self.complete_write(round, false);
+            self.complete_patch(false);
+            self.complete_flush(false);
+            self.check();
+        }
+        assert!(self.plan.durable() >= self.wanted.durable, "{:?}", self.plan);
+        assert!(self.plan.written() >= self.wanted.written, "{:?}", self.plan);
+        assert!(self.plan.patches_durable() >= self.wanted.patches, "{:?}", self.plan);
+    }
+}
+
+fn raise(disk: &mut Versions, range: std::ops::Range<usize>, versions: &[u32]) {
+    if disk.len() < range.end {
+        disk.resize(range.end, 0);
+    }
+    // A write puts what it carries, also where that is older: the plan must never let it.
+    disk[range].copy_from_slice(versions);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u64),
+    WantDurable,
+    WantWritten,
+    Patch(u64, u64),
+    WantPatches,
+    Start,
+    Complete(usize, bool),
+    Flushed(bool),
+    Patched(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1u64..100).prop_map(Step::Push),
+        2 => Just(Step::WantDurable),
+        1 => Just(Step::WantWritten),
+        2 => (any::<u16>(), 1u64..40).prop_map(|(at, len)| Step::Patch(at.into(), len)),
+        2 => Just(Step::WantPatches),
+        8 => Just(Step::Start),
+        6 => (any::<usize>(), prop::bool::weighted(0.2)).prop_map(|(i, s)| Step::Complete(i, s)),
+        4 => any::<bool>().prop_map(Step::Flushed),
+        3 => prop::bool::weighted(0.2).prop_map(Step::Patched),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Invariants 3, 4 and 6: whatever completes in whatever order, short or whole, `written` and
+    /// `durable` are never more than the truth, and what is wanted is reached.
+    #[test]
+    fn durable_is_never_more_than_the_truth(
+        dsync: bool,
+        link: bool,
+        start in 0u64..100,
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let mut disk = Disk::new(Forms { dsync, link }, GEOMETRY, start);
+        for step in steps {
+            match step {
+                Step::Push(len) => disk.push(len),
+                Step::WantDurable => disk.wanted.durable = disk.committed,
+                Step::WantWritten => disk.wanted.written = disk.committed,
+                Step::Patch(at, len) => disk.queue_patch(at, len),
+                Step::WantPatches => disk.wanted.patches = disk.patches,
+                Step::Start => drop(disk.start_one()),
+                Step::Complete(pick, short) => disk.complete_write(pick, short),
+                Step::Flushed(lie) => disk.complete_flush(lie),
+                Step::Patched(short) => disk.complete_patch(short),
+            }
+            disk.check();
+        }
+        disk.run_dry();
+    }
+}
+
+fn plan(dsync: bool, link: bool) -> Plan {
+    Plan::new(GEOMETRY, Forms { dsync, link }, 0, 4)
+}
+
+fn want(durable: u64) -> Wanted {
+    Wanted { durable, ..Wanted::default() }
+}
+
+#[test]
+fn nothing_wanted_seals_nothing() {
+    assert_eq!(plan(true, true).next_write(63, &want(0)), None);
+    assert_eq!(plan(true, true).fence_due(&want(0)), None);
+}
+
+#[test]
+fn a_write_that_is_all_that_is_dirty_carries_its_fence() {
+    let mut plan = plan(true, true);
+    let write = plan.next_write(40, &want(20)).unwrap();
+    let whole = Write { from: 0, to: 40, bounce: false, fence: WriteFence::None };
+    // 40 is not a block's end and more than the bounce holds: body first, without a fence.
+    assert_eq!(write, Write { to: 32, fence: WriteFence::Dsync, ..whole });
+    plan.write_started(write);
+    plan.write_completed(0);
+    assert_eq!(plan.durable(), 32);
+    assert_eq!(plan.fence_due(&want(20)), None);
+}
+
+#[test]
+fn a_fence_waits_for_every_covered_write_and_is_not_shared_with_later_ones() {
+    let mut plan = plan(true, true);
+    let wanted = want(70);
+    let first = plan.next_write(70, &wanted).unwrap();
+    assert_eq!((first.from, first.to, first.fence), (0, 64, WriteFence::None));
+    plan.write_started(first);
+    let second = plan.next_write(70, &wanted).unwrap();
+    assert_eq!((second.from, second.to, second.fence), (64, 70, WriteFence::None));
+    plan.write_started(second);
+    plan.write_completed(64);
+    assert_eq!(plan.fence_due(&wanted), None);
+    plan.write_completed(0);
+    let covers = plan.fence_due(&wanted).unwrap();
+    assert_eq!(covers, Covers { position: 70, patches: 0 });
+    plan.flush_started(covers);
+    // Rule 5: who asks now shares the next fence.
+    assert_eq!(plan.next_write(80, &want(80)), None);
+    plan.flush_completed();
+    assert_eq!(plan.durable(), 70);
+    let next = plan.next_write(90, &want(80)).unwrap();
+    assert_eq!((next.from, next.to, next.fence), (64, 90, WriteFence::Dsync));
+}
