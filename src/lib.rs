@@ -1,7 +1,71 @@
-//! Durable writing for real-time recorders: a push that never waits, and a flush that means it.
+//! Durable writing for real-time recorders: a push that never waits for the disk, and a flush
+//! that means it.
 //!
-//! (The crate's contract stands here; filled in below.)
-#![deny(missing_docs)]
+//! A thread with a deadline (an audio callback, a frame grabber, a market-data feed) hands bytes
+//! to a [`Writer`]; a *driver* carries them from aligned buffers to the device; now and then the
+//! program asks for a [fence](Control::fence) and *knows* that everything up to byte N survives a
+//! power cut.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("take.raw");
+//! use writeflush::{OnFull, Options};
+//!
+//! let mut writer = Options::new().on_full(OnFull::Drop).create(&path)?;
+//! for block in [[1u8; 512], [2; 512]] {
+//!     let _ = writer.write(&block)?; // copied into a buffer; waits for nothing
+//! }
+//! let ticket = writer.fence(); // asks; writes go on meanwhile
+//! let durable = ticket.wait()?; // from now on these bytes survive a power cut
+//! assert_eq!(durable, 1024);
+//! let summary = writer.close()?; // exact length, synced, every error reported
+//! assert_eq!(summary.stats.overruns, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The contract
+//!
+//! * **Four positions**, each a prefix of the file, readable from any thread without a lock:
+//!   `accepted ≥ submitted ≥ written ≥ durable` ([`Positions`]). *Written* survives a crash of the
+//!   process, *durable* a power cut.
+//! * **A push** ([`Writer::try_write`], and [`Writer::write`] while there is room) is one copy into
+//!   memory that was allocated and faulted in at open. It takes no lock, allocates nothing, and
+//!   waits for nobody. It may make one system call when it fills a buffer while the driver's
+//!   thread sleeps. With [`Drive::Poll`] the driver never sleeps, and a push makes **no system
+//!   call at all**; the same holds for [`Writer::grant`] and [`Control::fence`]. (A page that the
+//!   system has taken away is faulted in again; io_uring's registered buffers can't be taken.)
+//! * **A fence** is: every write before it completed at full length, *then* the device was
+//!   flushed. Fences that are asked for while one is in flight share the next.
+//! * **What is lost is counted, and its place is known** ([`OnFull`], [`Overrun`]).
+//! * **A failure is typed, sticky, and seen by everyone**: the first failed write or flush poisons
+//!   the stream; every outstanding ticket, every blocked producer and every later call gets the
+//!   same [`Error`], and `durable` stays true. A failed flush is never tried again.
+//! * **After close** the file is exactly what was written, to the byte. After a power cut
+//!   `[0, durable)` is there, exactly; behind it may follow later bytes or zeros.
+//!   A [checkpoint](Control::checkpoint) keeps a header true at every instant.
+//!
+//! # What it assumes
+//!
+//! That the device obeys a flush. [`Control::durability`] says what a fence ends at here (stable
+//! media, a device that nobody has confirmed, or the page cache of a memory file system) and why.
+//!
+//! # What it can't do
+//!
+//! Read. Write one file from two writers (an advisory lock refuses the second one). Promise
+//! anything about a file that others change meanwhile.
+//!
+//! # Platforms
+//!
+//! Linux has io_uring and direct I/O, both with fallbacks that are reported. Every other platform
+//! of std has the `Sync` backend through the page cache.
+//!
+//! # Threads
+//!
+//! [`Drive`] says who does the work: a thread that sleeps, a thread that polls, or whoever waits.
+//! A [`Writer`] is `Send`; [`SharedWriter`], [`Control`] and [`Ticket`] are `Send + Sync` and
+//! cheap to clone. The types of one file share one allocation; dropping the writer closes it.
 
 mod backend;
 mod buffers;

@@ -35,6 +35,11 @@ impl Event {
         self.waiters.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Threads that sleep here, or are about to.
+    pub(crate) fn sleepers(&self) -> u32 {
+        self.waiters.load(Ordering::Relaxed)
+    }
+
     /// Wakes every waiter. Call it after the change that they wait for is visible.
     pub(crate) fn announce(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);

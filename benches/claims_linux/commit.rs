@@ -13,13 +13,13 @@ const STRETCH: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 15;
 const RECORD: [u8; 256] = [1; 256];
 
-fn options() -> Options {
-    Options::new().drive(Drive::Caller)
+fn options(drive: Drive) -> Options {
+    Options::new().drive(drive)
 }
 
 /// Durable writes a second of `threads` threads that each call `write_flush` again and again.
-fn committers(path: &Path, threads: usize) -> f64 {
-    let writer = options().open(path).expect("the writer opens").into_shared();
+fn committers(path: &Path, drive: Drive, threads: usize) -> f64 {
+    let writer = options(drive).open(path).expect("the writer opens").into_shared();
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -41,7 +41,7 @@ fn committers(path: &Path, threads: usize) -> f64 {
 
 /// Durable writes a second of one thread that keeps `outstanding` tickets.
 fn tickets(path: &Path, outstanding: usize) -> f64 {
-    let mut writer = options().open(path).expect("the writer opens");
+    let mut writer = options(Drive::Caller).open(path).expect("the writer opens");
     let start = Instant::now();
     let mut done = 0;
     while start.elapsed() < STRETCH {
@@ -62,26 +62,29 @@ fn tickets(path: &Path, outstanding: usize) -> f64 {
 pub fn run(scratch: &Scratch) -> Vec<Row> {
     let path = scratch.path("commit");
     FileState::Written.prepare(&path, 256 << 20).expect("a prepared file");
-    let mut arms = Arms::new(4, 0x5eed);
+    let mut arms = Arms::new(6, 0x5eed);
     for _ in 0..ROUNDS {
         for arm in arms.order() {
-            let rate = match arm {
-                0 => committers(&path, 1),
-                1 => committers(&path, 4),
-                2 => committers(&path, 16),
-                _ => tickets(&path, 1000),
+            let per_second = match arm {
+                0 => committers(&path, Drive::Caller, 1),
+                1 => committers(&path, Drive::Caller, 4),
+                2 => committers(&path, Drive::Caller, 16),
+                3 => tickets(&path, 1000),
+                4 => committers(&path, Drive::Thread, 1),
+                _ => committers(&path, Drive::Thread, 16),
             };
-            arms.add(arm, rate);
+            arms.add(arm, per_second);
         }
     }
     let rate = |arm: usize| format!("{:.0}/s", arms.quantile(arm, 0.5));
-    let versus = |arm: usize, who: &str, bar: &str| {
-        let name = format!("256 B durable, {who} ({}) / 1 thread ({})", rate(arm), rate(0));
-        row(name, arms.ratio(arm, 0, 0.5).to_string(), bar)
+    let versus = |arm: usize, lone: usize, who: &str, bar: &str| {
+        let name = format!("256 B durable, {who} ({}) / 1 thread ({})", rate(arm), rate(lone));
+        row(name, arms.ratio(arm, lone, 0.5).to_string(), bar)
     };
     vec![
-        versus(1, "4 threads", "–"),
-        versus(2, "16 threads", "≥ 8"),
-        versus(3, "1,000 tickets of one thread", "≥ 100"),
+        versus(1, 0, "Caller, 4 threads", "–"),
+        versus(2, 0, "Caller, 16 threads", "≥ 8"),
+        versus(3, 0, "Caller, 1,000 tickets of one thread", "≥ 100"),
+        versus(5, 4, "Thread, 16 threads", "–"),
     ]
 }

@@ -10,6 +10,7 @@
 //! nothing of threads: [`run`] says who turns it.
 
 mod blocks;
+mod company;
 mod lane;
 mod plan;
 pub(crate) mod run;

@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Driver;
+use super::company::Company;
 use crate::error::Error;
 use crate::options::Drive;
 use crate::stream::Stream;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Event, Ordering, ignore_poison};
+use crate::sync::{AtomicBool, Event, Ordering, ignore_poison};
 
 /// Turns the driver of one stream.
 #[derive(Debug)]
 pub(crate) struct Runner {
     stream: Arc<Stream>,
     who: Who,
-    company: Company,
 }
 
 #[derive(Debug)]
@@ -24,6 +24,7 @@ enum Who {
     Caller {
         driver: Mutex<Option<Driver>>,
         eager: bool,
+        company: Company,
     },
     Thread {
         handle: Mutex<Option<JoinHandle<()>>>,
@@ -44,7 +45,8 @@ impl Runner {
         let who = match drive {
             Drive::Caller => {
                 let eager = driver.is_asynchronous();
-                Who::Caller { driver: Mutex::new(Some(driver)), eager }
+                let company = Company::default();
+                Who::Caller { driver: Mutex::new(Some(driver)), eager, company }
             }
             Drive::Thread | Drive::Poll => {
                 let stop = Arc::new(AtomicBool::new(false));
@@ -55,14 +57,14 @@ impl Runner {
                 Who::Thread { handle: Mutex::new(Some(handle)), stop }
             }
         };
-        Ok(Self { stream, who, company: Company::default() })
+        Ok(Self { stream, who })
     }
 
     /// Called when a buffer has filled up: gets it on its way without waiting for the disk.
     pub(crate) fn nudge(&self) {
         match &self.who {
             Who::Caller { eager: false, .. } => {} // it would wait: whoever needs room does it
-            Who::Caller { driver, eager: true } => match driver.try_lock() {
+            Who::Caller { driver, eager: true, .. } => match driver.try_lock() {
                 Ok(mut driver) => {
                     if let Some(driver) = driver.as_mut() {
                         driver.turn();
@@ -89,15 +91,15 @@ impl Runner {
             }
             match &self.who {
                 Who::Thread { .. } => event.sleep(ticket, deadline),
-                Who::Caller { driver, .. } => match driver.try_lock() {
+                Who::Caller { driver, company, .. } => match driver.try_lock() {
                     Ok(mut driver) => {
-                        self.lead(&mut driver, deadline, &ready);
+                        self.lead(&mut driver, company, deadline, &ready);
                         drop(driver);
                         // Those whose wait is over, and the one who takes the lead.
                         self.stream.progress.announce();
                         self.stream.space.announce();
                     }
-                    Err(TryLockError::WouldBlock) => self.company.follow(event, ticket, deadline),
+                    Err(TryLockError::WouldBlock) => event.sleep(ticket, deadline),
                     Err(TryLockError::Poisoned(_)) => {
                         driver.clear_poison();
                         self.stream.fail(panicked(&self.stream));
@@ -122,13 +124,14 @@ impl Runner {
     fn lead(
         &self,
         driver: &mut Option<Driver>,
+        company: &Company,
         deadline: Option<Instant>,
         ready: &impl Fn() -> bool,
     ) {
         let Some(driver) = driver.as_mut() else {
             return self.stream.fail(Error::Closed);
         };
-        self.company.gather(|| self.stream.counters.fences_asked.get());
+        company.gather(|| self.stream.counters.fences_asked.get());
         let since = Instant::now();
         loop {
             // What has come up since is the next leader's, who gathers first.
@@ -139,7 +142,7 @@ impl Runner {
             driver.announce();
             driver.wait(deadline);
         }
-        self.company.disband(since.elapsed());
+        company.disband(self.stream.progress.sleepers() + 1, since.elapsed());
         self.stream.wake_futures();
     }
 
@@ -189,21 +192,45 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let guard = PanicGuard(self.driver.streams().cloned().collect());
-        let mut idle = 0u32;
-        loop {
-            self.driver.turn();
-            self.driver.announce();
-            if self.stop.load(Ordering::SeqCst) {
-                break;
-            }
-            if self.polling {
-                idle = relax(idle);
-            } else {
-                self.driver.wait_unless(None, || self.stop.load(Ordering::SeqCst));
-            }
+        if self.polling {
+            self.poll()
+        } else {
+            self.sleep_and_wake()
         }
         self.driver.settle();
         drop(guard);
+    }
+
+    fn poll(&mut self) {
+        let mut idle = 0u32;
+        while !self.stop.load(Ordering::SeqCst) {
+            self.driver.turn();
+            self.driver.announce();
+            idle = relax(idle);
+        }
+    }
+
+    fn sleep_and_wake(&mut self) {
+        let streams: Vec<_> = self.driver.streams().cloned().collect();
+        let durable = || streams.iter().map(|stream| stream.durable()).sum::<u64>();
+        let asked = || streams.iter().map(|stream| stream.counters.fences_asked.get()).sum();
+        let company = Company::default();
+        let mut since = Instant::now();
+        while !self.stop.load(Ordering::SeqCst) {
+            let before = durable();
+            self.driver.turn_until(|| durable() > before);
+            if durable() > before {
+                // A fence has ended: the next one begins when those who waited had a moment.
+                let sleepers = streams.iter().map(|stream| stream.progress.sleepers()).sum();
+                company.disband(sleepers, since.elapsed());
+                self.driver.announce();
+                company.gather(asked);
+                since = Instant::now();
+            } else {
+                self.driver.announce();
+                self.driver.wait_unless(None, || self.stop.load(Ordering::SeqCst));
+            }
+        }
     }
 }
 
@@ -236,47 +263,4 @@ impl Drop for PanicGuard {
 fn panicked(stream: &Stream) -> Error {
     let error = std::io::Error::other("the driver panicked; please report this");
     Error::io(crate::error::Operation::Wait, &stream.path, error)
-}
-
-/// Group commit among callers that drive: those whom one fence has just let go are about to ask
-/// for the next. The leader gives them a moment, so that all share it; else they would split into
-/// two groups that take turns.
-#[derive(Debug, Default)]
-struct Company {
-    followers: AtomicU32,
-    /// Callers, the leader included, when the last lead ended.
-    group: AtomicU32,
-    /// Fences that had been asked for when the last lead began: it served them all.
-    served: AtomicU64,
-    /// How long that lead took, in nanoseconds.
-    took_nanoseconds: AtomicU64,
-}
-
-impl Company {
-    fn follow(&self, event: &Event, ticket: u32, deadline: Option<Instant>) {
-        self.followers.fetch_add(1, Ordering::Relaxed);
-        event.sleep(ticket, deadline);
-        self.followers.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Waits until as many fences are asked for as there were callers last time, but no longer
-    /// than the last lead took: a lone caller never waits.
-    fn gather(&self, asked: impl Fn() -> u64) {
-        let group = u64::from(self.group.load(Ordering::Relaxed));
-        if group > 1 {
-            let served = self.served.load(Ordering::Relaxed);
-            let took = Duration::from_nanos(self.took_nanoseconds.load(Ordering::Relaxed));
-            let until = Instant::now() + took;
-            while asked().saturating_sub(served) < group && Instant::now() < until {
-                std::thread::yield_now();
-            }
-        }
-        self.served.store(asked(), Ordering::Relaxed);
-    }
-
-    fn disband(&self, took: Duration) {
-        self.group.store(self.followers.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.took_nanoseconds.store(nanoseconds, Ordering::Relaxed);
-    }
 }

@@ -38,7 +38,7 @@ pub(crate) struct OpenFile {
 
 /// The directory that names the file.
 #[derive(Debug)]
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory(#[cfg_attr(not(unix), allow(dead_code))] PathBuf);
 
 impl Directory {
     /// Makes the file's name durable.

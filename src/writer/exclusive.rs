@@ -184,19 +184,30 @@ impl Writer {
         }
     }
 
-    /// Hands the next `len` bytes, which are in place, to the driver; returns where they begin.
+    /// One call of the user's took the next `len` bytes, which are in place; returns where they
+    /// begin.
     #[inline]
     pub(super) fn accept(&mut self, len: u64) -> u64 {
         let from = self.position;
-        self.position += len;
+        self.count_write();
+        self.hand_over(len);
+        from
+    }
+
+    #[inline]
+    fn count_write(&mut self) {
         self.writes += 1;
-        let stream = &self.control.core.stream;
-        stream.counters.writes.set(self.writes);
-        stream.sequencer.commit_exclusive(self.position);
+        self.core().stream.counters.writes.set(self.writes);
+    }
+
+    /// Hands the next `len` bytes, which are in place, to the driver.
+    #[inline]
+    fn hand_over(&mut self, len: u64) {
+        self.position += len;
+        self.core().stream.sequencer.commit_exclusive(self.position);
         if self.position >= self.buffer_end {
             self.buffer_filled();
         }
-        from
     }
 
     #[inline(never)]
@@ -235,9 +246,9 @@ impl Writer {
             let (piece, later) = rest.split_at(rest.len().min(free as usize));
             // SAFETY: the exclusive producer owns everything past `committed`; these have room.
             unsafe { self.core().stream.memory.copy_in(position, piece) };
-            self.writes -= u64::from(!rest.is_empty() && rest.len() < bytes.len());
-            self.accept(piece.len() as u64);
+            self.hand_over(piece.len() as u64);
             if later.is_empty() {
+                self.count_write();
                 return Ok(from);
             }
             rest = later;
@@ -281,8 +292,7 @@ impl Writer {
         // SAFETY: the exclusive producer owns everything past `committed`; these have room.
         unsafe { stream.memory.fill(self.position, len as usize, byte) };
         stream.overruns.debt.fetch_sub(len, Ordering::AcqRel);
-        self.writes -= 1; // not a call of the user's
-        self.accept(len);
+        self.hand_over(len);
         Ok(())
     }
 
