@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use crate::backend::{self, Abilities, Backend};
 use crate::buffers::Memory;
-use crate::control::Summary;
 use crate::driver::run::{Runner, Waited};
 use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
 use crate::error::{Error, Operation};
@@ -16,6 +15,7 @@ use crate::file::{self, Directory, Durability, OpenFile, OpenMode};
 use crate::options::{FenceForm, Options};
 use crate::stats::Stats;
 use crate::stream::{Patch, Stream};
+use crate::summary::{CloseError, Summary};
 use crate::sync::{AtomicBool, Ordering, ignore_poison};
 
 /// What does not change while the file is open.
@@ -227,12 +227,24 @@ impl Core {
 
     // ---- closing ----------------------------------------------------------------------------------
 
-    /// Drains, trims, flushes file and directory, lets go of everything. `Err` lists every error;
-    /// the summary is true either way. `None` if the stream was closed before.
-    pub(crate) fn close(&self) -> Option<(Summary, Vec<Error>)> {
-        if self.closing.swap(true, Ordering::SeqCst) {
-            return None;
+    /// Drains, trims, flushes file and directory, lets go of everything.
+    ///
+    /// # Errors
+    /// Every error; the summary is true either way. `Closed` if it was closed before.
+    pub(crate) fn close(&self) -> Result<Summary, CloseError> {
+        let errors = match self.closing.swap(true, Ordering::SeqCst) {
+            true => vec![Error::Closed],
+            false => self.finish(),
+        };
+        let summary = self.summary();
+        if errors.is_empty() {
+            Ok(summary)
+        } else {
+            Err(CloseError { errors, summary: Box::new(summary) })
         }
+    }
+
+    fn finish(&self) -> Vec<Error> {
         if self.stream.is_shared() {
             self.stream.sequencer.shut();
         }
@@ -259,10 +271,10 @@ impl Core {
                 let _ = held.file.unlock();
             }
         }
-        Some((self.summary(), errors))
+        errors
     }
 
-    pub(crate) fn summary(&self) -> Summary {
+    fn summary(&self) -> Summary {
         Summary {
             path: self.stream.path.clone(),
             positions: self.stream.positions(),

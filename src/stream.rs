@@ -9,7 +9,6 @@ use crossbeam_utils::CachePadded;
 
 use crate::backend::Wake;
 use crate::buffers::{Memory, Sequencer};
-use crate::driver::Wanted;
 use crate::error::{Error, Operation};
 use crate::overrun::OverrunLog;
 use crate::stats::Counters;
@@ -29,6 +28,17 @@ pub struct Positions {
     pub written: u64,
     /// A fence that covers it has completed; survives a power cut.
     pub durable: u64,
+}
+
+/// What the callers have asked for so far; each figure only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Positions below have to reach the kernel.
+    pub(crate) written: u64,
+    /// Positions below have to become durable.
+    pub(crate) durable: u64,
+    /// Patches up to this number have to become durable.
+    pub(crate) patches: u64,
 }
 
 /// A positional overwrite on its way to the driver.
@@ -68,6 +78,8 @@ pub(crate) struct Stream {
     wanted_written: AtomicU64,
     wanted_durable: AtomicU64,
     wanted_patches: AtomicU64,
+    /// A fence is in flight: its end makes the driver look for the next one.
+    fencing: AtomicBool,
     patches: Mutex<VecDeque<Patch>>,
     patches_queued: AtomicU64,
     patches_taken: AtomicU64,
@@ -117,6 +129,7 @@ impl Stream {
             wanted_written: AtomicU64::new(start),
             wanted_durable: AtomicU64::new(start),
             wanted_patches: AtomicU64::new(0),
+            fencing: AtomicBool::new(false),
             patches: Mutex::new(VecDeque::with_capacity(Patch::QUEUE)),
             patches_queued: AtomicU64::new(0),
             patches_taken: AtomicU64::new(0),
@@ -179,7 +192,7 @@ impl Stream {
     }
 
     /// Asks for a fence over `position` and the first `patches` patches, and wakes the driver if
-    /// it sleeps.
+    /// it sleeps for want of work.
     pub(crate) fn want_durable(&self, position: u64, patches: u64) {
         self.wanted_patches.fetch_max(patches, Ordering::AcqRel);
         self.wanted_durable.fetch_max(position, Ordering::AcqRel);
@@ -187,7 +200,12 @@ impl Stream {
             // Settle what is quiet now, so that copies that begin later can't delay this fence.
             self.sequencer.advance();
         }
-        self.ring_doorbell();
+        // Pairs with the fence in `going_to_sleep`: if the fence in flight is seen here, its end
+        // will see this request.
+        fence(Ordering::SeqCst);
+        if !self.fencing.load(Ordering::Relaxed) {
+            self.ring_doorbell();
+        }
     }
 
     /// Asks for everything below `position` to be handed to the kernel.
@@ -277,6 +295,11 @@ impl Stream {
         self.patches_durable.store(patches, Ordering::Release);
         self.durable.store(durable, Ordering::Release);
         before != (written, durable, patches)
+    }
+
+    /// Says whether a fence is in flight. The driver calls it before it goes to sleep.
+    pub(crate) fn set_fencing(&self, fencing: bool) {
+        self.fencing.store(fencing, Ordering::Relaxed);
     }
 
     /// The error that poisoned the stream.

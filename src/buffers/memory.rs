@@ -73,9 +73,10 @@ impl Memory {
         align: usize,
     ) -> Option<Self> {
         let capacity = buffer.checked_mul(buffers)?;
-        let overhang = overhang.next_multiple_of(Self::ALIGN);
+        let align = align.max(Self::ALIGN);
+        let overhang = overhang.checked_next_multiple_of(align)?;
         let total = capacity.checked_add(overhang)?.checked_add(2 * Self::BOUNCE)?;
-        let layout = Layout::from_size_align(total, align.max(Self::ALIGN)).ok()?;
+        let layout = Layout::from_size_align(total, align).ok()?;
         // SAFETY: the layout's size is not zero (the bounces are in it).
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let memory = Self { base, layout, buffer, capacity, overhang };
@@ -251,13 +252,15 @@ mod tests {
 
     #[test]
     fn every_registrable_piece_is_aligned_and_they_cover_what_is_written() {
-        let memory = Memory::new(8192, 3, 100, 4096).unwrap();
+        const BLOCK: usize = 16384;
+        let memory = Memory::new(BLOCK, 3, 100, BLOCK).unwrap();
         let pieces = memory.registrable();
         assert_eq!(pieces.len(), 4);
-        for piece in &pieces {
-            assert_eq!(piece.address as usize % Memory::ALIGN, 0);
+        let bounces = [memory.tail_bounce(), memory.patch_bounce()];
+        for piece in pieces.iter().chain(&bounces) {
+            assert_eq!(piece.address as usize % BLOCK, 0);
         }
-        let ring = memory.ring(8192 * 4, 8192 * 5);
+        let ring = memory.ring(BLOCK as u64 * 4, BLOCK as u64 * 5);
         assert_eq!(ring.index, 1);
         assert_eq!(ring.address, pieces[1].address);
         assert_eq!(memory.patch_bounce().index, 3);

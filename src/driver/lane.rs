@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::blocks::{align_down, align_up, split_patch};
-use super::plan::{Covers, Plan, Wanted, Write, WriteFence};
+use super::plan::{Covers, Plan, Write, WriteFence};
 use crate::backend::{FileId, Io, Op, Token};
 use crate::buffers::Region;
 use crate::error::Operation;
-use crate::stream::{Patch, Stream};
+use crate::stream::{Patch, Stream, Wanted};
 
 /// What a completion belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -450,6 +450,7 @@ impl Lane {
         if stream.sequencer.release(plan.in_use()) {
             self.changed.space = true;
         }
+        stream.set_fencing(plan.fence_in_flight());
         if fenced && let Some(since) = self.fence_since.take() {
             stream.counters.fenced(since.elapsed());
         }

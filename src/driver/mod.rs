@@ -24,7 +24,7 @@ use crate::stream::Stream;
 
 pub(crate) use blocks::align_down;
 pub(crate) use lane::{Lane, LaneToken};
-pub(crate) use plan::{Forms, Geometry, Plan, Wanted};
+pub(crate) use plan::{Forms, Geometry, Plan};
 
 #[derive(Debug)]
 pub(crate) struct Driver {

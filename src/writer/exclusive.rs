@@ -10,12 +10,13 @@ use super::fill_budget;
 use super::grant::Grant;
 use super::shared::SharedWriter;
 use crate::buffers::Refused;
-use crate::control::{CloseError, Control, Summary, closed};
+use crate::control::Control;
 use crate::core::Core;
 use crate::error::Error;
 use crate::file::OpenMode;
 use crate::options::Options;
 use crate::overrun::{OnFull, Push};
+use crate::summary::{CloseError, Summary};
 use crate::sync::Ordering;
 
 /// Takes bytes from one producer and makes them durable.
@@ -147,7 +148,7 @@ impl Writer {
     /// Every error: what poisoned the stream, or what the last steps met.
     pub fn close(mut self) -> Result<Summary, CloseError> {
         self.repay_all();
-        closed(self.core())
+        self.core().close()
     }
 
     // ---- inside -----------------------------------------------------------------------------------

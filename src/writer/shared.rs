@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use super::fill_budget;
 use crate::buffers::Refused;
-use crate::control::{CloseError, Control, Summary, closed};
+use crate::control::Control;
 use crate::core::Core;
 use crate::error::Error;
 use crate::overrun::{OnFull, Push};
+use crate::summary::{CloseError, Summary};
 use crate::sync::{Ordering, fence};
 
 /// Takes bytes from many producers: each write is contiguous, all are in one order, and each
@@ -98,7 +99,7 @@ impl SharedWriter {
     /// As for the exclusive writer; [`Error::Closed`] if a clone has closed it before.
     pub fn close(self) -> Result<Summary, CloseError> {
         self.repay_all();
-        closed(self.core())
+        self.core().close()
     }
 
     // ---- inside -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 //!    shares it (group commit).
 
 use super::blocks::{align_down, align_up};
+use crate::stream::Wanted;
 
 /// How a fence becomes durable. Chosen once, at open, from what the backend and file system give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +36,6 @@ pub(crate) struct Geometry {
     pub(crate) buffer: u64,
     /// The longest range that is copied aside as a whole when its end is not aligned.
     pub(crate) bounce: u64,
-}
-
-/// What the callers have asked for so far; each figure only grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// Positions below have to reach the kernel.
-    pub(crate) written: u64,
-    /// Positions below have to become durable.
-    pub(crate) durable: u64,
-    /// Patches up to this number have to become durable.
-    pub(crate) patches: u64,
 }
 
 /// What the fence of a write is.
@@ -182,7 +172,8 @@ impl Plan {
         self.flights.first().map_or(self.next, |oldest| oldest.fresh_from.min(self.next))
     }
 
-    fn fence_in_flight(&self) -> bool {
+    /// A fence is on its way; its end may make the next one due.
+    pub(crate) fn fence_in_flight(&self) -> bool {
         self.flush.is_some()
             || self.flights.iter().any(|flight| flight.write.fence != WriteFence::None)
             || self.patching.is_some_and(|fence| fence != WriteFence::None)
