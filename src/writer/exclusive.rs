@@ -95,14 +95,18 @@ impl Writer {
     }
 
     /// Takes the bytes, waits until they and everything before them are durable, and returns the
-    /// durable position. With no bytes it is [`flush`](Control::flush). MMIOM_WRITEFLUSH.
+    /// durable position. With no bytes it is a plain flush. MMIOM_WRITEFLUSH.
     ///
-    /// It waits for the disk, so it waits for room too: the overrun policy does not apply.
+    /// It waits for the disk, so it waits for room too: the overrun policy does not apply, and
+    /// fill bytes that the policy `Fill` still owes are written first. ([`Control::flush`] does
+    /// not know of those.)
     ///
     /// # Errors
     /// The error that poisoned the stream.
     pub fn write_flush(&mut self, bytes: &[u8]) -> Result<u64, Error> {
-        if !bytes.is_empty() {
+        if bytes.is_empty() {
+            self.repay_all();
+        } else {
             self.write_all_blocking(bytes)?;
         }
         self.core().flush()

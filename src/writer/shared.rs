@@ -86,7 +86,9 @@ impl SharedWriter {
     /// # Errors
     /// The error that poisoned the stream, or [`Error::Closed`].
     pub fn write_flush(&self, bytes: &[u8]) -> Result<u64, Error> {
-        if !bytes.is_empty() {
+        if bytes.is_empty() {
+            self.repay_all();
+        } else {
             self.write_blocking(bytes)?;
         }
         self.core().flush()

@@ -1,0 +1,75 @@
+//! What the user got wrong, and how it is said: one sentence that says what to do, status 2.
+
+use std::process::ExitCode;
+
+use crate::output::say;
+
+/// Exit status: bytes were lost, or could not be made durable.
+pub(crate) const LOST: u8 = 1;
+/// Exit status: options, input or output can't work.
+pub(crate) const BAD: u8 = 2;
+
+/// Options, input or output that can't work. The sentence says what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bad(String);
+
+impl Bad {
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl std::fmt::Display for Bad {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Bad {}
+
+/// Says on one line what stopped the tool before it could do anything.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    say(format_args!("error: {error:#}"));
+    ExitCode::from(if error.is::<Bad>() { BAD } else { LOST })
+}
+
+/// Help and version as clap prints them; a bad option on one line.
+pub(crate) fn of_parser(answer: &clap::Error) -> ExitCode {
+    if !answer.use_stderr() {
+        let _ = answer.print(); // a reader that has gone away wants no help
+        return ExitCode::SUCCESS;
+    }
+    say(one_line(&answer.to_string()));
+    ExitCode::from(BAD)
+}
+
+/// Paragraphs become one line; the usage that clap adds is left to `--help`.
+fn one_line(text: &str) -> String {
+    let boilerplate = ["Usage:", "For more information"];
+    let paragraphs = text.trim().split("\n\n").map(|paragraph| {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        words.join(" ")
+    });
+    let kept: Vec<String> = paragraphs
+        .filter(|paragraph| !boilerplate.iter().any(|begin| paragraph.starts_with(begin)))
+        .collect();
+    // A command without its subcommand is answered with the whole help: say it in a sentence.
+    if !kept.first().is_some_and(|first| first.starts_with("error:")) {
+        return "error: nothing to do was named; see 'cargo perf --help'".into();
+    }
+    format!("{}; see 'cargo perf record --help'", kept.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_parser_fits_a_line() {
+        let text = "error: the following were not provided:\n  <OUTPUT>\n\nUsage: x [OPTIONS]\n\n\
+                    For more information, try '--help'.\n";
+        let expected = "error: the following were not provided: <OUTPUT>; \
+                        see 'cargo perf record --help'";
+        assert_eq!(one_line(text), expected);
+    }
+}

@@ -1,0 +1,268 @@
+//! The options of `record`, and what they mean to the library.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use writeflush::{BackendChoice, Direct, Drive, OnFull, Options, Preallocate};
+
+use super::input::Source;
+use super::wav::Format;
+use crate::error::Bad;
+
+const EXAMPLES_AND_STATUS: &str = "\
+Examples:
+  sox -d -t raw -r 48000 -c 2 -b 16 -e signed - | cargo perf record --wav take.wav
+  cargo perf record --input camera.fifo --buffers 8 --on-full drop --json take.raw
+
+Exit status:
+  0  every byte is durable and none was lost (also after Ctrl-C)
+  1  bytes were lost, or the file could not be made durable: the message says how many bytes are
+  2  options, input or output can't work; if the input fails in mid-recording, what was read
+     before is durable
+
+Ctrl-C and SIGTERM end the recording: the file is whole and durable when the tool returns.";
+
+/// Record standard input, or a file, to a durable file
+///
+/// Everything up to the last fence survives a power cut; with --wav the header on disk describes
+/// exactly durable data at every instant.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES_AND_STATUS)]
+pub(crate) struct Args {
+    /// The file to record to
+    pub(crate) output: PathBuf,
+
+    /// Read from this file or FIFO instead of standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// The input is raw little-endian PCM: write a WAV file, whose header is kept true
+    #[arg(long, conflicts_with = "append")]
+    pub(crate) wav: bool,
+
+    /// Sample frames a second (with --wav)
+    #[arg(long, default_value_t = 48_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+
+    /// Channels (with --wav)
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) channels: u16,
+
+    /// Bits a sample: 8 (unsigned), 16, 24 or 32 (signed; with --wav)
+    #[arg(long, default_value = "16", value_parser = bits)]
+    pub(crate) bits: u16,
+
+    /// Time between two fences; 0 for one fence at the end
+    #[arg(long, default_value = "100ms", value_parser = time, value_name = "DURATION")]
+    pub(crate) fence_every: Duration,
+
+    /// Go on at the end of a file that exists
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) append: bool,
+
+    /// Overwrite a file that exists
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Buffers; more of them ride out longer stalls of the disk
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub(crate) buffers: usize,
+
+    /// Bytes in a buffer, a multiple of 4096
+    #[arg(long, default_value = "1MiB", value_parser = size, value_name = "SIZE")]
+    pub(crate) buffer_size: u64,
+
+    /// How operations reach the kernel
+    #[arg(long, default_value = "auto")]
+    pub(crate) backend: BackendArg,
+
+    /// Whether data bypasses the page cache
+    #[arg(long, default_value = "auto")]
+    pub(crate) direct: DirectArg,
+
+    /// Who carries bytes to the disk: a thread that sleeps, whoever waits, or a thread that spins
+    #[arg(long, default_value = "thread")]
+    pub(crate) drive: DriveArg,
+
+    /// What to do when no buffer has room: block, fail, drop, fill:BYTE or wait:DURATION
+    #[arg(long, default_value = "block", value_parser = on_full, value_name = "POLICY")]
+    pub(crate) on_full: OnFull,
+
+    /// Reserve this much disk space at the start, or zero:SIZE to write zeros there: slower to
+    /// start, and the cheapest fences later
+    #[arg(long, value_parser = preallocate, value_name = "SIZE")]
+    pub(crate) preallocate: Option<Preallocate>,
+
+    /// Print one JSON object on standard output at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// No progress line and no summary; warnings and errors are still said
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum BackendArg {
+    Auto,
+    Uring,
+    Sync,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DirectArg {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DriveArg {
+    Thread,
+    Caller,
+    Poll,
+}
+
+impl Args {
+    /// The WAV format, if the output is one.
+    pub(crate) fn format(&self) -> Result<Option<Format>, Bad> {
+        if !self.wav {
+            return Ok(None);
+        }
+        Format::new(self.rate, self.channels, self.bits).map(Some)
+    }
+
+    /// The library's options.
+    pub(crate) fn options(&self) -> Options {
+        let backend = match self.backend {
+            BackendArg::Auto => BackendChoice::Auto,
+            BackendArg::Uring => BackendChoice::Uring,
+            BackendArg::Sync => BackendChoice::Sync,
+        };
+        let direct = match self.direct {
+            DirectArg::Auto => Direct::Auto,
+            DirectArg::On => Direct::On,
+            DirectArg::Off => Direct::Off,
+        };
+        let drive = match self.drive {
+            DriveArg::Thread => Drive::Thread,
+            DriveArg::Caller => Drive::Caller,
+            DriveArg::Poll => Drive::Poll,
+        };
+        Options::new()
+            .buffers(self.buffers)
+            .buffer_size(usize::try_from(self.buffer_size).unwrap_or(usize::MAX))
+            .backend(backend)
+            .direct(direct)
+            .drive(drive)
+            .on_full(self.on_full)
+            .preallocate(self.preallocate.unwrap_or_default())
+    }
+
+    /// Refuses to destroy what is there: a recording, or the input itself.
+    pub(crate) fn check_output(&self, source: &Source) -> Result<(), Bad> {
+        let output = self.output.display();
+        if source.is(&self.output) {
+            return Err(Bad::new(format!(
+                "{output} is the input itself: name another file to record to"
+            )));
+        }
+        match std::fs::metadata(&self.output) {
+            Ok(known) if known.is_file() && known.len() > 0 && !self.force && !self.append => {
+                Err(Bad::new(format!(
+                    "{output} exists and is not empty: give --force to overwrite it, --append to \
+                     go on at its end, or another name"
+                )))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.check_directory(),
+            _ => Ok(()), // the library knows what it can't record to
+        }
+    }
+
+    fn check_directory(&self) -> Result<(), Bad> {
+        match self.output.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
+                Err(Bad::new(format!(
+                    "there is no directory {}: make it, or name another place to record to",
+                    parent.display()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text)
+        .map_err(|_| "give a number of bytes, or a size such as 64KiB, 1MiB or 4GB".into())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|_| "give a time such as 100ms, 2s or 500us".into())
+}
+
+fn bits(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(bits @ (8 | 16 | 24 | 32)) => Ok(bits),
+        _ => Err("give 8, 16, 24 or 32".into()),
+    }
+}
+
+fn on_full(text: &str) -> Result<OnFull, String> {
+    let byte = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u8::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    match text.split_once(':') {
+        None => match text {
+            "block" => Some(OnFull::Block),
+            "fail" => Some(OnFull::Fail),
+            "drop" => Some(OnFull::Drop),
+            _ => None,
+        },
+        Some(("fill", value)) => byte(value).map(OnFull::Fill),
+        Some(("wait", limit)) => time(limit).ok().map(OnFull::BlockFor),
+        Some(_) => None,
+    }
+    .ok_or_else(|| {
+        "give block, fail, drop, fill:BYTE (0 to 255) or wait:DURATION (such as wait:20ms)".into()
+    })
+}
+
+fn preallocate(text: &str) -> Result<Preallocate, String> {
+    match text.strip_prefix("zero:") {
+        Some(bytes) => size(bytes).map(Preallocate::Zero),
+        None => size(text).map(Preallocate::Reserve),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_people_write() {
+        assert_eq!(size("1MiB"), Ok(1 << 20));
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(time("0"), Ok(Duration::ZERO));
+        assert_eq!(time("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(on_full("fill:0x80"), Ok(OnFull::Fill(0x80)));
+        assert_eq!(on_full("wait:20ms"), Ok(OnFull::BlockFor(Duration::from_millis(20))));
+        assert_eq!(preallocate("zero:1KiB"), Ok(Preallocate::Zero(1024)));
+        assert_eq!(preallocate("2GB"), Ok(Preallocate::Reserve(2_000_000_000)));
+    }
+
+    #[test]
+    fn values_that_cannot_work() {
+        assert!(size("many").is_err());
+        assert!(time("100").is_err());
+        assert!(bits("12").is_err());
+        for policy in ["", "fill", "fill:256", "fill:", "wait:", "wait:x", "block:1", "lose"] {
+            assert!(on_full(policy).is_err(), "{policy}");
+        }
+    }
+}

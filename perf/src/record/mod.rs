@@ -1,0 +1,237 @@
+//! `record`: standard input, or a file, to a durable file.
+//!
+//! Three threads beside the writer's own: one reads the input, one keeps a WAV header true, and
+//! this one pushes, asks for fences, and ends it all.
+
+mod args;
+mod fences;
+mod input;
+mod progress;
+mod stop;
+mod summary;
+mod wav;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use writeflush::{CloseError, Control, Error, Medium, Operation, Summary, Writer};
+
+pub(crate) use self::args::Args;
+use self::fences::Fences;
+use self::input::{Arrival, Feed, Source};
+use self::progress::Progress;
+use self::stop::Stop;
+use self::summary::{Course, Report, Status};
+use self::wav::{Format, HEADER};
+use crate::error::Bad;
+use crate::output::say;
+
+/// The longest sleep while the input is silent: how soon a signal or a failure is seen.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Records. An `Err` means that nothing was recorded.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let format = args.format()?;
+    let source = Source::open(args.input.as_deref())?;
+    args.check_output(&source)?;
+    // Before the file is made: from here on a signal leaves a whole file.
+    let stop = Stop::install().context("could not listen for signals")?;
+    let began = Instant::now();
+    let writer = open(args)?;
+    notice(&writer);
+    let control = writer.control().clone();
+    let recording = Recording::start(args, format, source, writer)?;
+    let (mut course, closed) = recording.run(&stop, began);
+    let summary = match closed {
+        Ok(summary) => summary,
+        Err(CloseError { errors, summary, .. }) => {
+            course.status = Status::Failed;
+            course.errors.extend(errors.iter().map(ToString::to_string));
+            *summary
+        }
+    };
+    Ok(report(args, course, &control, &summary))
+}
+
+fn open(args: &Args) -> Result<Writer, Bad> {
+    let options = args.options();
+    let writer = if args.append {
+        options.append(&args.output)
+    } else if args.force || args.output.exists() {
+        options.create(&args.output)
+    } else {
+        options.create_new(&args.output)
+    };
+    writer.map_err(|error| {
+        let advice = match error {
+            Error::Io { operation: Operation::Start, .. } => "; try --backend auto",
+            Error::Io { operation: Operation::Preallocate, .. } => "; give a smaller --preallocate",
+            Error::Io { .. } if matches!(args.direct, args::DirectArg::On) => {
+                "; try --direct auto, or another file"
+            }
+            Error::Io { .. } => "; name another file to record to",
+            _ => "", // these sentences say it themselves
+        };
+        Bad::new(format!("{error}{advice}"))
+    })
+}
+
+/// Says what is not as good as it could be.
+fn notice(control: &Control) {
+    for reason in control.fallbacks() {
+        say(format_args!("note: {reason}; going on without"));
+    }
+    let durability = control.durability();
+    if durability.medium != Medium::StableMedia {
+        say(format_args!("note: 'durable' means {durability} here, not stable media"));
+    }
+}
+
+fn report(args: &Args, course: Course, control: &Control, summary: &Summary) -> ExitCode {
+    let durable = summary.positions.durable;
+    for error in &course.errors {
+        say(format_args!("error: {error}; the first {durable} bytes of the file are durable"));
+    }
+    let report = Report::new(args, course, control, summary);
+    if !args.quiet {
+        report.print_text();
+    }
+    if args.json {
+        report.print_json();
+    }
+    ExitCode::from(report.exit_status())
+}
+
+/// A recording under way.
+struct Recording {
+    writer: Writer,
+    feed: Feed,
+    fences: Fences,
+    progress: Progress,
+    course: Course,
+    warned: bool,
+}
+
+impl Recording {
+    fn start(
+        args: &Args,
+        format: Option<Format>,
+        source: Source,
+        mut writer: Writer,
+    ) -> anyhow::Result<Self> {
+        let start = writer.positions().accepted;
+        if let Some(format) = format {
+            let _ = writer.write(&format.header_so_far(0))?;
+        }
+        let unit = format.map_or(1, Format::frame) as usize;
+        // A policy that does not wait takes no more than all buffers but one at once.
+        let longest = (args.buffers - 1).saturating_mul(args.buffer_size as usize);
+        let fences = Fences::start(args.fence_every, format, writer.control())
+            .context("could not start the checkpoint thread")?;
+        let feed = Feed::start(source, unit, longest).context("could not start to read")?;
+        let course = Course {
+            status: Status::Complete,
+            input_bytes: 0,
+            took: Duration::ZERO,
+            format,
+            errors: Vec::new(),
+        };
+        let progress = Progress::new(args.quiet, start);
+        Ok(Self { writer, feed, fences, progress, course, warned: false })
+    }
+
+    fn run(mut self, stop: &Stop, began: Instant) -> (Course, Result<Summary, CloseError>) {
+        self.course.status = loop {
+            if stop.asked() {
+                break self.take_leftovers();
+            }
+            if let Err(ended) = self.step() {
+                break ended;
+            }
+        };
+        self.progress.end();
+        self.fences.stop();
+        if let Some(format) = self.course.format {
+            // What fails here has poisoned the stream, and its close says so.
+            let _ = finish_wav(&mut self.writer, format);
+        }
+        let closed = self.writer.close();
+        self.course.took = began.elapsed();
+        (self.course, closed)
+    }
+
+    /// One arrival of the input, or none, and what is due. `Err` when the recording ends.
+    fn step(&mut self) -> Result<(), Status> {
+        let now = Instant::now();
+        let due = self.fences.next().map_or(PATIENCE, |at| at.saturating_duration_since(now));
+        match self.feed.next(due.min(PATIENCE)) {
+            Arrival::Bytes(piece) => {
+                self.push(piece.bytes())?;
+                self.feed.recycle(piece);
+            }
+            Arrival::Silence => {}
+            Arrival::End => return Err(Status::Complete),
+            Arrival::Unreadable(error) => {
+                self.course.errors.push(format!("could not read the input: {error}"));
+                return Err(Status::Unreadable);
+            }
+        }
+        let now = Instant::now();
+        self.fences.tick(&self.writer, now);
+        self.progress.tick(&self.writer, now);
+        // On a silent input nothing else would tell.
+        if self.writer.error().is_some() { Err(Status::Failed) } else { Ok(()) }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.course.input_bytes += bytes.len() as u64;
+        // A loss is in the writer's own count.
+        if let Err(error) = self.writer.write(bytes).map(drop) {
+            // A failure of the disk is told by the close, where it comes with all others.
+            if self.writer.error().is_none() {
+                self.course.errors.push(error.to_string());
+            }
+            return Err(Status::Failed);
+        }
+        self.warn_of_length();
+        Ok(())
+    }
+
+    /// After a signal: what has been taken from the pipe is nobody else's.
+    fn take_leftovers(&mut self) -> Status {
+        while let Some(piece) = self.feed.leftover() {
+            if let Err(ended) = self.push(piece.bytes()) {
+                return ended;
+            }
+        }
+        Status::Interrupted
+    }
+
+    fn warn_of_length(&mut self) {
+        let Some(format) = self.course.format else { return };
+        let data = self.writer.positions().accepted - HEADER;
+        if !self.warned && format.is_too_long(data) {
+            self.warned = true;
+            self.progress.say(format_args!(
+                "warning: a WAV header can describe {} bytes of data, and there are more: all are \
+                 recorded, and readers that trust the header see the first 4 GiB",
+                format.longest_data()
+            ));
+        }
+    }
+}
+
+/// The exact length, and the pad byte that an odd one needs.
+fn finish_wav(writer: &mut Writer, format: Format) -> Result<(), Error> {
+    // Fill bytes that are still owed belong to the data: a flush of the writer lays them down.
+    writer.write_flush(&[])?;
+    let data = writer.positions().accepted - HEADER;
+    if format.needs_pad(data) {
+        writer.write_flush(&[0])?;
+    }
+    writer.checkpoint(0, |_| format.header_of_all(data)).map(drop)
+}
