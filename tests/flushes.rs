@@ -2,50 +2,37 @@
 //! (Documentation/block/stat.rst). That the call returned is no evidence.
 #![cfg(target_os = "linux")]
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use writeflush::{BackendChoice, Control, Direct, Drive, FenceForm, Medium, Options};
+use writeflush_workloads::Device;
 
-/// Flushes that the device under a directory has completed.
-struct FlushCount(PathBuf);
+/// Flushes that the device has completed, where it has a volatile cache to flush.
+struct FlushCount(Device);
 
 impl FlushCount {
-    /// `None` where no device with a volatile write cache is in sight.
-    fn of(directory: &Path) -> Option<Self> {
-        let number = fs::metadata(directory).ok()?.dev();
-        let (major, minor) = (libc_major(number), libc_minor(number));
-        let device = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-        let partition = device.join("partition").exists();
-        let disk = if partition { device.parent()?.to_owned() } else { device };
-        let cache = fs::read_to_string(disk.join("queue/write_cache")).ok()?;
-        (cache.trim() == "write back").then(|| Self(disk.join("stat")))
+    fn of(directory: &Path) -> Result<Self, String> {
+        let device = Device::under(directory)?;
+        match device.has_volatile_cache() {
+            Some(true) => Ok(Self(device)),
+            _ => Err(format!("{} is not known to have a volatile write cache", device.name)),
+        }
     }
 
     fn now(&self) -> u64 {
-        let stat = fs::read_to_string(&self.0).expect("the device's stat");
-        let figure = stat.split_whitespace().nth(15).expect("sixteen fields");
-        figure.parse().expect("a number")
+        self.0.counts().expect("it counted before").flushes
     }
-}
-
-// The kernel's encoding of a 64-bit device number (makedev(3)).
-fn libc_major(number: u64) -> u64 {
-    (number >> 8) & 0xfff | (number >> 32) & !0xfff
-}
-
-fn libc_minor(number: u64) -> u64 {
-    number & 0xff | (number >> 12) & !0xff
 }
 
 #[test]
 fn every_fence_of_every_form_flushes_the_device() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let Some(flushes) = FlushCount::of(dir.path()) else {
-        assert!(std::env::var_os("CI").is_none(), "no device whose flushes can be counted");
-        println!("SKIPPED: no device with a volatile write cache under {}", dir.path().display());
-        return;
+    let flushes = match FlushCount::of(dir.path()) {
+        Ok(flushes) => flushes,
+        Err(reason) => {
+            assert!(std::env::var_os("CI").is_none(), "flushes can't be counted: {reason}");
+            return println!("SKIPPED: flushes can't be counted: {reason}");
+        }
     };
     for backend in [BackendChoice::Uring, BackendChoice::Sync] {
         for direct in [Direct::On, Direct::Off] {
