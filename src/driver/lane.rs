@@ -81,8 +81,6 @@ pub(crate) struct Lane {
     /// The patch whose disk part waits for writes in flight, or is in flight itself.
     patch: Option<PatchOnDisk>,
     flush_since: Option<Instant>,
-    /// The flush in flight is linked behind a write.
-    linked: bool,
     /// When the lane first saw the fence that is now being worked on.
     fence_since: Option<Instant>,
     changed: Changed,
@@ -121,7 +119,6 @@ impl Lane {
             writes: vec![None; slots],
             patch: None,
             flush_since: None,
-            linked: false,
             fence_since: None,
             changed: Changed::default(),
         }
@@ -216,7 +213,6 @@ impl Lane {
         let op = Op::Write { at: write.from, region, dsync, link };
         io.submit(self.file, self.token(Kind::Write(slot)), op);
         if link {
-            self.linked = true;
             self.submit_flush(io);
         } else if dsync {
             self.stream.counters.flushes.add(1);
@@ -247,7 +243,6 @@ impl Lane {
 
     fn start_flush(&mut self, covers: Covers, io: &mut dyn Io) {
         self.plan.flush_started(covers);
-        self.linked = false;
         self.submit_flush(io);
     }
 
@@ -392,8 +387,11 @@ impl Lane {
 
     /// A write has ended: was it whole? A short one goes on from the last whole block.
     fn judge(&self, flight: InFlight, result: io::Result<usize>) -> Outcome {
+        // Cancelled: io_uring drops what a thread submitted that has ended since, if nobody has
+        // started it. Nothing was written, and another thread drives now.
         let transient = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+                || is_cancelled(error)
         };
         match result {
             Ok(n) if n == flight.region.len => Outcome::Complete,
@@ -428,7 +426,8 @@ impl Lane {
                 self.stream.counters.device_flushes.record(since.elapsed());
                 self.plan.flush_completed();
             }
-            Err(error) if self.linked && is_cancelled(&error) => self.plan.flush_cancelled(),
+            // It never ran: its linked write was short, or the thread that submitted it ended.
+            Err(error) if is_cancelled(&error) => self.plan.flush_cancelled(),
             Err(error) => self.stream.fail_io(Operation::Flush, error),
         }
     }

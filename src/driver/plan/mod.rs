@@ -313,7 +313,8 @@ impl Plan {
         self.fenced(covers);
     }
 
-    /// A linked flush was cancelled because its write was short: as if it had never been asked.
+    /// The flush was cancelled before it ran (behind a short write, or with the thread that
+    /// submitted it): as if it had never been asked.
     pub(crate) fn flush_cancelled(&mut self) {
         self.flush = None;
         self.dirty = true;

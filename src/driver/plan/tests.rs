@@ -37,7 +37,7 @@ struct Disk {
     cache: Versions,
     stable: Versions,
     flights: Vec<InFlight>,
-    /// What the flush in flight will make stable, unless it stands behind a short write.
+    /// What the flush in flight will make stable, and the write that it is linked behind.
     flush: Option<(Versions, Option<u64>)>,
     patch: Option<PatchOnDisk>,
     patches: u64,
@@ -152,9 +152,10 @@ impl Disk {
         match write.fence {
             WriteFence::Dsync if !short => raise(&mut self.stable, range, &versions),
             WriteFence::Link if !short => {
-                let (covered, behind) = self.flush.as_mut().expect("its flush is in flight");
-                raise(covered, range, &versions);
-                *behind = None;
+                if let Some((covered, behind)) = &mut self.flush {
+                    raise(covered, range, &versions);
+                    *behind = None;
+                }
             }
             _ => {}
         }
@@ -180,6 +181,13 @@ impl Disk {
                 // A kernel that said "flushed" all the same must change nothing.
                 if cancel_lies { self.plan.flush_completed() } else { self.plan.flush_cancelled() }
             }
+        }
+    }
+
+    /// The kernel never ran the flush: the thread that submitted it has ended.
+    fn lose_flush(&mut self) {
+        if self.flush.take().is_some() {
+            self.plan.flush_cancelled();
         }
     }
 
@@ -253,6 +261,7 @@ enum Step {
     Start,
     Complete(usize, bool),
     Flushed(bool),
+    FlushLost,
     Patched(bool),
 }
 
@@ -266,12 +275,19 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Start),
         6 => (any::<usize>(), prop::bool::weighted(0.2)).prop_map(|(i, s)| Step::Complete(i, s)),
         4 => any::<bool>().prop_map(Step::Flushed),
+        1 => Just(Step::FlushLost),
         3 => prop::bool::weighted(0.2).prop_map(Step::Patched),
     ]
 }
 
+/// 400, or more if PROPTEST_CASES says so.
+fn cases() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig { cases: asked.cases.max(400), ..asked }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     /// Invariants 3, 4 and 6: whatever completes in whatever order, short or whole, `written` and
     /// `durable` are never more than the truth, and what is wanted is reached.
@@ -293,6 +309,7 @@ proptest! {
                 Step::Start => drop(disk.start_one()),
                 Step::Complete(pick, short) => disk.complete_write(pick, short),
                 Step::Flushed(lie) => disk.complete_flush(lie),
+                Step::FlushLost => disk.lose_flush(),
                 Step::Patched(short) => disk.complete_patch(short),
             }
             disk.check();
