@@ -1,7 +1,17 @@
 //! The one place where the crate names its synchronisation primitives, and the one blocking
 //! primitive that it uses: [`Event`].
+//!
+//! With `--cfg loom` they are loom's, so that what is checked is what ships.
 
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+use loom::sync::{Condvar, Mutex};
+#[cfg(all(not(loom), not(target_os = "linux")))]
+use std::sync::{Condvar, Mutex};
 
 use std::time::{Duration, Instant};
 
@@ -14,25 +24,26 @@ use std::time::{Duration, Instant};
 pub(crate) struct Event {
     epoch: AtomicU32,
     waiters: AtomicU32,
-    #[cfg(not(target_os = "linux"))]
-    fallback: (std::sync::Mutex<()>, std::sync::Condvar),
+    #[cfg(any(loom, not(target_os = "linux")))]
+    fallback: (Mutex<()>, Condvar),
 }
 
 impl Event {
     /// The epoch to hand to [`sleep`](Event::sleep); read it before looking at the condition.
     pub(crate) fn ticket(&self) -> u32 {
-        self.epoch.load(Ordering::SeqCst)
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Sleeps until the next announcement after `ticket`, or until `deadline`. May wake for no
     /// reason: look at the condition again.
     pub(crate) fn sleep(&self, ticket: u32, deadline: Option<Instant>) {
-        self.waiters.fetch_add(1, Ordering::SeqCst);
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // see `announce`
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        if left != Some(Duration::ZERO) && self.epoch.load(Ordering::SeqCst) == ticket {
+        if left != Some(Duration::ZERO) && self.epoch.load(Ordering::Acquire) == ticket {
             self.block(ticket, left);
         }
-        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Threads that sleep here, or are about to.
@@ -42,15 +53,16 @@ impl Event {
 
     /// Wakes every waiter. Call it after the change that they wait for is visible.
     pub(crate) fn announce(&self) {
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        // Pairs with the waiter, which counts itself and then looks at the epoch: one of the two
-        // sees the other.
-        if self.waiters.load(Ordering::SeqCst) > 0 {
+        self.epoch.fetch_add(1, Ordering::Release);
+        // Pairs with the fence of the waiter, who counts itself and then looks at the epoch: one
+        // of the two sees the other.
+        fence(Ordering::SeqCst);
+        if self.waiters.load(Ordering::Relaxed) > 0 {
             self.wake();
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(not(loom), target_os = "linux"))]
     #[allow(unsafe_code)]
     fn block(&self, ticket: u32, left: Option<Duration>) {
         let timeout = left.map(|left| libc::timespec {
@@ -71,7 +83,7 @@ impl Event {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(not(loom), target_os = "linux"))]
     #[allow(unsafe_code)]
     fn wake(&self) {
         // SAFETY: the kernel uses the address only to find sleepers.
@@ -85,11 +97,11 @@ impl Event {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(loom, not(target_os = "linux")))]
     fn block(&self, ticket: u32, left: Option<Duration>) {
         let (lock, condvar) = &self.fallback;
         let guard = ignore_poison(lock.lock());
-        if self.epoch.load(Ordering::SeqCst) != ticket {
+        if self.epoch.load(Ordering::Acquire) != ticket {
             return;
         }
         match left {
@@ -98,7 +110,7 @@ impl Event {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(loom, not(target_os = "linux")))]
     fn wake(&self) {
         drop(ignore_poison(self.fallback.0.lock()));
         self.fallback.1.notify_all();
@@ -111,7 +123,7 @@ pub(crate) fn ignore_poison<G>(result: Result<G, std::sync::PoisonError<G>>) -> 
     result.unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;
@@ -152,5 +164,36 @@ mod tests {
         flag.store(true, Ordering::SeqCst);
         event.announce();
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+
+    /// Invariant 7: an announcement that follows the change wakes whoever looked before it.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let shared = Arc::new((Event::default(), AtomicBool::new(false)));
+            let waiter = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || {
+                    let (event, flag) = &*shared;
+                    loop {
+                        let ticket = event.ticket();
+                        if flag.load(Ordering::Acquire) {
+                            break;
+                        }
+                        event.sleep(ticket, None);
+                    }
+                })
+            };
+            let (event, flag) = &*shared;
+            flag.store(true, Ordering::Release);
+            event.announce();
+            waiter.join().unwrap();
+        });
     }
 }
