@@ -290,7 +290,7 @@ impl Core {
         let (overruns, overrun_bytes, longest_overrun) = stream.overruns.totals();
         let fences = counters.fences_asked.get();
         Stats {
-            writes: counters.writes.get(),
+            writes: counters.producer.writes.get(),
             bytes: stream.sequencer.accepted() - self.facts.start,
             sealed: counters.sealed.get(),
             device_bytes: counters.device_bytes.get(),
@@ -301,7 +301,7 @@ impl Core {
             overruns,
             overrun_bytes,
             longest_overrun,
-            high_water: counters.high_water.get(),
+            high_water: counters.producer.high_water.get(),
             copied: counters.copied.get(),
             resubmitted: counters.resubmitted.get(),
             memory: stream.memory.footprint() as u64,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
+
 use crate::sync::{AtomicU64, Ordering};
 
 /// A figure that one thread adds to at a time.
@@ -31,12 +33,17 @@ impl Counter {
     }
 }
 
-/// What a stream counts. Producers touch `writes` and `high_water` only; the rest is the
-/// driver's, or of rare events.
+/// What producers count, on a cache line of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct ProducerCounters {
     pub(crate) writes: Counter,
     pub(crate) high_water: Counter,
+}
+
+/// What a stream counts: beside the producers' own, the driver's and those of rare events.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) producer: CachePadded<ProducerCounters>,
     pub(crate) sealed: Counter,
     pub(crate) device_bytes: Counter,
     pub(crate) fences_asked: Counter,

@@ -68,22 +68,14 @@ pub(crate) struct Stream {
     pub(crate) path: Arc<Path>,
     pub(crate) sequencer: Sequencer,
     pub(crate) memory: Memory,
-    pub(crate) counters: Counters,
-    pub(crate) overruns: OverrunLog,
+    pub(crate) counters: CachePadded<Counters>,
+    pub(crate) overruns: CachePadded<OverrunLog>,
     /// Producers share the stream: `committed` is found by counting cells.
     shared: AtomicBool,
-    submitted: AtomicU64,
-    written: AtomicU64,
-    durable: CachePadded<AtomicU64>,
-    wanted_written: AtomicU64,
-    wanted_durable: AtomicU64,
-    wanted_patches: AtomicU64,
-    /// A fence is in flight: its end makes the driver look for the next one.
-    fencing: AtomicBool,
+    // Apart, so that neither the driver nor who asks takes away the cache lines that a push reads.
+    published: CachePadded<Published>,
+    requests: CachePadded<Requests>,
     patches: Mutex<VecDeque<Patch>>,
-    patches_queued: AtomicU64,
-    patches_taken: AtomicU64,
-    patches_durable: AtomicU64,
     failure: OnceLock<Error>,
     /// Announced when `written`, `durable` or the failure changes.
     pub(crate) progress: Event,
@@ -91,6 +83,27 @@ pub(crate) struct Stream {
     pub(crate) space: Event,
     doorbell: Doorbell,
     futures: Futures,
+}
+
+/// What the driver writes and everybody reads.
+#[derive(Debug)]
+struct Published {
+    submitted: AtomicU64,
+    written: AtomicU64,
+    durable: AtomicU64,
+    patches_taken: AtomicU64,
+    patches_durable: AtomicU64,
+    /// A fence is in flight: its end makes the driver look for the next one.
+    fencing: AtomicBool,
+}
+
+/// What callers ask for and the driver reads.
+#[derive(Debug)]
+struct Requests {
+    written: AtomicU64,
+    durable: AtomicU64,
+    patches: AtomicU64,
+    patches_queued: AtomicU64,
 }
 
 /// Wakes the driver, and makes no system call unless the driver has said that it sleeps.
@@ -120,20 +133,24 @@ impl Stream {
             path,
             sequencer,
             memory,
-            counters: Counters::default(),
-            overruns: OverrunLog::default(),
+            counters: CachePadded::default(),
+            overruns: CachePadded::default(),
             shared: AtomicBool::new(false),
-            submitted: AtomicU64::new(start),
-            written: AtomicU64::new(start),
-            durable: CachePadded::new(AtomicU64::new(start)),
-            wanted_written: AtomicU64::new(start),
-            wanted_durable: AtomicU64::new(start),
-            wanted_patches: AtomicU64::new(0),
-            fencing: AtomicBool::new(false),
+            published: CachePadded::new(Published {
+                submitted: AtomicU64::new(start),
+                written: AtomicU64::new(start),
+                durable: AtomicU64::new(start),
+                patches_taken: AtomicU64::new(0),
+                patches_durable: AtomicU64::new(0),
+                fencing: AtomicBool::new(false),
+            }),
+            requests: CachePadded::new(Requests {
+                written: AtomicU64::new(start),
+                durable: AtomicU64::new(start),
+                patches: AtomicU64::new(0),
+                patches_queued: AtomicU64::new(0),
+            }),
             patches: Mutex::new(VecDeque::with_capacity(Patch::QUEUE)),
-            patches_queued: AtomicU64::new(0),
-            patches_taken: AtomicU64::new(0),
-            patches_durable: AtomicU64::new(0),
             failure: OnceLock::new(),
             progress: Event::default(),
             space: Event::default(),
@@ -149,21 +166,21 @@ impl Stream {
         // the order between them holds in the result.
         let durable = self.durable();
         let written = self.written();
-        let submitted = self.submitted.load(Ordering::Acquire);
+        let submitted = self.published.submitted.load(Ordering::Acquire);
         let accepted = self.sequencer.accepted();
         Positions { accepted, submitted, written, durable }
     }
 
     pub(crate) fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
+        self.published.durable.load(Ordering::Acquire)
     }
 
     pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
+        self.published.written.load(Ordering::Acquire)
     }
 
     pub(crate) fn patches_durable(&self) -> u64 {
-        self.patches_durable.load(Ordering::Acquire)
+        self.published.patches_durable.load(Ordering::Acquire)
     }
 
     /// Every byte below belongs to the driver.
@@ -185,17 +202,17 @@ impl Stream {
 
     pub(crate) fn wanted(&self) -> Wanted {
         Wanted {
-            written: self.wanted_written.load(Ordering::Acquire),
-            durable: self.wanted_durable.load(Ordering::Acquire),
-            patches: self.wanted_patches.load(Ordering::Acquire),
+            written: self.requests.written.load(Ordering::Acquire),
+            durable: self.requests.durable.load(Ordering::Acquire),
+            patches: self.requests.patches.load(Ordering::Acquire),
         }
     }
 
     /// Asks for a fence over `position` and the first `patches` patches, and wakes the driver if
     /// it sleeps for want of work.
     pub(crate) fn want_durable(&self, position: u64, patches: u64) {
-        self.wanted_patches.fetch_max(patches, Ordering::AcqRel);
-        self.wanted_durable.fetch_max(position, Ordering::AcqRel);
+        self.requests.patches.fetch_max(patches, Ordering::AcqRel);
+        self.requests.durable.fetch_max(position, Ordering::AcqRel);
         if self.is_shared() {
             // Settle what is quiet now, so that copies that begin later can't delay this fence.
             self.sequencer.advance();
@@ -203,21 +220,21 @@ impl Stream {
         // Pairs with the fence in `going_to_sleep`: if the fence in flight is seen here, its end
         // will see this request.
         fence(Ordering::SeqCst);
-        if !self.fencing.load(Ordering::Relaxed) {
+        if !self.published.fencing.load(Ordering::Relaxed) {
             self.ring_doorbell();
         }
     }
 
     /// Asks for everything below `position` to be handed to the kernel.
     pub(crate) fn want_written(&self, position: u64) {
-        self.wanted_written.fetch_max(position, Ordering::AcqRel);
+        self.requests.written.fetch_max(position, Ordering::AcqRel);
         self.ring_doorbell();
     }
 
     /// A fence or a drain waits for bytes that end past `position`.
     pub(crate) fn is_awaited_past(&self, position: u64) -> bool {
-        self.wanted_durable.load(Ordering::Acquire) > position
-            || self.wanted_written.load(Ordering::Acquire) > position
+        self.requests.durable.load(Ordering::Acquire) > position
+            || self.requests.written.load(Ordering::Acquire) > position
     }
 
     /// Wakes the driver if it has announced that it sleeps; otherwise makes no system call.
@@ -246,7 +263,7 @@ impl Stream {
 
     /// Number of the last patch queued.
     pub(crate) fn patches_queued(&self) -> u64 {
-        self.patches_queued.load(Ordering::Acquire)
+        self.requests.patches_queued.load(Ordering::Acquire)
     }
 
     /// Queues one patch of at most [`Patch::MAX`] bytes if there is room; returns its number.
@@ -258,7 +275,7 @@ impl Stream {
         }
         let number = self.patches_queued() + 1;
         queue.push_back(Patch { number, from, bytes: bytes.into() });
-        self.patches_queued.store(number, Ordering::Release);
+        self.requests.patches_queued.store(number, Ordering::Release);
         drop(queue);
         self.ring_doorbell();
         Some(number)
@@ -266,19 +283,19 @@ impl Stream {
 
     /// The driver takes the oldest patch, if its bytes are all below `committed`.
     pub(crate) fn take_patch(&self, committed: u64) -> Option<Patch> {
-        if self.patches_queued() == self.patches_taken.load(Ordering::Relaxed) {
+        if self.patches_queued() == self.published.patches_taken.load(Ordering::Relaxed) {
             return None;
         }
         let mut queue = ignore_poison(self.patches.lock());
         let ready = queue.front().is_some_and(|patch| patch.to() <= committed);
         let patch = if ready { queue.pop_front() } else { None }?;
-        self.patches_taken.store(patch.number, Ordering::Relaxed);
+        self.published.patches_taken.store(patch.number, Ordering::Relaxed);
         Some(patch)
     }
 
     /// Whether [`take_patch`](Self::take_patch) would give one.
     pub(crate) fn patch_waits(&self, committed: u64) -> bool {
-        self.patches_queued() != self.patches_taken.load(Ordering::Relaxed)
+        self.patches_queued() != self.published.patches_taken.load(Ordering::Relaxed)
             && ignore_poison(self.patches.lock())
                 .front()
                 .is_some_and(|patch| patch.to() <= committed)
@@ -286,20 +303,29 @@ impl Stream {
 
     // ---- what the driver publishes --------------------------------------------------------------
 
-    /// Publishes positions, the largest first; returns whether a waiter may care.
+    /// Publishes positions, the largest first; returns whether a waiter may care. Writes nothing
+    /// that has not changed: a polling driver calls it all the time.
     pub(crate) fn publish(&self, submitted: u64, written: u64, durable: u64, patches: u64) -> bool {
         assert!(submitted >= written && written >= durable, "positions out of order");
-        let before = (self.written(), self.durable(), self.patches_durable());
-        self.submitted.fetch_max(submitted, Ordering::AcqRel);
-        self.written.store(written, Ordering::Release);
-        self.patches_durable.store(patches, Ordering::Release);
-        self.durable.store(durable, Ordering::Release);
-        before != (written, durable, patches)
+        let raise = |published: &AtomicU64, now: u64| {
+            let news = published.load(Ordering::Relaxed) < now;
+            if news {
+                published.store(now, Ordering::Release);
+            }
+            news
+        };
+        raise(&self.published.submitted, submitted);
+        let written = raise(&self.published.written, written);
+        let patches = raise(&self.published.patches_durable, patches);
+        let durable = raise(&self.published.durable, durable);
+        written || patches || durable
     }
 
     /// Says whether a fence is in flight. The driver calls it before it goes to sleep.
     pub(crate) fn set_fencing(&self, fencing: bool) {
-        self.fencing.store(fencing, Ordering::Relaxed);
+        if self.published.fencing.load(Ordering::Relaxed) != fencing {
+            self.published.fencing.store(fencing, Ordering::Relaxed);
+        }
     }
 
     /// The error that poisoned the stream.

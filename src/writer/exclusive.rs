@@ -202,7 +202,7 @@ impl Writer {
     #[inline]
     fn count_write(&mut self) {
         self.writes += 1;
-        self.core().stream.counters.writes.set(self.writes);
+        self.core().stream.counters.producer.writes.set(self.writes);
     }
 
     /// Hands the next `len` bytes, which are in place, to the driver.
@@ -221,7 +221,7 @@ impl Writer {
         self.buffer_end = self.position - self.position % size + size;
         let stream = &self.core().stream;
         let in_use = stream.sequencer.limit().saturating_sub(stream.memory.capacity() as u64);
-        stream.counters.high_water.raise(self.position.saturating_sub(in_use));
+        stream.counters.producer.high_water.raise(self.position.saturating_sub(in_use));
         self.core().runner.nudge();
     }
 

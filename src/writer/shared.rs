@@ -76,7 +76,7 @@ impl SharedWriter {
         // SAFETY: these positions were just reserved by this call, and have room.
         unsafe { self.core().stream.memory.copy_in(from, bytes) };
         self.commit(from, bytes.len() as u64);
-        self.core().stream.counters.writes.add(1);
+        self.core().stream.counters.producer.writes.add(1);
         Ok(from)
     }
 
@@ -136,7 +136,7 @@ impl SharedWriter {
         let accepted = stream.sequencer.accepted();
         if accepted / size > from / size {
             let in_use = stream.sequencer.limit().saturating_sub(stream.memory.capacity() as u64);
-            stream.counters.high_water.raise(accepted.saturating_sub(in_use));
+            stream.counters.producer.high_water.raise(accepted.saturating_sub(in_use));
             self.core().runner.nudge();
         } else if stream.is_awaited_past(from) {
             stream.ring_doorbell();
@@ -205,7 +205,7 @@ impl SharedWriter {
             self.commit(at, piece.len() as u64);
             at += piece.len() as u64;
         }
-        stream.counters.writes.add(1);
+        stream.counters.producer.writes.add(1);
         Ok(from)
     }
 
