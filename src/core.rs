@@ -11,7 +11,7 @@ use crate::buffers::Memory;
 use crate::driver::run::{Runner, Waited};
 use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
 use crate::error::{Error, Operation};
-use crate::file::{self, Directory, Durability, OpenFile, OpenMode};
+use crate::file::{self, Directory, Durability, MAX_BLOCK, OpenFile, OpenMode};
 use crate::options::{FenceForm, Options};
 use crate::stats::Stats;
 use crate::stream::{Patch, Stream};
@@ -60,20 +60,17 @@ pub(crate) struct Goal {
 impl Core {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
         options.check()?;
-        let opened = OpenFile::new(options, path, mode)?;
-        let start_failed = |error| Error::io(Operation::Start, &opened.path, error);
-        let memory = Memory::new(
-            options.buffer_size,
-            options.buffers,
-            options.longest_grant(),
-            opened.block as usize,
-        )
-        .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
-
+        // What can be refused without touching the file comes first.
+        let named: Arc<Path> = path.into();
+        let start_failed = |error| Error::io(Operation::Start, &named, error);
+        let memory =
+            Memory::new(options.buffer_size, options.buffers, options.longest_grant(), MAX_BLOCK)
+                .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
         // A write a buffer and one for a tail; a flush, a patch, and a linked pair's second half.
         let flights = options.buffers + 1;
         let (mut io, fallback) =
             backend::choose(options.backend, options.drive, flights + 3).map_err(start_failed)?;
+        let opened = OpenFile::new(options, path, mode)?;
         let file = Arc::new(opened.file);
         let id = io.attach(&file, &memory.registrable()).map_err(start_failed)?;
 
@@ -176,19 +173,41 @@ impl Core {
         }
     }
 
-    /// Waits until `len` bytes from `from` on have room; `Ok(false)` when the deadline has passed.
+    /// Waits until `len` bytes from position `from` on, which the caller owns, have room;
+    /// `Ok(false)` when the deadline has passed.
     pub(crate) fn wait_room(
         &self,
+        from: u64,
         len: u64,
         by: Option<Instant>,
-        from: impl Fn() -> u64,
     ) -> Result<bool, Error> {
-        let room = || self.stream.sequencer.room(from(), len).is_ok();
-        match self.runner.wait(&self.stream.space, by, room) {
+        self.wait_space(by, || self.stream.sequencer.room(from, len).is_ok())
+    }
+
+    /// Waits until `len` more bytes have room, or the stream is shut: whoever owns no position
+    /// yet may never get one.
+    pub(crate) fn wait_more_room(&self, len: u64, by: Option<Instant>) -> Result<bool, Error> {
+        let sequencer = &self.stream.sequencer;
+        self.wait_space(by, || {
+            sequencer.is_shut() || sequencer.room(sequencer.accepted(), len).is_ok()
+        })
+    }
+
+    fn wait_space(&self, by: Option<Instant>, ready: impl Fn() -> bool) -> Result<bool, Error> {
+        match self.runner.wait(&self.stream.space, by, ready) {
             Waited::Ready => Ok(true),
             Waited::TimedOut => Ok(false),
             Waited::Failed => Err(self.stopped()),
         }
+    }
+
+    /// A buffer has filled up: how much of the memory is in use now?
+    pub(crate) fn note_high_water(&self, accepted: u64) {
+        let capacity = self.stream.memory.capacity() as u64;
+        let in_use = self.stream.sequencer.limit().saturating_sub(capacity);
+        // A write longer than the buffers is accepted before it has room.
+        let held = accepted.saturating_sub(in_use).min(capacity);
+        self.stream.counters.producer.high_water.raise(held);
     }
 
     // ---- patches ----------------------------------------------------------------------------------
@@ -247,6 +266,7 @@ impl Core {
     fn finish(&self) -> Vec<Error> {
         if self.stream.is_shared() {
             self.stream.sequencer.shut();
+            self.stream.space.announce();
         }
         drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
         let mut errors = Vec::new();

@@ -1,6 +1,6 @@
 //! Who turns the driver: a thread of its own, or whoever waits.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -60,20 +60,12 @@ impl Runner {
         Ok(Self { stream, who })
     }
 
-    /// Called when a buffer has filled up: gets it on its way without waiting for the disk.
+    /// Called when a buffer has filled up: gets it on its way without waiting for the disk. A
+    /// blocking backend would wait, so its callers leave that to whoever needs room.
     pub(crate) fn nudge(&self) {
         match &self.who {
-            Who::Caller { eager: false, .. } => {} // it would wait: whoever needs room does it
-            Who::Caller { driver, eager: true, .. } => match driver.try_lock() {
-                Ok(mut driver) => {
-                    if let Some(driver) = driver.as_mut() {
-                        driver.turn();
-                        driver.announce();
-                    }
-                }
-                Err(_) => self.stream.ring_doorbell(),
-            },
-            Who::Thread { .. } => self.stream.ring_doorbell(),
+            Who::Caller { eager: true, .. } if self.poll() => {}
+            _ => self.stream.ring_doorbell(),
         }
     }
 
@@ -91,20 +83,23 @@ impl Runner {
             }
             match &self.who {
                 Who::Thread { .. } => event.sleep(ticket, deadline),
-                Who::Caller { driver, company, .. } => match driver.try_lock() {
-                    Ok(mut driver) => {
-                        self.lead(&mut driver, company, deadline, &ready);
-                        drop(driver);
-                        // Those whose wait is over, and the one who takes the lead.
-                        self.stream.progress.announce();
-                        self.stream.space.announce();
-                    }
-                    Err(TryLockError::WouldBlock) => event.sleep(ticket, deadline),
-                    Err(TryLockError::Poisoned(_)) => {
-                        driver.clear_poison();
-                        self.stream.fail(panicked(&self.stream));
-                    }
+                Who::Caller { driver, company, .. } => match self.take(driver) {
+                    Some(mut lead) => self.lead(&mut lead, company, deadline, &ready),
+                    None => event.sleep(ticket, deadline),
                 },
+            }
+        }
+    }
+
+    /// Takes the driver, if nobody else has it.
+    fn take<'a>(&'a self, driver: &'a Mutex<Option<Driver>>) -> Option<Lead<'a>> {
+        match driver.try_lock() {
+            Ok(driver) => Some(Lead { driver: Some(driver), stream: &self.stream }),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(_)) => {
+                driver.clear_poison();
+                self.stream.fail(panicked(&self.stream));
+                None
             }
         }
     }
@@ -123,12 +118,12 @@ impl Runner {
 
     fn lead(
         &self,
-        driver: &mut Option<Driver>,
+        lead: &mut Lead<'_>,
         company: &Company,
         deadline: Option<Instant>,
         ready: &impl Fn() -> bool,
     ) {
-        let Some(driver) = driver.as_mut() else {
+        let Some(driver) = lead.driver() else {
             return self.stream.fail(Error::Closed);
         };
         company.gather(|| self.stream.counters.fences_asked.get());
@@ -146,15 +141,15 @@ impl Runner {
         self.stream.wake_futures();
     }
 
-    /// Moves things on without waiting, where nobody else does.
-    pub(crate) fn poll(&self) {
-        if let Who::Caller { driver, .. } = &self.who
-            && let Ok(mut driver) = driver.try_lock()
-            && let Some(driver) = driver.as_mut()
-        {
+    /// Moves things on without waiting, where callers drive; returns whether it could.
+    pub(crate) fn poll(&self) -> bool {
+        let Who::Caller { driver, .. } = &self.who else { return false };
+        let Some(mut lead) = self.take(driver) else { return false };
+        if let Some(driver) = lead.driver() {
             driver.turn();
             driver.announce();
         }
+        true
     }
 
     /// Whether work goes on only inside calls.
@@ -179,6 +174,28 @@ impl Runner {
                 }
             }
         }
+    }
+}
+
+/// The driver in the hands of a caller. Whoever failed to take it meanwhile sleeps: so the end of
+/// every lead, however short, wakes them, and one of them takes the next.
+struct Lead<'a> {
+    driver: Option<MutexGuard<'a, Option<Driver>>>,
+    stream: &'a Stream,
+}
+
+impl Lead<'_> {
+    /// `None` once retired.
+    fn driver(&mut self) -> Option<&mut Driver> {
+        self.driver.as_mut()?.as_mut()
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        drop(self.driver.take()); // first: who wakes has to find it free
+        self.stream.progress.announce();
+        self.stream.space.announce();
     }
 }
 

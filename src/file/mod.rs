@@ -3,5 +3,5 @@
 mod open;
 mod place;
 
-pub(crate) use open::{Directory, OpenFile, OpenMode, finish};
+pub(crate) use open::{Directory, MAX_BLOCK, OpenFile, OpenMode, finish};
 pub use place::{Durability, Medium};

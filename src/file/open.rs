@@ -10,6 +10,9 @@ use super::place::{self, Place};
 use crate::error::{Error, Operation};
 use crate::options::{Direct, Options, Preallocate};
 
+/// The largest block that direct I/O may ask for; memory is aligned to it.
+pub(crate) const MAX_BLOCK: usize = 16 * 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenMode {
     Create,
@@ -190,10 +193,8 @@ fn directory_of(path: &Path) -> io::Result<PathBuf> {
 #[cfg(target_os = "linux")]
 fn go_direct(file: &File, buffer_size: usize) -> io::Result<u64> {
     use std::os::fd::AsRawFd;
-    /// The largest block that tails and patches are merged in.
-    const MAX_BLOCK: u64 = 16 * 1024;
     let block = place::direct_block(file).ok_or_else(unsupported)?;
-    if !(buffer_size as u64).is_multiple_of(block) || block > MAX_BLOCK {
+    if !(buffer_size as u64).is_multiple_of(block) || block > MAX_BLOCK as u64 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(

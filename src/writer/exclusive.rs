@@ -219,9 +219,7 @@ impl Writer {
     fn buffer_filled(&mut self) {
         let size = self.core().facts.options.buffer_size as u64;
         self.buffer_end = self.position - self.position % size + size;
-        let stream = &self.core().stream;
-        let in_use = stream.sequencer.limit().saturating_sub(stream.memory.capacity() as u64);
-        stream.counters.producer.high_water.raise(self.position.saturating_sub(in_use));
+        self.core().note_high_water(self.position);
         self.core().runner.nudge();
     }
 
@@ -246,7 +244,7 @@ impl Writer {
         let mut rest = bytes;
         loop {
             let position = self.position;
-            self.core().wait_room(1, None, || position)?;
+            self.core().wait_room(position, 1, None)?;
             let free = self.core().stream.sequencer.limit().saturating_sub(position);
             let (piece, later) = rest.split_at(rest.len().min(free as usize));
             // SAFETY: the exclusive producer owns everything past `committed`; these have room.
@@ -262,7 +260,7 @@ impl Writer {
 
     fn write_by_deadline(&mut self, bytes: &[u8], limit: Duration) -> Result<u64, Error> {
         let (position, by) = (self.position, Instant::now().checked_add(limit));
-        if self.core().wait_room(bytes.len() as u64, by, || position)? {
+        if self.core().wait_room(position, bytes.len() as u64, by)? {
             self.try_write(bytes)
         } else {
             Err(Error::Deadline { waited: limit })
@@ -305,7 +303,7 @@ impl Writer {
     fn repay_all(&mut self) {
         while self.core().stream.overruns.debt.load(Ordering::Acquire) > 0 {
             let position = self.position;
-            let ready = self.core().wait_room(1, None, || position);
+            let ready = self.core().wait_room(position, 1, None);
             if ready.is_err() || self.repay_some(u64::MAX).is_err() {
                 return;
             }

@@ -24,28 +24,23 @@ use crate::sync::{Ordering, fence};
 /// Dropping the last clone closes the file as dropping a [`Writer`](crate::Writer) does.
 #[derive(Clone, Debug)]
 pub struct SharedWriter {
-    control: Control,
-    _last: Arc<LastClone>,
+    producers: Arc<Producers>,
 }
 
-/// Closes the stream when no producer is left.
+/// What the clones share; its end is the end of the last clone.
 #[derive(Debug)]
-struct LastClone(Control);
-
-impl Drop for LastClone {
-    fn drop(&mut self) {
-        let _ = self.0.core.close();
-    }
+struct Producers {
+    control: Control,
 }
 
 impl SharedWriter {
     pub(super) fn new(control: Control) -> Self {
-        Self { _last: Arc::new(LastClone(control.clone())), control }
+        Self { producers: Arc::new(Producers { control }) }
     }
 
     /// A handle for threads that don't push.
     pub fn control(&self) -> &Control {
-        &self.control
+        &self.producers.control
     }
 
     /// As [`Writer::write`](crate::Writer::write). A write that is longer than all buffers but
@@ -54,13 +49,7 @@ impl SharedWriter {
     /// # Errors
     /// As for the exclusive writer.
     pub fn write(&self, bytes: &[u8]) -> Result<Push, Error> {
-        match self.try_write(bytes) {
-            Err(Error::Full { .. }) => self.overrun(bytes),
-            Err(Error::TooLong { .. }) if self.policy() == OnFull::Block => {
-                self.write_long(bytes).map(Push::Accepted)
-            }
-            result => result.map(Push::Accepted),
-        }
+        self.producers.write(bytes)
     }
 
     /// Takes all the bytes or none; never waits. Returns the file position of the first.
@@ -71,13 +60,7 @@ impl SharedWriter {
     /// # Errors
     /// As [`Writer::try_write`](crate::Writer::try_write).
     pub fn try_write(&self, bytes: &[u8]) -> Result<u64, Error> {
-        self.repay(bytes.len())?;
-        let from = self.reserve(bytes.len())?;
-        // SAFETY: these positions were just reserved by this call, and have room.
-        unsafe { self.core().stream.memory.copy_in(from, bytes) };
-        self.commit(from, bytes.len() as u64);
-        self.core().stream.counters.producer.writes.add(1);
-        Ok(from)
+        self.producers.try_write(bytes)
     }
 
     /// As [`Writer::write_flush`](crate::Writer::write_flush). Calls from many threads share
@@ -87,11 +70,11 @@ impl SharedWriter {
     /// The error that poisoned the stream, or [`Error::Closed`].
     pub fn write_flush(&self, bytes: &[u8]) -> Result<u64, Error> {
         if bytes.is_empty() {
-            self.repay_all();
+            self.producers.repay_all();
         } else {
-            self.write_blocking(bytes)?;
+            self.producers.write_blocking(bytes)?;
         }
-        self.core().flush()
+        self.control().flush()
     }
 
     /// As [`Writer::close`](crate::Writer::close), for every clone: writes that have been taken
@@ -100,11 +83,46 @@ impl SharedWriter {
     /// # Errors
     /// As for the exclusive writer; [`Error::Closed`] if a clone has closed it before.
     pub fn close(self) -> Result<Summary, CloseError> {
+        self.producers.repay_all();
+        self.producers.core().close()
+    }
+}
+
+impl Deref for SharedWriter {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        self.control()
+    }
+}
+
+impl Drop for Producers {
+    fn drop(&mut self) {
         self.repay_all();
-        self.core().close()
+        let _ = self.core().close();
+    }
+}
+
+impl Producers {
+    fn write(&self, bytes: &[u8]) -> Result<Push, Error> {
+        match self.try_write(bytes) {
+            Err(Error::Full { .. }) => self.overrun(bytes),
+            Err(Error::TooLong { .. }) if self.policy() == OnFull::Block => {
+                self.write_long(bytes).map(Push::Accepted)
+            }
+            result => result.map(Push::Accepted),
+        }
     }
 
-    // ---- inside -----------------------------------------------------------------------------------
+    fn try_write(&self, bytes: &[u8]) -> Result<u64, Error> {
+        self.repay(bytes.len())?;
+        let from = self.reserve(bytes.len())?;
+        // SAFETY: these positions were just reserved by this call, and have room.
+        unsafe { self.core().stream.memory.copy_in(from, bytes) };
+        self.commit(from, bytes.len() as u64);
+        self.core().stream.counters.producer.writes.add(1);
+        Ok(from)
+    }
 
     fn core(&self) -> &Core {
         &self.control.core
@@ -135,8 +153,7 @@ impl SharedWriter {
         let size = self.core().facts.options.buffer_size as u64;
         let accepted = stream.sequencer.accepted();
         if accepted / size > from / size {
-            let in_use = stream.sequencer.limit().saturating_sub(stream.memory.capacity() as u64);
-            stream.counters.producer.high_water.raise(accepted.saturating_sub(in_use));
+            self.core().note_high_water(accepted);
             self.core().runner.nudge();
         } else if stream.is_awaited_past(from) {
             stream.ring_doorbell();
@@ -184,8 +201,7 @@ impl SharedWriter {
                 Err(Error::Full { .. }) => {}
                 result => return result.map(Some),
             }
-            let accepted = || self.core().stream.sequencer.accepted();
-            if !self.core().wait_room(bytes.len() as u64, by, accepted)? {
+            if !self.core().wait_more_room(bytes.len() as u64, by)? {
                 return Ok(None);
             }
         }
@@ -199,7 +215,7 @@ impl SharedWriter {
         let from = from.map_err(|_| self.core().stopped())?;
         let mut at = from;
         for piece in bytes.chunks(self.core().longest_whole()) {
-            self.core().wait_room(piece.len() as u64, None, || at)?;
+            self.core().wait_room(at, piece.len() as u64, None)?;
             // SAFETY: reserved by this call, and there is room.
             unsafe { stream.memory.copy_in(at, piece) };
             self.commit(at, piece.len() as u64);
@@ -261,19 +277,11 @@ impl SharedWriter {
         while stream.overruns.debt.load(Ordering::Acquire) > 0 {
             let whole = self.core().longest_whole() as u64;
             let len = stream.overruns.debt.load(Ordering::Acquire).min(whole);
-            let room = self.core().wait_room(len, None, || stream.sequencer.accepted());
+            let room = self.core().wait_more_room(len, None);
             match room.and_then(|_| self.repay_some(u64::MAX)) {
                 Ok(()) | Err(Error::Full { .. }) => {}
                 Err(_) => return,
             }
         }
-    }
-}
-
-impl Deref for SharedWriter {
-    type Target = Control;
-
-    fn deref(&self) -> &Control {
-        &self.control
     }
 }

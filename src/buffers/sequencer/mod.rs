@@ -188,6 +188,10 @@ impl Sequencer {
         self.reserved.fetch_or(SHUT, Ordering::AcqRel) & !SHUT
     }
 
+    pub(crate) fn is_shut(&self) -> bool {
+        self.reserved.load(Ordering::Acquire) & SHUT != 0
+    }
+
     /// Bytes that fell into cell `index` of the ring when the positions `0..to` have passed.
     fn expected(&self, index: u64, to: u64) -> u64 {
         let laps = to / self.capacity;
