@@ -426,8 +426,7 @@ impl Lane {
                 self.stream.counters.device_flushes.record(since.elapsed());
                 self.plan.flush_completed();
             }
-            // It never ran: its linked write was short, or the thread that submitted it ended.
-            Err(error) if is_cancelled(&error) => self.plan.flush_cancelled(),
+            Err(error) if never_ran(&error) => self.plan.flush_cancelled(),
             Err(error) => self.stream.fail_io(Operation::Flush, error),
         }
     }
@@ -466,6 +465,18 @@ impl Lane {
             self.stream.space.announce();
         }
     }
+}
+
+/// Whether a flush was dropped before it began: its linked write was short (ECANCELED), or the
+/// thread that submitted it has ended. io_uring answers a linked request whose thread is ending
+/// with EFAULT (io_req_task_submit in Linux 6.18), which a flush, having no memory, never gets
+/// otherwise.
+fn never_ran(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    if error.raw_os_error() == Some(libc::EFAULT) {
+        return true;
+    }
+    is_cancelled(error)
 }
 
 fn is_cancelled(error: &io::Error) -> bool {
