@@ -1,0 +1,212 @@
+//! What a machine may refuse (io_uring, direct I/O, locked memory), and that it is never refused
+//! in silence.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use common::{
+    Config, Mount, SMALL, assert_file, bytes, child_succeeds, child_task, directory, may_mount,
+    watched, with_own_mounts,
+};
+use writeflush::{
+    Backend, BackendChoice, Direct, Drive, Error, Medium, Operation, Options, Writer,
+};
+
+const DRIVES: [Drive; 3] = [Drive::Caller, Drive::Thread, Drive::Poll];
+
+/// Writes, patches, flushes and closes; then compares the file.
+fn works(mut writer: Writer, path: &Path, label: &str) {
+    let mut model = bytes(1, 5 * SMALL + 77);
+    assert_eq!(writer.write(&model).unwrap().position(), Some(0));
+    assert_eq!(writer.control().flush().unwrap(), model.len() as u64);
+    writer.patch(100, &bytes(2, 5000)).unwrap();
+    model[100..5100].copy_from_slice(&bytes(2, 5000));
+    model.extend(bytes(3, 10));
+    assert_eq!(writer.write_flush(&bytes(3, 10)).unwrap(), model.len() as u64);
+    writer.close().unwrap();
+    assert_file(path, &model, &label);
+}
+
+/// From now on `io_uring_setup` fails with EPERM in this process, as under Docker's default
+/// profile.
+fn refuse_io_uring() -> std::io::Result<()> {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, equal, end) = (
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::BPF_RET | libc::BPF_K,
+    );
+    let mut steps = [
+        step(load, 0, 0, 0), // the number of the system call
+        step(equal, 0, 1, libc::SYS_io_uring_setup as u32),
+        step(end, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(end, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: plain system calls with a live program, allowed between fork and exec.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
+    };
+    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[test]
+fn io_uring_refused() {
+    if child_task().is_none() {
+        child_succeeds("io_uring_refused", "filtered", |command| {
+            // SAFETY: the closure allocates nothing and takes no lock.
+            unsafe { command.pre_exec(refuse_io_uring) };
+        });
+        return;
+    }
+    for drive in DRIVES {
+        watched(&format!("{drive:?}"), move || {
+            let directory = directory();
+            let path = directory.path().join("take");
+            let options = Options::new().buffer_size(SMALL).drive(drive);
+            let writer = options.create(&path).unwrap();
+            assert_eq!(writer.backend(), Backend::Sync);
+            let said = writer.fallbacks().join("; ");
+            assert!(said.contains("io_uring") && said.contains("not permitted"), "{said}");
+            works(writer, &path, "Auto without io_uring");
+
+            // Asked for by name it is an error, and nothing is lost or left by it.
+            let options = options.backend(BackendChoice::Uring);
+            let before = std::fs::read(&path).unwrap();
+            let fresh = directory.path().join("fresh");
+            for error in [
+                options.open(&path).unwrap_err(),
+                options.append(&path).unwrap_err(),
+                options.create_new(&fresh).unwrap_err(),
+            ] {
+                let operation = Operation::Start;
+                assert!(matches!(error, Error::Io { operation: found, .. } if found == operation));
+                assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+            }
+            assert_file(&path, &before, &"after refusals");
+
+            let sync = options.backend(BackendChoice::Sync).create(&path).unwrap();
+            assert!(sync.fallbacks().is_empty(), "Sync was asked for: {:?}", sync.fallbacks());
+        });
+    }
+}
+
+/// An open that fails leaves no new file and empties no old one.
+#[test]
+fn a_refused_backend_harms_no_file() {
+    if child_task().is_none() {
+        child_succeeds("a_refused_backend_harms_no_file", "filtered", |command| {
+            // SAFETY: the closure allocates nothing and takes no lock.
+            unsafe { command.pre_exec(refuse_io_uring) };
+        });
+        return;
+    }
+    let directory = directory();
+    let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+    std::fs::write(&old, "kept").unwrap();
+    let options = Options::new().backend(BackendChoice::Uring);
+    assert!(options.create(&new).is_err() && options.append(&new).is_err());
+    assert!(!new.exists(), "an open that failed left a file");
+    assert!(options.create(&old).is_err());
+    assert_file(&old, b"kept", &"an open that failed");
+}
+
+#[test]
+fn io_uring_asked_for_is_used() {
+    let directory = directory();
+    for choice in [BackendChoice::Auto, BackendChoice::Uring] {
+        let writer = Options::new().backend(choice).create(directory.path().join("take")).unwrap();
+        assert_eq!(writer.backend(), Backend::Uring, "io_uring is refused on this machine");
+        assert_eq!(writer.fallbacks(), [""; 0]);
+        assert!(writer.is_direct());
+        let label = writer.durability();
+        assert_eq!(label.medium, Medium::StableMedia, "{label}: tests want ext4, xfs or btrfs");
+    }
+    let off = Options::new().direct(Direct::Off).create(directory.path().join("take")).unwrap();
+    assert!(!off.is_direct() && off.fallbacks().is_empty());
+}
+
+/// Some kernels take direct I/O on tmpfs and some don't; either way it is said, and the label
+/// promises no more than memory.
+#[test]
+fn a_file_in_memory() {
+    if child_task().is_none() {
+        if may_mount("a_file_in_memory") {
+            child_succeeds("a_file_in_memory", "mount", with_own_mounts);
+        }
+        return;
+    }
+    let directory = directory();
+    let _mount = Mount::tmpfs(directory.path(), "size=16m");
+    for backend in [BackendChoice::Uring, BackendChoice::Sync] {
+        for drive in DRIVES {
+            let path = directory.path().join("take");
+            let config = Config { backend, direct: Direct::Auto, drive };
+            let writer = config.create(&path);
+            assert_eq!(writer.durability().medium, Medium::PageCache);
+            let said = writer.fallbacks().join("; ");
+            assert_eq!(writer.is_direct(), said.is_empty(), "{said}");
+            let direct = writer.is_direct();
+            assert!(direct || said.contains("direct I/O was refused"), "{said}");
+            works(writer, &path, &config.to_string());
+
+            let new = directory.path().join("new");
+            match (direct, config.options().direct(Direct::On).create(&new)) {
+                (true, Ok(writer)) => assert!(writer.is_direct()),
+                (false, Err(error)) => {
+                    assert!(matches!(error, Error::Io { operation: Operation::Open, .. }));
+                    assert!(!new.exists(), "a refused open left a file");
+                }
+                (_, other) => panic!("{config}: {direct} by Auto, {other:?} by On"),
+            }
+            let _ = std::fs::remove_file(&new);
+        }
+    }
+}
+
+/// Without memory to lock, buffers can't be registered with the kernel: slower, and no more.
+/// Without any, newer kernels refuse even a ring, and `Auto` says so.
+#[test]
+fn little_memory_may_be_locked() {
+    let Some(task) = child_task() else {
+        for limit in [64 << 10, 0] {
+            child_succeeds("little_memory_may_be_locked", &limit.to_string(), |command| {
+                // SAFETY: a system call without arguments.
+                if unsafe { libc::geteuid() } == 0 {
+                    command.uid(65534); // root is above the limit
+                }
+                let limit = move || {
+                    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+                    // SAFETY: a live struct.
+                    match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } {
+                        0 => Ok(()),
+                        _ => Err(std::io::Error::last_os_error()),
+                    }
+                };
+                // SAFETY: the closure allocates nothing and takes no lock.
+                unsafe { command.pre_exec(limit) };
+            });
+        }
+        return;
+    };
+    let backend = if task == "0" { BackendChoice::Auto } else { BackendChoice::Uring };
+    for direct in [Direct::On, Direct::Off] {
+        for drive in DRIVES {
+            watched(&format!("{direct:?} {drive:?}, limit {task}"), move || {
+                // Where anybody may write.
+                let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+                let path = directory.path().join("take");
+                let config = Config { backend, direct, drive };
+                let writer = config.create(&path);
+                let refused = writer.backend() == Backend::Sync;
+                assert_eq!(refused, !writer.fallbacks().is_empty());
+                works(writer, &path, &config.to_string());
+            });
+        }
+    }
+}

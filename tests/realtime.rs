@@ -1,0 +1,318 @@
+//! What a producer beside a polling driver is promised: no allocation and no system call, on any
+//! path of a push. Both are shown by something that can't be argued with: a global allocator that
+//! counts, and a seccomp filter with which the kernel kills whoever enters it.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{Config, assert_same, child_task, configs, directory, run_child, watched};
+use writeflush::{Control, Drive, Error, OnFull, Writer};
+
+thread_local! {
+    static COUNTING: Cell<bool> = const { Cell::new(false) };
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts what a thread that asked for it allocates and frees.
+struct Counting;
+
+impl Counting {
+    fn note() {
+        if COUNTING.get() {
+            COUNT.set(COUNT.get() + 1);
+        }
+    }
+}
+
+// SAFETY: everything is passed on to the system's allocator; the counters are plain cells without
+// destructors, which neither allocate nor run after the thread.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::note();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        Self::note();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Calls of the allocator during `work`.
+fn allocations(work: impl FnOnce()) -> u64 {
+    COUNT.set(0);
+    COUNTING.set(true);
+    work();
+    COUNTING.set(false);
+    COUNT.get()
+}
+
+const PUSHES: u64 = 1_000_000;
+const LEN: usize = 64;
+
+fn record(number: u64) -> [u8; LEN] {
+    let mut record = [0x55; LEN];
+    record[..8].copy_from_slice(&number.to_le_bytes());
+    record
+}
+
+#[track_caller]
+fn assert_records(path: &Path, label: &dyn std::fmt::Display) {
+    let file = std::fs::read(path).unwrap();
+    let expected: Vec<u8> = (0..PUSHES).flat_map(record).collect();
+    assert_same(&file, &expected, label);
+}
+
+fn polling() -> impl Iterator<Item = Config> {
+    configs().into_iter().filter(|config| config.drive == Drive::Poll)
+}
+
+fn create(config: Config, path: &Path) -> Writer {
+    // Small enough that it is full many times over, so that this path is taken too.
+    config.options().buffer_size(64 * 1024).buffers(4).create(path).unwrap()
+}
+
+/// Every call that promises to be quick, over and over; `Full` is tried again.
+fn push_all(writer: &mut Writer) {
+    let again = |call: &mut dyn FnMut() -> Result<(), Error>| {
+        loop {
+            match call() {
+                Ok(()) => return true,
+                Err(Error::Full { .. }) => std::hint::spin_loop(),
+                Err(_) => return false,
+            }
+        }
+    };
+    for number in 0..PUSHES {
+        let record = record(number);
+        let done = match number % 4 {
+            0 => again(&mut || {
+                let mut grant = writer.grant(LEN)?;
+                grant.copy_from_slice(&record);
+                grant.commit(LEN);
+                Ok(())
+            }),
+            _ => again(&mut || writer.try_write(&record).map(drop)),
+        };
+        if !done {
+            return;
+        }
+        if number % 1000 == 0 {
+            let ticket = writer.fence();
+            let _ = ticket.is_durable();
+            let _ = writer.positions();
+        }
+    }
+}
+
+#[test]
+fn a_push_allocates_nothing() {
+    for config in polling() {
+        watched(&config.to_string(), move || {
+            let directory = directory();
+            let path = directory.path().join("take");
+            let mut writer = create(config, &path);
+            assert_eq!(allocations(|| push_all(&mut writer)), 0, "{config}");
+            writer.close().unwrap();
+            assert_records(&path, &config);
+
+            let writer = create(config, &path).into_shared();
+            let count = allocations(|| {
+                for number in 0..PUSHES {
+                    while let Err(error) = writer.try_write(&record(number)) {
+                        assert!(matches!(error, Error::Full { .. }));
+                    }
+                    if number % 1000 == 0 {
+                        drop(writer.fence());
+                    }
+                }
+            });
+            assert_eq!(count, 0, "{config}, shared");
+            writer.close().unwrap();
+            assert_records(&path, &config);
+        });
+    }
+}
+
+/// The policies that never wait lose bytes without allocating.
+#[test]
+fn a_loss_allocates_nothing() {
+    for config in polling() {
+        for policy in [OnFull::Drop, OnFull::Fill(0), OnFull::Fail] {
+            let directory = directory();
+            let path = directory.path().join("take");
+            let mut writer = config.options().on_full(policy).create(&path).unwrap();
+            let count = allocations(|| {
+                for number in 0..200_000 {
+                    let _ = writer.write(&record(number));
+                    if number % 5000 == 0 {
+                        writer.lose(10);
+                    }
+                }
+            });
+            assert_eq!(count, 0, "{config}, {policy:?}");
+            writer.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_count_sees_an_allocation() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(7u8)))), 2);
+    let directory = directory();
+    let writer = Config::STILL.create(&directory.path().join("take"));
+    assert!(allocations(|| drop(writer.stats())) > 0, "a snapshot allocates, as it says");
+}
+
+// ---- no system call -----------------------------------------------------------------------------
+
+/// From now on every system call of this thread but `exit` ends the process with SIGSYS. Stricter
+/// than the kernel's strict mode, which lets `write` pass: an eventfd is rung by one.
+fn forbid_system_calls() {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, equal, end) = (
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::BPF_RET | libc::BPF_K,
+    );
+    let mut steps = [
+        step(load, 0, 0, 0), // the number of the system call
+        step(equal, 0, 1, libc::SYS_exit as u32),
+        step(end, 0, 0, libc::SECCOMP_RET_ALLOW),
+        step(end, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: plain system calls with a live program.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0);
+    }
+}
+
+/// Runs `push` in a thread that may not make a system call, to its end.
+fn without_system_calls(push: impl FnOnce() + Send + 'static) {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    std::thread::spawn(move || {
+        forbid_system_calls();
+        push();
+        DONE.store(true, Ordering::SeqCst);
+        // SAFETY: the one call that is allowed; it ends this thread, whose stack stays and of
+        // which nothing is used any more.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    });
+    while !DONE.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+/// What the child does: the configuration's number, what its producer does beside, and the path.
+fn child(task: &str) -> ! {
+    let mut words = task.splitn(3, ' ');
+    let config = configs()[words.next().unwrap().parse::<usize>().unwrap()];
+    let beside = words.next().unwrap().to_owned();
+    let path = Path::new(words.next().unwrap()).to_path_buf();
+    let mut writer = create(config, &path);
+    let control: Control = writer.control().clone();
+    if beside == "shared" {
+        let writer = writer.into_shared();
+        without_system_calls(move || {
+            for number in 0..PUSHES {
+                while let Err(Error::Full { .. }) = writer.try_write(&record(number)) {}
+                if number % 1000 == 0 {
+                    drop(writer.fence());
+                }
+            }
+            std::mem::forget(writer); // closing is no part of the promise
+        });
+    } else {
+        without_system_calls(move || {
+            if beside == "pauses" {
+                pause_and_push(&mut writer);
+            }
+            push_all(&mut writer);
+            match beside.as_str() {
+                // SAFETY: a system call without arguments.
+                "getpid" => drop(unsafe { libc::syscall(libc::SYS_getpid) }),
+                "flush" => drop(writer.control().flush()),
+                _ => {}
+            }
+            std::mem::forget(writer);
+        });
+    }
+    assert_eq!(control.flush().unwrap(), PUSHES * LEN as u64);
+    // Nothing is closed: the parent cuts the file.
+    std::process::exit(0);
+}
+
+/// Gives a driver that sleeps the time to do so, then fills a buffer; again and again.
+fn pause_and_push(writer: &mut Writer) {
+    for _ in 0..200 {
+        while writer.try_write(&[0; 64 * 1024]).is_err() {}
+        while writer.positions().written < writer.positions().accepted {
+            std::hint::spin_loop();
+        }
+        (0..200_000).for_each(|_| std::hint::spin_loop());
+    }
+}
+
+/// How a child ended whose producer pushed a million records and did something beside.
+fn ends(name: &str, config: Config, beside: &str) -> ExitStatus {
+    let directory = directory();
+    let path = directory.path().join("take");
+    let number = configs().iter().position(|other| other.to_string() == config.to_string());
+    let task = format!("{} {beside} {}", number.unwrap(), path.display());
+    let name = name.to_owned();
+    let output = watched(&format!("{config}, {beside}"), move || run_child(&name, &task, |_| {}));
+    if output.status.success() {
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(PUSHES * LEN as u64).unwrap();
+        assert_records(&path, &config);
+    } else if output.status.signal().is_none() {
+        panic!("{config}, {beside}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status
+}
+
+#[test]
+fn a_push_makes_no_system_call() {
+    if let Some(task) = child_task() {
+        child(&task);
+    }
+    for config in polling() {
+        for beside in ["nothing", "shared"] {
+            let status = ends("a_push_makes_no_system_call", config, beside);
+            assert!(status.success(), "{config}, {beside}: {status}");
+        }
+    }
+}
+
+/// The same run with one system call in it, or with a driver that has to be woken: killed.
+#[test]
+fn a_system_call_would_be_seen() {
+    if let Some(task) = child_task() {
+        child(&task);
+    }
+    let killed = |config, beside| {
+        let status = ends("a_system_call_would_be_seen", config, beside);
+        assert_eq!(status.signal(), Some(libc::SIGSYS), "{config}, {beside}: {status}");
+    };
+    for config in polling() {
+        killed(config, "getpid");
+        killed(config, "flush");
+        killed(Config { drive: Drive::Thread, ..config }, "pauses");
+    }
+}
