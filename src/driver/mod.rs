@@ -128,3 +128,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,283 @@
+//! The driver on a disk of a few lines that does what a script says: interrupted and short writes,
+//! failures, cancelled flushes. What a real kernel seldom does on demand.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::*;
+use crate::backend::{Abilities, Backend, Completion, FileId, Op, Token, Wake};
+use crate::buffers::{Memory, Region};
+use crate::error::Error;
+
+const BUFFER: usize = 8192;
+
+/// What becomes of the next operation of the kind.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Fine,
+    /// Only so many bytes are taken; a linked flush is cancelled.
+    Short(usize),
+    Error(i32),
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    bytes: Vec<u8>,
+    writes: VecDeque<Fate>,
+    flushes: VecDeque<Fate>,
+    flushes_seen: usize,
+}
+
+#[derive(Debug, Default)]
+struct ScriptedIo {
+    disk: Arc<Mutex<Disk>>,
+    done: VecDeque<Completion>,
+    link_broken: bool,
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+impl ScriptedIo {
+    fn perform(&mut self, op: Op) -> io::Result<usize> {
+        let mut disk = self.disk.lock().unwrap();
+        match op {
+            Op::Write { at, region, link, .. } => {
+                let fate = disk.writes.pop_front().unwrap_or(Fate::Fine);
+                let len = match fate {
+                    Fate::Fine => region.len,
+                    Fate::Short(len) => len,
+                    Fate::Error(code) => {
+                        self.link_broken = link;
+                        return Err(io::Error::from_raw_os_error(code));
+                    }
+                };
+                self.link_broken = link && len < region.len;
+                // SAFETY: the driver keeps the region until the completion.
+                let bytes = unsafe { std::slice::from_raw_parts(region.address, len) };
+                let end = at as usize + len;
+                let size = disk.bytes.len().max(end);
+                disk.bytes.resize(size, 0);
+                disk.bytes[at as usize..end].copy_from_slice(bytes);
+                Ok(len)
+            }
+            Op::Flush if std::mem::take(&mut self.link_broken) => {
+                Err(io::Error::from_raw_os_error(libc::ECANCELED))
+            }
+            Op::Flush => {
+                disk.flushes_seen += 1;
+                match disk.flushes.pop_front().unwrap_or(Fate::Fine) {
+                    Fate::Error(code) => Err(io::Error::from_raw_os_error(code)),
+                    _ => Ok(0),
+                }
+            }
+        }
+    }
+}
+
+impl Io for ScriptedIo {
+    fn kind(&self) -> Backend {
+        Backend::Sync
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { blocking: false, dsync: true, link: true }
+    }
+
+    fn attach(&mut self, _file: &Arc<File>, _memory: &[Region]) -> io::Result<FileId> {
+        Ok(FileId(0))
+    }
+
+    fn room(&mut self) -> usize {
+        8
+    }
+
+    fn submit(&mut self, _file: FileId, token: Token, op: Op) {
+        let result = self.perform(op);
+        self.done.push_back(Completion { token, result });
+    }
+
+    fn kick(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, _deadline: Option<Instant>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(Nobody)
+    }
+
+    fn read(&mut self, _file: FileId, at: u64, region: Region) -> io::Result<usize> {
+        let disk = self.disk.lock().unwrap();
+        let known = disk.bytes.get(at as usize..).unwrap_or_default();
+        let len = known.len().min(region.len);
+        // SAFETY: the driver alone touches the bounce that it asks to be filled.
+        unsafe { region.address.copy_from_nonoverlapping(known.as_ptr(), len) };
+        Ok(len)
+    }
+}
+
+struct Rig {
+    driver: Driver,
+    stream: Arc<Stream>,
+    disk: Arc<Mutex<Disk>>,
+    model: Vec<u8>,
+}
+
+impl Rig {
+    fn new(forms: Forms, block: u64) -> Self {
+        let io = ScriptedIo::default();
+        let disk = io.disk.clone();
+        let memory = Memory::new(BUFFER, 2, 4096, 4096).unwrap();
+        let stream =
+            Stream::new(std::path::Path::new("scripted").into(), memory, (0, 0), Arc::new(Nobody));
+        let stream = Arc::new(stream);
+        let geometry = Geometry { block, buffer: BUFFER as u64, bounce: Memory::BOUNCE as u64 };
+        let plan = Plan::new(geometry, forms, 0, 3);
+        let lane = Lane::new(0, stream.clone(), FileId(0), plan, (block, 0), 3);
+        let driver = Driver::new(Box::new(io), vec![lane]);
+        Self { driver, stream, disk, model: Vec::new() }
+    }
+
+    fn push(&mut self, len: usize) -> &mut Self {
+        let from = self.model.len() as u64;
+        let bytes: Vec<u8> = (from..from + len as u64).map(|at| (at % 249) as u8 + 1).collect();
+        // SAFETY: the only producer, and there is room.
+        unsafe { self.stream.memory.copy_in(from, &bytes) };
+        self.model.extend(bytes);
+        self.stream.sequencer.commit_exclusive(self.model.len() as u64);
+        self
+    }
+
+    fn fence(&mut self) {
+        self.stream.want_durable(self.model.len() as u64, self.stream.patches_queued());
+        self.driver.turn();
+    }
+
+    fn assert_durable(&self) {
+        assert_eq!(self.stream.durable(), self.model.len() as u64);
+        assert_eq!(self.disk.lock().unwrap().bytes[..self.model.len()], self.model);
+    }
+}
+
+const EVERY_FORM: [Forms; 3] = [
+    Forms { dsync: true, link: false },
+    Forms { dsync: false, link: true },
+    Forms { dsync: false, link: false },
+];
+
+fn each_rig(test: impl Fn(Rig)) {
+    for forms in EVERY_FORM {
+        for block in [1, 4096] {
+            test(Rig::new(forms, block));
+        }
+    }
+}
+
+#[test]
+fn what_is_interrupted_goes_on() {
+    for code in [libc::EINTR, libc::EAGAIN, libc::ECANCELED] {
+        each_rig(|mut rig| {
+            rig.disk.lock().unwrap().writes = [Fate::Error(code), Fate::Error(code)].into();
+            rig.push(5000).fence();
+            rig.assert_durable();
+            assert_eq!(rig.stream.counters.resubmitted.get(), 2);
+        });
+    }
+}
+
+#[test]
+fn a_short_write_goes_on_and_its_fence_is_asked_again() {
+    each_rig(|mut rig| {
+        rig.disk.lock().unwrap().writes = [Fate::Short(4096)].into();
+        rig.push(8000).fence();
+        rig.assert_durable();
+        assert_eq!(rig.stream.counters.resubmitted.get(), 1);
+        assert!(rig.disk.lock().unwrap().flushes_seen >= 1, "the rest carries no fence");
+    });
+}
+
+#[test]
+fn a_write_that_takes_nothing_is_an_error() {
+    each_rig(|mut rig| {
+        rig.disk.lock().unwrap().writes = [Fate::Short(0)].into();
+        rig.push(5000).fence();
+        let error = rig.stream.failure().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        assert_eq!(rig.stream.durable(), 0);
+    });
+}
+
+#[test]
+fn a_flush_that_never_ran_is_asked_again() {
+    for code in [libc::ECANCELED, libc::EFAULT] {
+        let mut rig = Rig::new(EVERY_FORM[2], 1);
+        rig.disk.lock().unwrap().flushes = [Fate::Error(code)].into();
+        rig.push(5000).fence();
+        rig.assert_durable();
+        assert_eq!(rig.disk.lock().unwrap().flushes_seen, 2);
+    }
+}
+
+#[test]
+fn a_flush_that_failed_is_never_asked_again() {
+    for forms in [EVERY_FORM[1], EVERY_FORM[2]] {
+        let mut rig = Rig::new(forms, 1);
+        rig.push(100).fence();
+        rig.assert_durable();
+        rig.disk.lock().unwrap().flushes = [Fate::Error(libc::EIO)].into();
+        rig.push(5000).fence();
+        for _ in 0..3 {
+            rig.fence(); // who asks again hears the same, and the disk hears nothing
+        }
+        assert_eq!(rig.disk.lock().unwrap().flushes_seen, 2);
+        assert_eq!(rig.stream.durable(), 100);
+        let error = rig.stream.failure().unwrap();
+        assert!(matches!(error, Error::Io { operation: Operation::Flush, .. }));
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    }
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_written_or_claimed() {
+    each_rig(|mut rig| {
+        rig.push(4096).fence();
+        rig.assert_durable();
+        let before = rig.disk.lock().unwrap().bytes.clone();
+        rig.disk.lock().unwrap().writes = [Fate::Error(libc::EIO)].into();
+        rig.push(4096).fence();
+        rig.push(3000).fence();
+        assert_eq!(rig.stream.positions().durable, 4096);
+        assert_eq!(rig.disk.lock().unwrap().bytes, before);
+        assert!(rig.stream.sequencer.room(0, 1).is_err());
+    });
+}
+
+#[test]
+fn a_patch_survives_an_interruption_and_a_short_write() {
+    for fate in [Fate::Error(libc::EINTR), Fate::Short(4096)] {
+        let mut rig = Rig::new(EVERY_FORM[0], 4096);
+        rig.push(BUFFER).fence();
+        rig.disk.lock().unwrap().writes = [fate].into();
+        let bytes = [0xee; 200];
+        rig.model[4000..4200].copy_from_slice(&bytes); // across two blocks
+        rig.stream.try_queue_patch(4000, &bytes).unwrap();
+        rig.fence();
+        rig.assert_durable();
+        assert_eq!(rig.stream.patches_durable(), 1);
+    }
+}

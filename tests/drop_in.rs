@@ -1,0 +1,81 @@
+//! A crate that wants `W: Write + Seek` gets a `Writer` in the place of `BufWriter<File>`: hound
+//! writes a WAV file whose header it patches at the end by seeking back.
+
+use std::io::{Seek, SeekFrom, Write};
+
+use writeflush::{BackendChoice, Direct, Drive, Options, Writer};
+
+const SPEC: hound::WavSpec = hound::WavSpec {
+    channels: 2,
+    sample_rate: 48_000,
+    bits_per_sample: 16,
+    sample_format: hound::SampleFormat::Int,
+};
+
+fn samples() -> impl Iterator<Item = i16> {
+    (0..200_001u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 16) as i16)
+}
+
+/// Through `W: Write + Seek`, as hound takes it.
+fn record<W: Write + Seek>(to: W) {
+    let mut wav = hound::WavWriter::new(to, SPEC).unwrap();
+    samples().for_each(|sample| wav.write_sample(sample).unwrap());
+    // An odd number of samples is no whole frame: one more.
+    wav.write_sample(7).unwrap();
+    wav.finalize().unwrap();
+}
+
+#[test]
+fn hound_writes_the_same_file_as_through_bufwriter() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let plain = dir.path().join("plain.wav");
+    record(std::io::BufWriter::new(std::fs::File::create(&plain).unwrap()));
+    let expected = std::fs::read(&plain).unwrap();
+    for backend in [BackendChoice::Auto, BackendChoice::Sync] {
+        for direct in [Direct::Auto, Direct::Off] {
+            for drive in [Drive::Caller, Drive::Thread, Drive::Poll] {
+                for buffer in [4096, 65536, 1 << 20] {
+                    let path = dir.path().join("ours.wav");
+                    let options = Options::new().backend(backend).direct(direct).drive(drive);
+                    let mut writer = options.buffer_size(buffer).create(&path).unwrap();
+                    record(&mut writer);
+                    writer.close().unwrap();
+                    let configuration = format!("{backend:?} {direct:?} {drive:?} {buffer}");
+                    assert!(std::fs::read(&path).unwrap() == expected, "{configuration}");
+                }
+            }
+        }
+    }
+    let read: Vec<i16> = hound::WavReader::open(dir.path().join("ours.wav"))
+        .unwrap()
+        .into_samples()
+        .map(Result::unwrap)
+        .collect();
+    assert!(read.into_iter().eq(samples().chain([7])));
+}
+
+#[test]
+fn a_cursor_past_the_end_leaves_zeros() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("hole");
+    let mut writer: Writer = Options::new().buffer_size(4096).create(&path).unwrap();
+    Write::write_all(&mut writer, b"head").unwrap();
+    assert_eq!(writer.seek(SeekFrom::Start(10_000)).unwrap(), 10_000);
+    Write::write_all(&mut writer, b"tail").unwrap();
+    assert_eq!(writer.stream_position().unwrap(), 10_004);
+    writer.close().unwrap();
+    let mut expected = vec![0; 10_004];
+    expected[..4].copy_from_slice(b"head");
+    expected[10_000..].copy_from_slice(b"tail");
+    assert_eq!(std::fs::read(&path).unwrap(), expected);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_new_file_gets_the_mode_that_was_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("mode");
+    Options::new().mode(0o600).create(&path).unwrap().close().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
