@@ -27,8 +27,16 @@ impl Clock {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     fn ticks() -> u64 {
-        // SAFETY: every x86-64 has a time stamp counter.
-        unsafe { std::arch::x86_64::_rdtsc() }
+        use std::arch::x86_64::{_mm_lfence, _rdtsc};
+        // The fences keep the processor from reading the counter before the work is done, or from
+        // beginning the work before it is read (Intel SDM, RDTSC).
+        // SAFETY: every x86-64 has both.
+        unsafe {
+            _mm_lfence();
+            let ticks = _rdtsc();
+            _mm_lfence();
+            ticks
+        }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -60,6 +68,13 @@ fn pause(until: Instant) {
     while Instant::now() < until {
         std::hint::spin_loop();
     }
+}
+
+/// The mean of the middle half of sorted values: a median for a clock whose steps (10 ns here) are
+/// as long as what it measures.
+fn midmean(sorted: &[f64]) -> f64 {
+    let middle = &sorted[sorted.len() / 4..sorted.len() * 3 / 4];
+    middle.iter().sum::<f64>() / middle.len() as f64
 }
 
 /// Asks for the next fence as soon as the last is through, so that the device always flushes.
@@ -94,12 +109,13 @@ fn small(scratch: &Scratch, drive: Drive) -> Vec<Row> {
     writer.close().expect("a close");
     empty.sort_by(f64::total_cmp);
     push.sort_by(f64::total_cmp);
-    let above = |fraction| quantile(&push, fraction) - quantile(&empty, fraction);
+    let middle = midmean(&push) - midmean(&empty);
+    let tail = quantile(&push, 0.999) - midmean(&empty);
     let name =
         |q: &str| format!("push 256 B, {drive:?}, {fences} fences meanwhile, {q} above empty");
     vec![
-        row(name("p50"), format!("{:.1} ns", above(0.5)), "≤ 15 ns"),
-        row(name("p99.9"), format!("{:.0} ns", above(0.999)), "≤ 250 ns"),
+        row(name("p50 (mean of the middle half)"), format!("{middle:.1} ns"), "≤ 15 ns"),
+        row(name("p99.9"), format!("{tail:.0} ns"), "≤ 250 ns"),
     ]
 }
 

@@ -134,7 +134,8 @@ impl Memory {
         Region { address: unsafe { self.base.as_ptr().add(offset) }, len, index }
     }
 
-    fn offset(&self, position: u64) -> usize {
+    /// Where the byte of a position lies in the ring.
+    pub(crate) fn offset(&self, position: u64) -> usize {
         (position % self.capacity as u64) as usize
     }
 
@@ -143,10 +144,27 @@ impl Memory {
     /// # Safety
     /// The caller alone may touch these positions, and there are at most `capacity` of them.
     pub(crate) unsafe fn copy_in(&self, position: u64, bytes: &[u8]) {
-        self.spans(position, bytes.len(), |done, address, len| {
-            // SAFETY: the span is in the ring; the caller owns it.
-            unsafe { std::ptr::copy_nonoverlapping(bytes[done..].as_ptr(), address, len) }
-        });
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.copy_in_at(self.offset(position), bytes) }
+    }
+
+    /// As [`copy_in`](Self::copy_in), for a producer that keeps its place in the ring and so
+    /// saves the division.
+    ///
+    /// # Safety
+    /// As [`copy_in`](Self::copy_in); `offset` is in the ring.
+    #[inline]
+    pub(crate) unsafe fn copy_in_at(&self, offset: usize, bytes: &[u8]) {
+        debug_assert!(offset < self.capacity && bytes.len() <= self.capacity);
+        let (first, rest) = bytes.split_at(bytes.len().min(self.capacity - offset));
+        // SAFETY: both parts are in the ring; the caller owns them.
+        unsafe {
+            let target = self.base.as_ptr().add(offset);
+            std::ptr::copy_nonoverlapping(first.as_ptr(), target, first.len());
+            if !rest.is_empty() {
+                std::ptr::copy_nonoverlapping(rest.as_ptr(), self.base.as_ptr(), rest.len());
+            }
+        }
     }
 
     /// Sets `len` positions from `position` on to `byte`.

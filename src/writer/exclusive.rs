@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::file::OpenMode;
 use crate::options::Options;
 use crate::overrun::{OnFull, Push};
+use crate::stream::Stream;
 use crate::summary::{CloseError, Summary};
 use crate::sync::Ordering;
 
@@ -29,8 +30,12 @@ use crate::sync::Ordering;
 #[derive(Debug)]
 pub struct Writer {
     control: Control,
+    /// The core's stream, without the way through the core.
+    stream: Arc<Stream>,
     /// The accepted position: `committed` of the sequencer, which only this writer moves.
     position: u64,
+    /// Where that position lies in the ring.
+    offset: usize,
     /// End of the buffer that is being filled.
     buffer_end: u64,
     writes: u64,
@@ -45,6 +50,8 @@ impl Writer {
         let position = core.facts.start;
         let size = core.facts.options.buffer_size as u64;
         Ok(Self {
+            stream: core.stream.clone(),
+            offset: core.stream.memory.offset(position),
             control: Control { core: Arc::new(core) },
             position,
             buffer_end: position - position % size + size,
@@ -90,7 +97,7 @@ impl Writer {
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<u64, Error> {
         self.make_room(bytes.len())?;
         // SAFETY: the exclusive producer owns everything past `committed`, and there is room.
-        unsafe { self.core().stream.memory.copy_in(self.position, bytes) };
+        unsafe { self.stream.memory.copy_in_at(self.offset, bytes) };
         Ok(self.accept(bytes.len() as u64))
     }
 
@@ -130,7 +137,7 @@ impl Writer {
     /// overrun, a grant that was `Full`). Under [`OnFull::Fill`] they will be filled; under any
     /// other policy they are only counted. Never waits.
     pub fn lose(&mut self, len: usize) {
-        let overruns = &self.core().stream.overruns;
+        let overruns = &self.stream.overruns;
         overruns.record(self.position, len as u64);
         if let OnFull::Fill(_) = self.policy() {
             overruns.debt.fetch_add(len as u64, Ordering::AcqRel);
@@ -139,7 +146,7 @@ impl Writer {
 
     /// Turns this writer into one that many producers share.
     pub fn into_shared(mut self) -> SharedWriter {
-        self.core().stream.share();
+        self.stream.share();
         self.shared = true;
         SharedWriter::new(self.control.clone())
     }
@@ -173,7 +180,7 @@ impl Writer {
     #[inline]
     fn make_room(&mut self, len: usize) -> Result<(), Error> {
         self.repay(len)?;
-        match self.core().stream.sequencer.room(self.position, len as u64) {
+        match self.stream.sequencer.room(self.position, len as u64) {
             Ok(()) => Ok(()),
             Err(refused) => Err(self.refused(refused, len)),
         }
@@ -202,14 +209,18 @@ impl Writer {
     #[inline]
     fn count_write(&mut self) {
         self.writes += 1;
-        self.core().stream.counters.producer.writes.set(self.writes);
+        self.stream.counters.producer.writes.set(self.writes);
     }
 
     /// Hands the next `len` bytes, which are in place, to the driver.
     #[inline]
     fn hand_over(&mut self, len: u64) {
         self.position += len;
-        self.core().stream.sequencer.commit_exclusive(self.position);
+        self.offset += len as usize;
+        if self.offset >= self.stream.memory.capacity() {
+            self.offset -= self.stream.memory.capacity();
+        }
+        self.stream.sequencer.commit_exclusive(self.position);
         if self.position >= self.buffer_end {
             self.buffer_filled();
         }
@@ -245,10 +256,10 @@ impl Writer {
         loop {
             let position = self.position;
             self.core().wait_room(position, 1, None)?;
-            let free = self.core().stream.sequencer.limit().saturating_sub(position);
+            let free = self.stream.sequencer.limit().saturating_sub(position);
             let (piece, later) = rest.split_at(rest.len().min(free as usize));
             // SAFETY: the exclusive producer owns everything past `committed`; these have room.
-            unsafe { self.core().stream.memory.copy_in(position, piece) };
+            unsafe { self.stream.memory.copy_in(position, piece) };
             self.hand_over(piece.len() as u64);
             if later.is_empty() {
                 self.count_write();
@@ -272,11 +283,11 @@ impl Writer {
     /// Lays down fill bytes for an earlier loss, as many as a call of `len` bytes may.
     #[inline]
     fn repay(&mut self, len: usize) -> Result<(), Error> {
-        if self.core().stream.overruns.debt.load(Ordering::Relaxed) == 0 {
+        if self.stream.overruns.debt.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
         self.repay_some(fill_budget(len))?;
-        match self.core().stream.overruns.debt.load(Ordering::Relaxed) {
+        match self.stream.overruns.debt.load(Ordering::Relaxed) {
             0 => Ok(()),
             _ => Err(Error::Full { offered: len, free: 0 }),
         }
@@ -285,7 +296,7 @@ impl Writer {
     #[cold]
     fn repay_some(&mut self, budget: u64) -> Result<(), Error> {
         let OnFull::Fill(byte) = self.policy() else { return Ok(()) };
-        let stream = &self.control.core.stream;
+        let stream = &self.stream;
         let limit = stream.sequencer.limit();
         if limit == 0 {
             return Err(self.core().stopped());
@@ -301,7 +312,7 @@ impl Writer {
 
     /// Lays down all of it, waiting for room: for calls that wait anyway. A failure shows there.
     fn repay_all(&mut self) {
-        while self.core().stream.overruns.debt.load(Ordering::Acquire) > 0 {
+        while self.stream.overruns.debt.load(Ordering::Acquire) > 0 {
             let position = self.position;
             let ready = self.core().wait_room(position, 1, None);
             if ready.is_err() || self.repay_some(u64::MAX).is_err() {
