@@ -44,9 +44,11 @@ pub enum Drive {
     #[default]
     Thread,
     /// Whoever waits for the writer: the lowest flush latency, no thread. Work goes on only
-    /// inside calls on the writer, its tickets and its control handles. A ticket awaited as a
-    /// `Future` is driven by its polls and wakes itself again at once: for async code prefer
-    /// `Thread`.
+    /// inside calls on the writer, its tickets and its control handles. A push that fills a
+    /// buffer submits it (one system call) where the backend is asynchronous; with `Sync` only
+    /// calls that wait write anything, so a loop of `try_write` alone stays full for ever. A
+    /// ticket awaited as a `Future` is driven by its polls and wakes itself again at once: for
+    /// async code prefer `Thread`.
     Caller,
     /// A thread of the writer's own that never sleeps: it takes a whole core, and a push never
     /// makes a system call. For real-time producers.

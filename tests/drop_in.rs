@@ -70,6 +70,34 @@ fn a_cursor_past_the_end_leaves_zeros() {
     assert_eq!(std::fs::read(&path).unwrap(), expected);
 }
 
+/// With `std::io::Write` in scope, too.
+#[test]
+fn flush_by_name_is_the_durable_one() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut writer = Options::new().create(dir.path().join("flush")).unwrap();
+    Write::write_all(&mut writer, b"bytes").unwrap();
+    let durable: u64 = writer.flush().unwrap();
+    assert_eq!((durable, writer.positions().durable), (5, 5));
+    writer.close().unwrap();
+}
+
+/// Where the caller drives, a loop of tries gets through.
+#[test]
+fn trying_again_is_enough_where_the_backend_is_asynchronous() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let options = Options::new().buffer_size(4096).drive(Drive::Caller);
+    let mut writer = options.create(dir.path().join("tries")).unwrap();
+    if writer.backend() != writeflush::Backend::Uring {
+        return println!("SKIPPED: no io_uring here: {:?}", writer.fallbacks());
+    }
+    for _ in 0..100 {
+        while writer.try_write(&[1; 3000]).is_err() {
+            assert!(writer.error().is_none());
+        }
+    }
+    assert_eq!(writer.close().unwrap().positions.durable, 300_000);
+}
+
 #[test]
 #[cfg(unix)]
 fn a_new_file_gets_the_mode_that_was_asked_for() {

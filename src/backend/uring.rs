@@ -238,6 +238,10 @@ impl Drop for UringBackend {
         loop {
             while self.reap().is_some() {}
             if self.in_flight == 0 && !self.bell_armed {
+                // The kernel takes a ring apart some time after it is closed; what it holds is
+                // let go now, so that the file system can be unmounted after a close.
+                let _ = self.ring.submitter().unregister_files();
+                let _ = self.ring.submitter().unregister_buffers();
                 return;
             }
             if self.enter(1, None).is_err() {

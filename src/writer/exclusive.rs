@@ -119,6 +119,18 @@ impl Writer {
         self.core().flush()
     }
 
+    /// Waits until everything accepted so far, every patch, and every fill byte that is owed, is
+    /// durable; returns the durable position. The same as `write_flush` with no bytes.
+    ///
+    /// This, and not the weaker `flush` of `std::io::Write` (which means *written*), is what
+    /// `writer.flush()` calls, also where that trait is in scope.
+    ///
+    /// # Errors
+    /// The error that poisoned the stream.
+    pub fn flush(&mut self) -> Result<u64, Error> {
+        self.write_flush(&[])
+    }
+
     /// Memory for `len` bytes to fill in place, at most the grant limit of the options. The bytes
     /// are accepted when it is committed; dropped, it leaves nothing behind. Never waits.
     ///
@@ -189,6 +201,7 @@ impl Writer {
     #[cold]
     fn refused(&self, refused: Refused, offered: usize) -> Error {
         let limit = self.core().longest_whole();
+        self.core().runner.nudge(); // where callers drive, trying again has to help
         match refused {
             Refused::Stopped => self.core().stopped(),
             Refused::Full { .. } if offered > limit => Error::TooLong { offered, limit },

@@ -135,6 +135,7 @@ impl Producers {
     fn reserve(&self, len: usize) -> Result<u64, Error> {
         self.core().stream.sequencer.try_reserve(len as u64).map_err(|refused| {
             let limit = self.core().longest_whole();
+            self.core().runner.nudge(); // where callers drive, trying again has to help
             match refused {
                 Refused::Stopped => self.core().stopped(),
                 Refused::Full { .. } if len > limit => Error::TooLong { offered: len, limit },
