@@ -75,14 +75,14 @@ pub(crate) struct Stream {
     // Apart, so that neither the driver nor who asks takes away the cache lines that a push reads.
     published: CachePadded<Published>,
     requests: CachePadded<Requests>,
-    patches: Mutex<VecDeque<Patch>>,
+    patches: CachePadded<Mutex<VecDeque<Patch>>>,
     failure: OnceLock<Error>,
     /// Announced when `written`, `durable` or the failure changes.
-    pub(crate) progress: Event,
+    pub(crate) progress: CachePadded<Event>,
     /// Announced when memory is released or a patch is taken, and at a failure.
-    pub(crate) space: Event,
+    pub(crate) space: CachePadded<Event>,
     doorbell: Doorbell,
-    futures: Futures,
+    futures: CachePadded<Futures>,
 }
 
 /// What the driver writes and everybody reads.
@@ -150,12 +150,12 @@ impl Stream {
                 patches: AtomicU64::new(0),
                 patches_queued: AtomicU64::new(0),
             }),
-            patches: Mutex::new(VecDeque::with_capacity(Patch::QUEUE)),
+            patches: CachePadded::new(Mutex::new(VecDeque::with_capacity(Patch::QUEUE))),
             failure: OnceLock::new(),
-            progress: Event::default(),
-            space: Event::default(),
+            progress: CachePadded::default(),
+            space: CachePadded::default(),
             doorbell: Doorbell { sleeping: CachePadded::new(AtomicBool::new(false)), waker },
-            futures: Futures::default(),
+            futures: CachePadded::default(),
         }
     }
 

@@ -110,7 +110,7 @@ fn small(scratch: &Scratch, drive: Drive) -> Vec<Row> {
     empty.sort_by(f64::total_cmp);
     push.sort_by(f64::total_cmp);
     let middle = midmean(&push) - midmean(&empty);
-    let tail = quantile(&push, 0.999) - midmean(&empty);
+    let tail = quantile(&push, 0.999) - quantile(&empty, 0.999);
     let name =
         |q: &str| format!("push 256 B, {drive:?}, {fences} fences meanwhile, {q} above empty");
     vec![

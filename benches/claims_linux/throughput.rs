@@ -12,7 +12,7 @@ use super::{Row, Scratch, row};
 const BUFFER: usize = 4 << 20;
 const PIECES: u64 = 64;
 const RECORD: usize = 64 << 10;
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 40;
 
 fn ours(path: &Path, drive: Drive) {
     let mut writer = Options::new()

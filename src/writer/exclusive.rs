@@ -36,6 +36,8 @@ pub struct Writer {
     position: u64,
     /// Where that position lies in the ring.
     offset: usize,
+    /// A limit that the sequencer had: reservations may end there, or further by now.
+    limit: u64,
     /// End of the buffer that is being filled.
     buffer_end: u64,
     writes: u64,
@@ -54,6 +56,7 @@ impl Writer {
             offset: core.stream.memory.offset(position),
             control: Control { core: Arc::new(core) },
             position,
+            limit: 0,
             buffer_end: position - position % size + size,
             writes: 0,
             cursor: None,
@@ -192,7 +195,7 @@ impl Writer {
     #[inline]
     fn make_room(&mut self, len: usize) -> Result<(), Error> {
         self.repay(len)?;
-        match self.stream.sequencer.room(self.position, len as u64) {
+        match self.stream.sequencer.room_within(&mut self.limit, self.position, len as u64) {
             Ok(()) => Ok(()),
             Err(refused) => Err(self.refused(refused, len)),
         }

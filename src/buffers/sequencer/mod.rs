@@ -2,7 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// Why a reservation was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(crate) struct Sequencer {
     /// the ring had been there from the start. Empty until a stream is shared.
     cells: Box<[AtomicU64]>,
     capacity: u64,
+    /// The stream grants nothing any more.
+    stopped: AtomicBool,
 }
 
 /// The top bit of `reserved`: no further reservation.
@@ -57,6 +59,7 @@ impl Sequencer {
             limit: CachePadded::new(AtomicU64::new(released - released % Self::CELL + capacity)),
             cells,
             capacity,
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +95,18 @@ impl Sequencer {
     #[inline]
     pub(crate) fn commit_exclusive(&self, to: u64) {
         self.committed.store(to, Ordering::Release);
+    }
+
+    /// As [`room`](Self::room), for a producer that remembers a limit it has seen: it only grows,
+    /// but for the end. So the line that the driver writes at each completion is read once a
+    /// buffer and not at each push; `stopped` lies on a line that nobody writes until the end.
+    #[inline]
+    pub(crate) fn room_within(&self, seen: &mut u64, from: u64, len: u64) -> Result<(), Refused> {
+        if from + len <= *seen && !self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        *seen = self.limit();
+        self.room(from, len)
     }
 
     // ---- many producers ---------------------------------------------------------------------
@@ -220,6 +235,7 @@ impl Sequencer {
     /// Grants nothing any more, for ever.
     pub(crate) fn stop(&self) {
         self.limit.store(0, Ordering::Release);
+        self.stopped.store(true, Ordering::Release);
     }
 }
 

@@ -19,6 +19,21 @@ fn an_exclusive_producer_is_stopped_at_the_limit() {
 }
 
 #[test]
+fn a_remembered_limit_grows_and_ends_with_the_stream() {
+    let sequencer = Sequencer::new(0, 0, 2 * CELL);
+    let mut seen = 0;
+    assert_eq!(sequencer.room_within(&mut seen, 0, 2 * CELL), Ok(()));
+    assert_eq!(seen, 2 * CELL);
+    assert_eq!(sequencer.room_within(&mut seen, CELL, 2 * CELL), Err(Refused::Full { free: CELL }));
+    sequencer.release(CELL);
+    assert_eq!(sequencer.room_within(&mut seen, CELL, 2 * CELL), Ok(()));
+    assert_eq!(seen, 3 * CELL);
+    sequencer.stop();
+    assert_eq!(sequencer.room_within(&mut seen, CELL, 1), Err(Refused::Stopped));
+    assert_eq!(sequencer.room_within(&mut seen, CELL, 1), Err(Refused::Stopped));
+}
+
+#[test]
 fn a_copy_in_progress_holds_back_committed_and_only_that() {
     let sequencer = Sequencer::new(100, 0, 4 * CELL);
     sequencer.share();
