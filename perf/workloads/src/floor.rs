@@ -1,7 +1,7 @@
 //! Floors: the system calls of a durable write, written out by hand with nothing around them.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -47,6 +47,24 @@ impl Aligned {
         let mut memory = Self { base, layout };
         memory.bytes().fill(1);
         memory
+    }
+
+    /// As [`new`](Self::new), in huge pages where the system has any: a direct write from them
+    /// reaches the device in fewer requests.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn huge(len: usize) -> Self {
+        let layout = Layout::from_size_align(len, 2 << 20).expect("a size that memory can have");
+        assert!(len > 0);
+        // SAFETY: the size is not zero; the advice names our own memory before its first touch,
+        // which fills all of it.
+        unsafe {
+            let base = NonNull::new(alloc(layout)).expect("memory");
+            libc::madvise(base.as_ptr().cast(), len, libc::MADV_HUGEPAGE);
+            base.as_ptr().write_bytes(1, len);
+            Self { base, layout }
+        }
     }
 
     /// The bytes.
@@ -187,16 +205,22 @@ fn uring_write(ring: &mut IoUring, bytes: &[u8], at: u64, linked: bool) -> io::R
 }
 
 /// Writes `pieces` pieces of `piece` bytes with at most `depth` in flight through io_uring and
-/// direct I/O, without copying anything into them, then one `fdatasync`.
+/// direct I/O from the memory given, without copying anything into it, then one `fdatasync`.
 ///
 /// # Errors
 /// What the operating system says; a short write is an error.
 ///
 /// # Panics
-/// If a size is zero.
-pub fn stream(path: &Path, piece: usize, depth: usize, pieces: u64) -> io::Result<()> {
+/// If the memory does not hold `depth` pieces.
+pub fn stream(
+    path: &Path,
+    mut memory: Aligned,
+    piece: usize,
+    depth: usize,
+    pieces: u64,
+) -> io::Result<()> {
     let file = open(path, true)?;
-    let mut memory = Aligned::new(piece * depth);
+    assert!(memory.bytes().len() >= piece * depth);
     let mut ring = ring(&file, &mut memory, depth as u32 + 1)?;
     let base = memory.bytes().as_ptr();
     let mut idle: Vec<usize> = (0..depth).collect();
