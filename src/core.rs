@@ -27,6 +27,8 @@ pub(crate) struct Facts {
     pub(crate) fallbacks: Vec<String>,
     /// Alignment of device writes.
     pub(crate) block: u64,
+    /// Bytes in a device write when nobody asks for a fence.
+    pub(crate) piece: u64,
     pub(crate) start: u64,
 }
 
@@ -63,11 +65,12 @@ impl Core {
         // What can be refused without touching the file comes first.
         let named: Arc<Path> = path.into();
         let start_failed = |error| Error::io(Operation::Start, &named, error);
-        let memory =
-            Memory::new(options.buffer_size, options.buffers, options.longest_grant(), MAX_BLOCK)
-                .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
-        // A write a buffer and one for a tail; a flush, a patch, and a linked pair's second half.
-        let flights = options.buffers + 1;
+        let piece = options.device_write();
+        let pieces = options.buffer_size / piece * options.buffers;
+        let memory = Memory::new(piece, pieces, options.longest_grant(), MAX_BLOCK)
+            .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
+        // A write a piece and one for a tail; a flush, a patch, and a linked pair's second half.
+        let flights = pieces + 1;
         let (mut io, fallback) =
             backend::choose(options.backend, options.drive, flights + 3).map_err(start_failed)?;
         let opened = OpenFile::new(options, path, mode)?;
@@ -87,11 +90,8 @@ impl Core {
             }
         }
 
-        let geometry = Geometry {
-            block: opened.block,
-            buffer: options.buffer_size as u64,
-            bounce: Memory::BOUNCE as u64,
-        };
+        let geometry =
+            Geometry { block: opened.block, buffer: piece as u64, bounce: Memory::BOUNCE as u64 };
         let forms = forms(options.fence_form, io.abilities(), opened.place.dsync_flushes);
         let plan = Plan::new(geometry, forms, opened.start, flights);
         let facts = Facts {
@@ -100,6 +100,7 @@ impl Core {
             durability: opened.place.durability,
             fallbacks: opened.fallbacks.into_iter().chain(fallback).collect(),
             block: opened.block,
+            piece: piece as u64,
             start: opened.start,
         };
         let bounds = (floor, opened.start);

@@ -50,7 +50,7 @@ impl Writer {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
         let core = Core::open(options, path, mode)?;
         let position = core.facts.start;
-        let size = core.facts.options.buffer_size as u64;
+        let size = core.facts.piece;
         Ok(Self {
             stream: core.stream.clone(),
             offset: core.stream.memory.offset(position),
@@ -244,7 +244,7 @@ impl Writer {
 
     #[inline(never)]
     fn buffer_filled(&mut self) {
-        let size = self.core().facts.options.buffer_size as u64;
+        let size = self.core().facts.piece;
         self.buffer_end = self.position - self.position % size + size;
         self.core().note_high_water(self.position);
         self.core().runner.nudge();

@@ -151,7 +151,7 @@ impl Producers {
         stream.sequencer.commit_shared(from, len);
         // Whoever reserves past the end of this buffer later commits later, and looks again.
         fence(Ordering::SeqCst);
-        let size = self.core().facts.options.buffer_size as u64;
+        let size = self.core().facts.piece;
         let accepted = stream.sequencer.accepted();
         if accepted / size > from / size {
             self.core().note_high_water(accepted);
