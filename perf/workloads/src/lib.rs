@@ -1,12 +1,13 @@
 //! What the criterion suites and the comparison tool both run, written once: the states a file can
-//! be in, the floors (the same system calls written out by hand), the interleaving of arms, and the
-//! counters of the device below.
+//! be in, the subjects that are compared, the floors (the same system calls written out by hand),
+//! the interleaving of arms, and the counters of the device below.
 
 mod device;
 #[cfg(target_os = "linux")]
 pub mod floor;
 mod pairs;
 mod state;
+pub mod subject;
 
 pub use device::{Counts, Device};
 pub use pairs::{Arms, Ratio, quantile};

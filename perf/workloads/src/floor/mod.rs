@@ -1,0 +1,223 @@
+//! Floors: the system calls of a durable write, written out by hand with nothing around them.
+#![allow(unsafe_code)]
+
+mod memory;
+mod ring;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use io_uring::IoUring;
+use memmap2::{MmapOptions, MmapRaw};
+
+pub use memory::Aligned;
+pub use ring::stream;
+
+/// Which calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Calls {
+    /// `pwrite`, then `fdatasync`.
+    WriteThenSync,
+    /// `pwritev2` with `RWF_DSYNC`.
+    DsyncWrite,
+    /// `pwrite` on a file opened with `O_DSYNC`.
+    OpenDsync,
+    /// A copy into a shared mapping, then `msync` (through the page cache, whatever is asked).
+    MapThenSync,
+    /// io_uring, registered file and buffer: one write with `RWF_DSYNC`.
+    UringDsync,
+    /// io_uring, registered file and buffer: a write and a linked `fdatasync`, one submission.
+    UringLinked,
+}
+
+/// Direct I/O goes by blocks of this many bytes; a record that ends inside one is followed by
+/// the whole block, and the next record writes that block again.
+const BLOCK: usize = 4096;
+
+/// One durable write after another, at the position where the last one ended.
+pub struct Floor {
+    calls: Calls,
+    file: File,
+    /// Zero where writes go through the page cache.
+    block: usize,
+    /// With direct I/O it begins with the block that the last record ended in.
+    memory: Aligned,
+    ring: Option<IoUring>,
+    map: Option<MmapRaw>,
+    start: u64,
+    at: u64,
+}
+
+impl std::fmt::Debug for Floor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Floor")
+            .field("calls", &self.calls)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+fn flags(direct: bool, dsync: bool) -> i32 {
+    (if direct { libc::O_DIRECT } else { 0 }) | (if dsync { libc::O_DSYNC } else { 0 })
+}
+
+fn open(path: &Path, flags: i32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
+}
+
+impl Floor {
+    /// Opens an existing file for writes of up to `largest` bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn open(path: &Path, calls: Calls, direct: bool, largest: usize) -> io::Result<Self> {
+        Self::open_region(path, calls, direct, largest, 0..u64::MAX)
+    }
+
+    /// As [`open`](Self::open), for the bytes of `region` alone, which begins at a multiple of
+    /// 4096: committers that share a file each have one. A mapping covers the region or 1 GiB of
+    /// it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn open_region(
+        path: &Path,
+        calls: Calls,
+        direct: bool,
+        largest: usize,
+        region: std::ops::Range<u64>,
+    ) -> io::Result<Self> {
+        let direct = direct && calls != Calls::MapThenSync;
+        let file = open(path, flags(direct, calls == Calls::OpenDsync))?;
+        let mut memory = Aligned::new(largest.next_multiple_of(BLOCK) + BLOCK);
+        let ring = match calls {
+            Calls::UringDsync | Calls::UringLinked => Some(ring::ring(&file, &mut memory, 4)?),
+            _ => None,
+        };
+        let map = match calls {
+            Calls::MapThenSync => {
+                let len = (region.end - region.start).min(1 << 30) as usize;
+                Some(MmapOptions::new().offset(region.start).len(len).map_raw(&file)?)
+            }
+            _ => None,
+        };
+        let block = if direct { BLOCK } else { 0 };
+        Ok(Self { calls, file, block, memory, ring, map, start: region.start, at: region.start })
+    }
+
+    /// Starts again at the beginning.
+    pub fn rewind(&mut self) {
+        self.at = self.start;
+    }
+
+    /// Copies the bytes into the aligned buffer, as every writer has to, and makes them durable.
+    ///
+    /// # Errors
+    /// What the operating system says; a short write is an error.
+    pub fn write_flush(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.map.is_some() {
+            self.copy_and_sync(bytes)?;
+        } else {
+            self.write_blocks(bytes)?;
+        }
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write_blocks(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let head = if self.block > 0 { self.at as usize % self.block } else { 0 };
+        let end = head + bytes.len();
+        let len = if self.block > 0 { end.next_multiple_of(self.block) } else { end };
+        self.memory.bytes()[head..end].copy_from_slice(bytes);
+        if self.write(len, self.at - head as u64)? != len {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        if len > end {
+            self.memory.bytes().copy_within(len - self.block..len, 0);
+        }
+        Ok(())
+    }
+
+    /// The first `len` bytes of the memory, to `at`, durably; returns how many went.
+    fn write(&mut self, len: usize, at: u64) -> io::Result<usize> {
+        let piece = &self.memory.bytes()[..len];
+        match self.calls {
+            Calls::WriteThenSync => {
+                let done = self.file.write_at(piece, at)?;
+                self.file.sync_data()?;
+                Ok(done)
+            }
+            Calls::OpenDsync | Calls::MapThenSync => self.file.write_at(piece, at),
+            Calls::DsyncWrite => dsync_write(&self.file, piece, at),
+            Calls::UringDsync | Calls::UringLinked => {
+                let ring = self.ring.as_mut().expect("opened with the ring");
+                ring::write(ring, piece, at, self.calls == Calls::UringLinked)
+            }
+        }
+    }
+
+    fn copy_and_sync(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let map = self.map.as_ref().expect("opened with the mapping");
+        let (from, end) = (self.at, self.at + bytes.len() as u64);
+        let offset = (from - self.start) as usize;
+        if offset + bytes.len() > map.len() {
+            return Err(io::Error::other("the mapping ends here: a shorter run fits"));
+        }
+        if self.file.metadata()?.len() < end {
+            self.file.set_len(end)?;
+        }
+        // SAFETY: inside the mapping, and inside the file, which this process alone changes.
+        unsafe {
+            map.as_mut_ptr().add(offset).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        map.flush_range(offset, bytes.len())
+    }
+}
+
+fn dsync_write(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the vector names live bytes.
+    let n =
+        unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, at as i64, libc::RWF_DSYNC) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_floor_writes_what_it_was_given_at_any_length() {
+        let folder = tempfile::tempdir_in(crate::scratch_dir()).expect("a folder");
+        let all = [
+            Calls::WriteThenSync,
+            Calls::DsyncWrite,
+            Calls::OpenDsync,
+            Calls::MapThenSync,
+            Calls::UringDsync,
+            Calls::UringLinked,
+        ];
+        for (calls, direct) in all.iter().flat_map(|calls| [(*calls, true), (*calls, false)]) {
+            let path = folder.path().join(format!("{calls:?}-{direct}"));
+            File::create(&path).expect("a file");
+            let mut floor = match Floor::open(&path, calls, direct, 9000) {
+                Err(error) if direct => {
+                    eprintln!("skipped {calls:?}: no direct I/O here ({error})");
+                    continue;
+                }
+                floor => floor.expect("it opens"),
+            };
+            let mut expected = Vec::new();
+            for (index, len) in [1, 255, 4096, 9000, 3840, 7].into_iter().enumerate() {
+                let record = vec![index as u8 + 1; len];
+                floor.write_flush(&record).expect("a write");
+                expected.extend(record);
+            }
+            let found = std::fs::read(&path).expect("the file");
+            assert!(found.starts_with(&expected), "{calls:?}, direct {direct}");
+        }
+    }
+}
