@@ -9,6 +9,9 @@ pub(crate) const LOST: u8 = 1;
 /// Exit status: options, input or output can't work.
 pub(crate) const BAD: u8 = 2;
 
+/// Exit status: a signal ended it early.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// Options, input or output that can't work. The sentence says what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bad(String);
@@ -39,12 +42,14 @@ pub(crate) fn of_parser(answer: &clap::Error) -> ExitCode {
         let _ = answer.print(); // a reader that has gone away wants no help
         return ExitCode::SUCCESS;
     }
-    say(one_line(&answer.to_string()));
+    let command =
+        std::env::args().nth(1).filter(|word| word.bytes().all(|b| b.is_ascii_lowercase()));
+    say(one_line(&answer.to_string(), command.as_deref()));
     ExitCode::from(BAD)
 }
 
 /// Paragraphs become one line; the usage that clap adds is left to `--help`.
-fn one_line(text: &str) -> String {
+fn one_line(text: &str, command: Option<&str>) -> String {
     let boilerplate = ["Usage:", "For more information"];
     let paragraphs = text.trim().split("\n\n").map(|paragraph| {
         let words: Vec<&str> = paragraph.split_whitespace().collect();
@@ -57,7 +62,8 @@ fn one_line(text: &str) -> String {
     if !kept.first().is_some_and(|first| first.starts_with("error:")) {
         return "error: nothing to do was named; see 'cargo perf --help'".into();
     }
-    format!("{}; see 'cargo perf record --help'", kept.join("; "))
+    let command = command.map(|word| format!("{word} ")).unwrap_or_default();
+    format!("{}; see 'cargo perf {command}--help'", kept.join("; "))
 }
 
 #[cfg(test)]
@@ -70,6 +76,7 @@ mod tests {
                     For more information, try '--help'.\n";
         let expected = "error: the following were not provided: <OUTPUT>; \
                         see 'cargo perf record --help'";
-        assert_eq!(one_line(text), expected);
+        assert_eq!(one_line(text, Some("record")), expected);
+        assert!(one_line(text, None).ends_with("see 'cargo perf --help'"));
     }
 }

@@ -1,8 +1,16 @@
 //! `cargo perf`: records to a durable file, and measures what that costs.
 
+mod compare;
+mod document;
+mod environment;
 mod error;
 mod output;
 mod record;
+mod scratch;
+mod stop;
+mod system_calls;
+mod units;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -19,6 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Record(Box<record::Args>),
+    Compare(Box<compare::Args>),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +37,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Record(args) => record::run(&args),
+        Command::Compare(args) => compare::run(&args),
     };
     result.unwrap_or_else(|error| error::report(&error))
 }

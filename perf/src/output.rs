@@ -9,6 +9,11 @@ pub(crate) fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Text on standard output, as it is. A reader that has gone away has read enough.
+pub(crate) fn print(text: impl std::fmt::Display) {
+    let _ = write!(std::io::stdout(), "{text}");
+}
+
 /// `1 byte`, `3 bytes`.
 pub(crate) fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })

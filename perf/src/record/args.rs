@@ -9,6 +9,7 @@ use writeflush::{BackendChoice, Direct, Drive, OnFull, Options, Preallocate};
 use super::input::Source;
 use super::wav::Format;
 use crate::error::Bad;
+use crate::units::{size, time};
 
 const EXAMPLES_AND_STATUS: &str = "\
 Examples:
@@ -191,18 +192,6 @@ impl Args {
             _ => Ok(()),
         }
     }
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    parse_size::parse_size(text)
-        .map_err(|_| "give a number of bytes, or a size such as 64KiB, 1MiB or 4GB".into())
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    humantime::parse_duration(text).map_err(|_| "give a time such as 100ms, 2s or 500us".into())
 }
 
 fn bits(text: &str) -> Result<u16, String> {

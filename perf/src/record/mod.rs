@@ -7,7 +7,6 @@ mod args;
 mod fences;
 mod input;
 mod progress;
-mod stop;
 mod summary;
 mod wav;
 
@@ -21,11 +20,11 @@ pub(crate) use self::args::Args;
 use self::fences::Fences;
 use self::input::{Arrival, Feed, Source};
 use self::progress::Progress;
-use self::stop::Stop;
 use self::summary::{Course, Report, Status};
 use self::wav::{Format, HEADER};
 use crate::error::Bad;
 use crate::output::say;
+use crate::stop::Stop;
 
 /// The longest sleep while the input is silent: how soon a signal or a failure is seen.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -88,6 +88,12 @@ impl Device {
         Some(text.trim().to_owned())
     }
 
+    /// Any other attribute of the disk, such as `device/model` or `loop/backing_file`.
+    pub fn attribute(&self, path: &str) -> Option<String> {
+        let text = fs::read_to_string(self.folder.join(path)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
     /// Whether the device has a volatile cache that a fence has to flush. `None`: unknown.
     pub fn has_volatile_cache(&self) -> Option<bool> {
         self.queue("write_cache").map(|cache| cache == "write back")

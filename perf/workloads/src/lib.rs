@@ -7,8 +7,10 @@ mod device;
 pub mod floor;
 mod pairs;
 mod state;
+mod stream;
 pub mod subject;
 
 pub use device::{Counts, Device};
 pub use pairs::{Arms, Ratio, quantile};
 pub use state::{FileState, scratch_dir};
+pub use stream::{StreamKind, stream_kinds};

@@ -48,20 +48,54 @@ impl Arms {
         quantile(&sorted, fraction)
     }
 
+    /// The samples of one arm, in the order in which they were taken.
+    pub fn samples(&self, arm: usize) -> &[f64] {
+        &self.samples[arm]
+    }
+
+    /// A quantile of arm `of` over that of arm `to`, as the geometric mean of the ratios of
+    /// `stretches` stretches of the run, with its 95 % confidence interval (Student's t on the
+    /// logarithms). `None` where a stretch has no samples or there are fewer than 10 of them.
+    pub fn interval(&self, of: usize, to: usize, fraction: f64, stretches: usize) -> Option<Ratio> {
+        // The 97.5 % point of Student's t with n - 1 degrees of freedom: that of n = 10, which is
+        // wider than that of any greater n.
+        const T: f64 = 2.262;
+        if stretches < 10 {
+            return None;
+        }
+        let logs: Vec<f64> = (0..stretches)
+            .map(|index| {
+                let of = self.stretch(of, index, stretches, fraction)?;
+                Some((of / self.stretch(to, index, stretches, fraction)?).ln())
+            })
+            .collect::<Option<_>>()?;
+        let n = stretches as f64;
+        let mean = logs.iter().sum::<f64>() / n;
+        let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let reach = T * (variance / n).sqrt();
+        let [low, value, high] = [mean - reach, mean, mean + reach].map(f64::exp);
+        Some(Ratio { value, low, high })
+    }
+
+    /// A quantile of one of `stretches` stretches of an arm's samples.
+    fn stretch(&self, arm: usize, index: usize, stretches: usize, fraction: f64) -> Option<f64> {
+        let samples = &self.samples[arm];
+        let (from, end) =
+            (samples.len() * index / stretches, samples.len() * (index + 1) / stretches);
+        let mut sorted = samples[from..end].to_vec();
+        sorted.sort_by(f64::total_cmp);
+        (!sorted.is_empty()).then(|| quantile(&sorted, fraction))
+    }
+
     /// A quantile of arm `of` over that of arm `to`. The spread is that of the ratios of ten
     /// stretches of the run.
     pub fn ratio(&self, of: usize, to: usize, fraction: f64) -> Ratio {
         const STRETCHES: usize = 10;
-        let stretch = |arm: usize, index: usize| {
-            let samples = &self.samples[arm];
-            let (from, end) =
-                (samples.len() * index / STRETCHES, samples.len() * (index + 1) / STRETCHES);
-            let mut sorted = samples[from..end].to_vec();
-            sorted.sort_by(f64::total_cmp);
-            (!sorted.is_empty()).then(|| quantile(&sorted, fraction))
-        };
         let mut ratios: Vec<f64> = (0..STRETCHES)
-            .filter_map(|index| Some(stretch(of, index)? / stretch(to, index)?))
+            .filter_map(|index| {
+                let of = self.stretch(of, index, STRETCHES, fraction)?;
+                Some(of / self.stretch(to, index, STRETCHES, fraction)?)
+            })
             .collect();
         ratios.sort_by(f64::total_cmp);
         Ratio {
@@ -72,14 +106,14 @@ impl Arms {
     }
 }
 
-/// A ratio, with the lowest and highest of ten stretches of the run.
+/// A ratio and its spread: that of [`Arms::ratio`] or [`Arms::interval`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ratio {
     /// Over the whole run.
     pub value: f64,
-    /// The lowest stretch.
+    /// The lower end.
     pub low: f64,
-    /// The highest stretch.
+    /// The upper end.
     pub high: f64,
 }
 
@@ -113,5 +147,20 @@ mod tests {
         }
         let ratio = arms.ratio(1, 0, 0.5);
         assert_eq!((ratio.low, ratio.value, ratio.high), (2.0, 2.0, 2.0));
+        let interval = arms.interval(1, 0, 0.5, 10).expect("enough stretches");
+        assert!((interval.low - 2.0).abs() < 1e-9 && (interval.high - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_interval_holds_the_truth_and_is_as_wide_as_the_noise() {
+        let mut arms = Arms::new(2, 7);
+        for round in 0..1000 {
+            arms.add(0, 100.0);
+            arms.add(1, if round / 50 % 2 == 0 { 104.0 } else { 106.0 });
+        }
+        let interval = arms.interval(1, 0, 0.5, 20).expect("enough stretches");
+        assert!((1.044..1.05).contains(&interval.low), "{interval}");
+        assert!((1.05..1.056).contains(&interval.high), "{interval}");
+        assert!(arms.interval(1, 0, 0.5, 9).is_none());
     }
 }

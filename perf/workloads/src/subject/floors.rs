@@ -30,7 +30,7 @@ mod linux {
     use crate::floor::Floor;
 
     pub(super) const fn kind(name: &'static str, open: Open) -> Kind {
-        Kind { name, family: Family::Floor, class: Class::Durable, floor: None, open }
+        Kind { name, family: Family::Floor, class: Class::Durable, floor: None, spins: false, open }
     }
 
     /// One floor a committer; the locks are never contended.

@@ -116,6 +116,8 @@ pub struct Kind {
     pub class: Class,
     /// The name of what it is compared to: the same system calls by hand, or itself once more.
     pub floor: Option<&'static str>,
+    /// A thread of it spins while it is open: it is not interleaved with others.
+    pub spins: bool,
     /// How to open it.
     pub open: Open,
 }

@@ -14,10 +14,12 @@ const SYNC: &str = "floor pwritev2 DSYNC";
 pub(super) const KINDS: [Kind; 7] = [
     kind("writeflush io_uring caller", URING, |p| ours(p, BackendChoice::Uring, Drive::Caller)),
     kind("writeflush io_uring thread", URING, |p| ours(p, BackendChoice::Uring, Drive::Thread)),
-    kind("writeflush io_uring poll", URING, |p| ours(p, BackendChoice::Uring, Drive::Poll)),
+    spinning(kind("writeflush io_uring poll", URING, |p| {
+        ours(p, BackendChoice::Uring, Drive::Poll)
+    })),
     kind("writeflush sync caller", SYNC, |p| ours(p, BackendChoice::Sync, Drive::Caller)),
     kind("writeflush sync thread", SYNC, |p| ours(p, BackendChoice::Sync, Drive::Thread)),
-    kind("writeflush sync poll", SYNC, |p| ours(p, BackendChoice::Sync, Drive::Poll)),
+    spinning(kind("writeflush sync poll", SYNC, |p| ours(p, BackendChoice::Sync, Drive::Poll))),
     // The same again: how far two equal rows lie apart is the noise of the run.
     kind("A/A writeflush io_uring caller", "writeflush io_uring caller", |p| {
         ours(p, BackendChoice::Uring, Drive::Caller)
@@ -26,7 +28,11 @@ pub(super) const KINDS: [Kind; 7] = [
 
 const fn kind(name: &'static str, floor: &'static str, open: Open) -> Kind {
     let floor = if cfg!(target_os = "linux") { Some(floor) } else { None };
-    Kind { name, family: Family::Writeflush, class: Class::Durable, floor, open }
+    Kind { name, family: Family::Writeflush, class: Class::Durable, floor, spins: false, open }
+}
+
+const fn spinning(kind: Kind) -> Kind {
+    Kind { spins: true, ..kind }
 }
 
 enum Ours {

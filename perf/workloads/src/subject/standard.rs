@@ -15,6 +15,7 @@ pub(super) const KINDS: [Kind; 2] = [
         family: Family::Standard,
         class: Class::Durable,
         floor: if cfg!(target_os = "linux") { Some(FLOOR) } else { None },
+        spins: false,
         open: |place| standard(place, true),
     },
     Kind {
@@ -22,6 +23,7 @@ pub(super) const KINDS: [Kind; 2] = [
         family: Family::Standard,
         class: Class::PageCache,
         floor: None,
+        spins: false,
         open: |place| standard(place, false),
     },
 ];

@@ -1,4 +1,4 @@
-//! Signals that end a recording.
+//! Signals that end what the tool does, in good order.
 
 use std::io;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Set by Ctrl-C and its like; the recorder looks at it between two pieces. Setting it again
-/// changes nothing, so that an impatient second Ctrl-C can't cut the close short.
+/// Set by Ctrl-C and its like; the recorder looks at it between two pieces, a measurement between
+/// two rounds. Setting it again changes nothing, so that an impatient second Ctrl-C can't cut the
+/// close short.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 

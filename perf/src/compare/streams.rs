@@ -1,0 +1,58 @@
+//! Throughput by buffer size: long streams in turn.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use writeflush_workloads::{Arms, FileState, StreamKind};
+
+use super::plan::STREAM;
+use super::result::{Stream, StreamOutcome};
+use crate::stop::Stop;
+
+/// Turns of each subject.
+pub(crate) const ROUNDS: u64 = 7;
+
+/// Measures every kind with buffers of one size. `None`: interrupted. `tick` is called after each
+/// round.
+pub(crate) fn measure(
+    kinds: &[StreamKind],
+    folder: &Path,
+    buffer: usize,
+    seed: u64,
+    stop: &Stop,
+    mut tick: impl FnMut(),
+) -> anyhow::Result<Option<Vec<Stream>>> {
+    let path = folder.join("stream");
+    FileState::Written.prepare(&path, STREAM).context("the file of a stream could not be made")?;
+    let mut arms = Arms::new(kinds.len(), seed);
+    let mut refused: Vec<Option<String>> = vec![None; kinds.len()];
+    for _ in 0..ROUNDS {
+        for arm in arms.order() {
+            if stop.asked() {
+                return Ok(None);
+            }
+            let start = Instant::now();
+            match (kinds[arm].run)(&path, buffer, STREAM) {
+                Ok(()) => arms.add(arm, STREAM as f64 / start.elapsed().as_secs_f64() / 1e6),
+                Err(error) => refused[arm] = Some(error.to_string()),
+            }
+        }
+        tick();
+    }
+    std::fs::remove_file(&path).context("the file of a stream could not be removed")?;
+    let stream = |(arm, kind): (usize, &StreamKind)| Stream {
+        subject: kind.name.into(),
+        buffer_bytes: buffer,
+        stream_bytes: STREAM,
+        outcome: match refused[arm].take() {
+            Some(reason) => StreamOutcome::Refused(reason),
+            None => {
+                let mut rates = arms.samples(arm).to_vec();
+                rates.sort_by(f64::total_cmp);
+                StreamOutcome::MbPerS(rates)
+            }
+        },
+    };
+    Ok(Some(kinds.iter().enumerate().map(stream).collect()))
+}

@@ -1,0 +1,150 @@
+//! The tables, from the result alone: a replay prints the same.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::result::{Cell, Comparison, Figures, Outcome, Row, Stream, StreamOutcome};
+use crate::document::Document;
+use crate::output::{binary_size, count};
+
+/// Everything, as text.
+pub(crate) fn render(document: &Document<Comparison>) -> String {
+    let mut text = format!("{}\n", environment(document));
+    for cell in &document.result.cells {
+        text += &self::cell(cell);
+    }
+    if !document.result.streams.is_empty() {
+        text += &streams(&document.result.streams);
+    }
+    text
+}
+
+fn environment(document: &Document<Comparison>) -> String {
+    let mut table = table();
+    table.add_row(["made", document.made.as_str()]);
+    for (name, value) in document.environment.lines() {
+        table.add_row([name, value.as_str()]);
+    }
+    table.to_string()
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+const COLUMNS: [&str; 14] = [
+    "", "p50 µs", "p90", "p99", "p99.9", "max", "/ floor", "95 %", "MB/s", "CPU s/GB", "calls",
+    "flushes", "B/B", "verdict",
+];
+
+/// One table a durability class, since classes are not compared.
+fn cell(cell: &Cell) -> String {
+    let mut classes: Vec<&str> = Vec::new();
+    for row in &cell.rows {
+        if !classes.contains(&row.class.as_str()) {
+            classes.push(&row.class);
+        }
+    }
+    let mut text = String::new();
+    for class in classes {
+        text += &format!(
+            "\n{}, {} file, {}: {class}\n",
+            binary_size(cell.record_bytes as u64),
+            cell.file_state,
+            count(cell.committers as u64, "committer"),
+        );
+        let mut table = table();
+        table.set_header(COLUMNS);
+        let mut notes = Vec::new();
+        for row in cell.rows.iter().filter(|row| row.class == class) {
+            match &row.outcome {
+                Outcome::Measured(figures) => drop(table.add_row(columns(row, figures))),
+                Outcome::Refused(reason) => {
+                    notes.push(format!("  {} was not measured: {reason}\n", row.subject));
+                }
+            }
+        }
+        for column in table.column_iter_mut().skip(1).take(COLUMNS.len() - 2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        text += &format!("{table}\n{}", notes.concat());
+        text += &doubts(cell, class);
+    }
+    text
+}
+
+/// The reasons of whatever is not honest, each once.
+fn doubts(cell: &Cell, class: &str) -> String {
+    use crate::verdict::Word;
+    let mut lines: Vec<String> = Vec::new();
+    for row in cell.rows.iter().filter(|row| row.class == class) {
+        let Outcome::Measured(figures) = &row.outcome else { continue };
+        if matches!(figures.verdict.word, Word::Noop | Word::Unverifiable) {
+            lines.push(format!("  {}: {}\n", figures.verdict.word, figures.verdict.reason));
+        }
+    }
+    lines.sort();
+    lines.dedup();
+    lines.concat()
+}
+
+fn columns(row: &Row, figures: &Figures) -> Vec<String> {
+    let digits = |value: f64| match value {
+        v if v < 9.995 => format!("{v:.2}"),
+        v if v < 99.95 => format!("{v:.1}"),
+        v => format!("{v:.0}"),
+    };
+    let or_none = |value: Option<f64>| value.map_or("–".into(), digits);
+    let (flush, cost) = (&figures.flush_us, &figures.cost);
+    let (ratio, interval) = match &figures.ratio {
+        Some(ratio) => {
+            (format!("{:.3}", ratio.value), format!("{:.3}–{:.3}", ratio.low, ratio.high))
+        }
+        None => ("–".into(), "–".into()),
+    };
+    vec![
+        row.subject.clone(),
+        or_none(flush.p50),
+        or_none(flush.p90),
+        or_none(flush.p99),
+        or_none(flush.p99_9),
+        digits(flush.max),
+        ratio,
+        interval,
+        digits(figures.mb_per_s),
+        digits(cost.cpu_s_per_gb),
+        or_none(cost.system_calls_per_commit),
+        or_none(cost.device_flushes_per_commit),
+        or_none(cost.device_bytes_per_byte),
+        figures.verdict.word.to_string(),
+    ]
+}
+
+/// Medians of the streams: a row a subject, a column a buffer size.
+fn streams(streams: &[Stream]) -> String {
+    let mut sizes: Vec<usize> = streams.iter().map(|stream| stream.buffer_bytes).collect();
+    sizes.dedup();
+    let mut subjects: Vec<&str> = Vec::new();
+    for stream in streams {
+        if !subjects.contains(&stream.subject.as_str()) {
+            subjects.push(&stream.subject);
+        }
+    }
+    let mut table = table();
+    let header = sizes.iter().map(|bytes| format!("2 × {}", binary_size(*bytes as u64)));
+    table.set_header(std::iter::once(String::new()).chain(header));
+    for subject in subjects {
+        let of = streams.iter().filter(|stream| stream.subject == subject);
+        let cells = of.map(|stream| match &stream.outcome {
+            StreamOutcome::MbPerS(rates) => format!("{:.0}", rates[rates.len() / 2]),
+            StreamOutcome::Refused(_) => "refused".into(),
+        });
+        table.add_row(std::iter::once(subject.to_owned()).chain(cells));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let length = binary_size(streams[0].stream_bytes);
+    format!("\n{length} into a written file, to durable, by buffer size: MB/s (median)\n{table}\n")
+}

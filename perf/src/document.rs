@@ -1,0 +1,187 @@
+//! The file that a measurement is kept in: what was measured, where, when, and by which command.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+use crate::error::Bad;
+
+/// The version of the format (`results/README.md` documents it). A reader refuses any other.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What a measuring command has found out.
+pub(crate) trait Findings: Serialize + DeserializeOwned {
+    /// The subcommand, as `kind` in the file.
+    const KIND: &'static str;
+}
+
+/// A result with its circumstances.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Document<R> {
+    pub(crate) format: u32,
+    pub(crate) kind: String,
+    /// When it was finished: RFC 3339, UTC.
+    pub(crate) made: String,
+    /// The arguments of the tool.
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: Environment,
+    pub(crate) result: R,
+}
+
+/// What every document begins with, whatever it holds.
+#[derive(Debug, Deserialize)]
+struct Head {
+    format: u32,
+    kind: String,
+}
+
+/// The kind of a document in memory, if it is one of ours.
+pub(crate) fn kind(text: &str, name: &Path) -> Result<String, Bad> {
+    let head: Head = serde_json::from_str(text).map_err(|error| {
+        Bad::new(format!("{} is no result of this tool: {error}", name.display()))
+    })?;
+    if head.format != FORMAT {
+        return Err(Bad::new(format!(
+            "{} has format {}, and this tool reads format {FORMAT}: use the tool that made it",
+            name.display(),
+            head.format
+        )));
+    }
+    Ok(head.kind)
+}
+
+/// The text of a file.
+pub(crate) fn read(path: &Path) -> Result<String, Bad> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Bad::new(format!("{} can't be read: {error}; name a result file", path.display()))
+    })
+}
+
+impl<R: Findings> Document<R> {
+    pub(crate) fn new(environment: Environment, result: R) -> Self {
+        Self {
+            format: FORMAT,
+            kind: R::KIND.into(),
+            made: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            command: std::env::args().skip(1).collect(),
+            environment,
+            result,
+        }
+    }
+
+    pub(crate) fn parse(text: &str, name: &Path) -> Result<Self, Bad> {
+        let kind = kind(text, name)?;
+        if kind != R::KIND {
+            return Err(Bad::new(format!(
+                "{} holds a result of `{kind}`, and one of `{}` is needed",
+                name.display(),
+                R::KIND
+            )));
+        }
+        serde_json::from_str(text)
+            .map_err(|error| Bad::new(format!("{} is damaged: {error}", name.display())))
+    }
+
+    pub(crate) fn load(path: &Path) -> Result<Self, Bad> {
+        Self::parse(&read(path)?, path)
+    }
+
+    /// Writes the whole file or nothing.
+    pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string_pretty(self).context("a result can't be written")?;
+        text.push('\n');
+        save(path, &text)
+    }
+}
+
+/// Writes the whole file or nothing.
+pub(crate) fn save(path: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let sentence = || format!("{} can't be written", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(sentence)?;
+    file.write_all(text.as_bytes()).with_context(sentence)?;
+    file.as_file().sync_all().with_context(sentence)?;
+    readable_by_all(file.as_file()).with_context(sentence)?;
+    file.persist(path).with_context(sentence)?;
+    Ok(())
+}
+
+/// A temporary file is its owner's alone; a result is not.
+fn readable_by_all(file: &std::fs::File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    let _ = file;
+    Ok(())
+}
+
+/// Before anything is measured: whether the result will have a place.
+pub(crate) fn check_free(path: Option<&Path>, force: bool) -> Result<(), Bad> {
+    let Some(path) = path else { return Ok(()) };
+    if path.exists() && !force {
+        return Err(Bad::new(format!(
+            "{} exists: name another file, or give --force to overwrite it",
+            path.display()
+        )));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => Err(Bad::new(format!(
+            "{} can't be written: there is no directory {}; make it first",
+            path.display(),
+            folder.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Three(u8);
+    impl Findings for Three {
+        const KIND: &'static str = "three";
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Four(u8);
+    impl Findings for Four {
+        const KIND: &'static str = "four";
+    }
+
+    #[test]
+    fn a_document_reads_back_and_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        check_free(Some(&path), false).unwrap();
+        Document::new(Environment::default(), Three(3)).save(&path).unwrap();
+        assert_eq!(Document::<Three>::load(&path).unwrap().result, Three(3));
+        let refused = check_free(Some(&path), false).unwrap_err().to_string();
+        assert!(refused.contains("--force"), "{refused}");
+        check_free(Some(&path), true).unwrap();
+        let nowhere = folder.path().join("no/result.json");
+        assert!(check_free(Some(&nowhere), true).unwrap_err().to_string().contains("make it"));
+    }
+
+    #[test]
+    fn what_is_no_document_is_said_in_a_sentence() {
+        let name = Path::new("x.json");
+        let parse = |text: &str| Document::<Three>::parse(text, name).unwrap_err().to_string();
+        assert!(parse("hello").contains("no result of this tool"));
+        assert!(parse(r#"{"format":99,"kind":"three"}"#).contains("format 99"));
+        assert!(parse(r#"{"format":1,"kind":"three"}"#).contains("damaged"));
+        let four = Document::new(Environment::default(), Four(4));
+        assert!(parse(&serde_json::to_string(&four).unwrap()).contains("`four`"));
+    }
+}
