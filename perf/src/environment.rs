@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use writeflush_workloads::Device;
+use writeflush_workloads::{Device, Mount};
 
 /// Facts about the machine and the place of the files; `None` where they could not be seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub(crate) struct Environment {
     pub(crate) device_model: Option<String>,
     /// The file that a loop device lies on.
     pub(crate) backing_file: Option<String>,
+    /// The file system of that file.
+    pub(crate) backing_file_system: Option<String>,
     /// `write back`: fences have to flush it.
     pub(crate) write_cache: Option<String>,
     /// `1`: a write can carry its own fence to the device.
@@ -48,6 +50,14 @@ impl Environment {
             Ok(device) => found.look_at(&device),
             Err(reason) => found.unseen.push(format!("device: {reason}")),
         }
+        match Mount::of(directory) {
+            Ok(mount) => {
+                found.file_system = Some(mount.file_system);
+                found.mount_point = Some(mount.point.display().to_string());
+                found.mount_options = Some(mount.options.join(","));
+            }
+            Err(reason) => found.unseen.push(format!("mount: {reason}")),
+        }
         #[cfg(target_os = "linux")]
         linux::look(&mut found, directory);
         found
@@ -57,6 +67,8 @@ impl Environment {
         self.device = Some(device.name.clone());
         self.device_model = device.attribute("device/model").or(device.attribute("device/name"));
         self.backing_file = device.attribute("loop/backing_file");
+        let backing = self.backing_file.as_deref().and_then(|file| Mount::of(Path::new(file)).ok());
+        self.backing_file_system = backing.map(|mount| mount.file_system);
         self.write_cache = device.queue("write_cache");
         self.fua = device.queue("fua");
         self.scheduler = device.queue("scheduler");
@@ -66,7 +78,9 @@ impl Environment {
 
     /// Whether data lives in memory alone.
     pub(crate) fn in_memory(&self) -> bool {
-        matches!(self.file_system.as_deref(), Some("tmpfs" | "ramfs"))
+        [&self.file_system, &self.backing_file_system]
+            .iter()
+            .any(|name| matches!(name.as_deref(), Some("tmpfs" | "ramfs")))
     }
 
     /// Each fact with its name, for people.
@@ -84,6 +98,7 @@ impl Environment {
         let optional = [
             ("device model", &self.device_model),
             ("lies on file", &self.backing_file),
+            ("which is on", &self.backing_file_system),
             ("write cache", &self.write_cache),
             ("FUA", &self.fua),
             ("scheduler", &self.scheduler),
@@ -111,11 +126,9 @@ impl Environment {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::ffi::OsStr;
     use std::path::Path;
 
     use procfs::Current;
-    use procfs::process::{MountInfo, Process};
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
     use super::Environment;
@@ -127,49 +140,14 @@ mod linux {
         found.cpu = procfs::CpuInfo::current()
             .ok()
             .and_then(|info| info.model_name(0).map(ToOwned::to_owned));
-        match mount_of(directory) {
-            Ok(mount) => {
-                found.file_system = Some(mount.fs_type.clone());
-                found.mount_point = Some(mount.mount_point.display().to_string());
-                found.mount_options = Some(options(&mount));
-            }
-            Err(reason) => found.unseen.push(format!("mount: {reason}")),
-        }
         found.direct_io_alignment = alignment(directory);
-    }
-
-    /// The deepest mount that holds the directory; of several at one point, the last.
-    fn mount_of(directory: &Path) -> Result<MountInfo, String> {
-        let directory = directory.canonicalize().map_err(|error| error.to_string())?;
-        let mounts = Process::myself().and_then(|process| process.mountinfo());
-        let mounts = mounts.map_err(|error| error.to_string())?;
-        mounts
-            .into_iter()
-            .filter(|mount| directory.starts_with(&mount.mount_point))
-            .max_by_key(|mount| mount.mount_point.components().count())
-            .ok_or_else(|| "no mount holds this directory".into())
-    }
-
-    /// Those of the mount and those of the file system, each once.
-    fn options(mount: &MountInfo) -> String {
-        let all = mount.mount_options.iter().chain(&mount.super_options);
-        let mut words: Vec<String> = all
-            .map(|(name, value)| match value {
-                Some(value) => format!("{name}={value}"),
-                None => name.clone(),
-            })
-            .collect();
-        words.sort();
-        words.dedup();
-        words.join(",")
     }
 
     /// Asked of a file, since a directory has none.
     fn alignment(directory: &Path) -> Option<u32> {
         let file = tempfile::NamedTempFile::new_in(directory).ok()?;
         let flags = StatxFlags::from_bits_retain(STATX_DIOALIGN);
-        let path: &OsStr = file.path().as_os_str();
-        let answer = statx(CWD, path, AtFlags::empty(), flags).ok()?;
+        let answer = statx(CWD, file.path(), AtFlags::empty(), flags).ok()?;
         (answer.stx_mask & STATX_DIOALIGN != 0).then_some(answer.stx_dio_offset_align)
     }
 

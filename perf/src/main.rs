@@ -5,6 +5,9 @@ mod document;
 mod environment;
 mod error;
 mod output;
+#[cfg(feature = "peers")]
+mod peers;
+mod probe;
 mod record;
 mod scratch;
 mod stop;
@@ -27,6 +30,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Record(Box<record::Args>),
+    Probe(probe::Args),
     Compare(Box<compare::Args>),
 }
 
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Record(args) => record::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Compare(args) => compare::run(&args),
     };
     result.unwrap_or_else(|error| error::report(&error))

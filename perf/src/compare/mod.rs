@@ -65,7 +65,7 @@ pub(crate) fn all_kinds(peers: bool) -> Result<Vec<Kind>, Bad> {
     let mut kinds = subject::kinds();
     if peers {
         #[cfg(feature = "peers")]
-        kinds.extend(writeflush_peers::kinds());
+        kinds.extend(crate::peers::kinds());
         #[cfg(not(feature = "peers"))]
         return Err(Bad::new(
             "this build has no peers: run 'cargo run --release -p writeflush-perf --features \

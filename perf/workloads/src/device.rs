@@ -42,19 +42,7 @@ impl Device {
     /// Why there is none in sight: a file system in memory or over a network, a device mapper
     /// without a single disk under it, a platform without sysfs.
     pub fn under(path: &Path) -> Result<Self, String> {
-        let number = device_number(path)?;
-        let folder = fs::canonicalize(format!("/sys/dev/block/{}:{}", number.0, number.1));
-        let folder = folder.map_err(|_| {
-            format!(
-                "device {}:{} is no block device: the file system is not on a disk of this machine",
-                number.0, number.1
-            )
-        })?;
-        let folder = if folder.join("partition").exists() {
-            folder.parent().map(Path::to_owned).unwrap_or(folder)
-        } else {
-            folder
-        };
+        let folder = whole_disk(block_device(path)?)?;
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let device = Self { folder, name: name.unwrap_or_default() };
         device.counts()?; // a kernel that does not count flushes is of no use
@@ -100,15 +88,61 @@ impl Device {
     }
 }
 
-#[cfg(unix)]
-fn device_number(path: &Path) -> Result<(u64, u64), String> {
-    use std::os::unix::fs::MetadataExt;
-    let number = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.dev();
-    // The kernel's encoding (makedev(3)).
-    Ok(((number >> 8) & 0xfff | (number >> 32) & !0xfff, number & 0xff | (number >> 12) & !0xff))
+/// From a partition to its disk, and from a mapped device to the one disk under it, whose
+/// flushes are counted; those of a mapped device are not.
+fn whole_disk(folder: PathBuf) -> Result<PathBuf, String> {
+    if folder.join("partition").exists() {
+        return Ok(folder.parent().map(Path::to_owned).unwrap_or(folder));
+    }
+    let Ok(slaves) = fs::read_dir(folder.join("slaves")) else { return Ok(folder) };
+    let slaves: Vec<PathBuf> = slaves.flatten().map(|entry| entry.path()).collect();
+    match slaves.as_slice() {
+        [] => Ok(folder),
+        [one] => whole_disk(fs::canonicalize(one).map_err(|error| error.to_string())?),
+        many => Err(format!(
+            "{} lies on {} devices, and which of them a flush went to is not counted",
+            folder.display(),
+            many.len()
+        )),
+    }
 }
 
-#[cfg(not(unix))]
-fn device_number(_path: &Path) -> Result<(u64, u64), String> {
+/// The folder in sysfs of the block device (or partition) that holds the path.
+#[cfg(target_os = "linux")]
+fn block_device(path: &Path) -> Result<PathBuf, String> {
+    use std::os::unix::fs::MetadataExt;
+
+    use crate::Mount;
+
+    let of_number = |number: u64| {
+        // The kernel's encoding (makedev(3)).
+        let major = (number >> 8) & 0xfff | (number >> 32) & !0xfff;
+        let minor = number & 0xff | (number >> 12) & !0xff;
+        fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()
+    };
+    let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Some(folder) = of_number(metadata.dev()) {
+        return Ok(folder);
+    }
+    // btrfs and overlay number their files otherwise: the mount says what they lie on.
+    let mount = Mount::of(path)?;
+    if mount.file_system == "overlay"
+        && let Some(upper) = mount.option("upperdir")
+        && Path::new(upper).exists()
+    {
+        return block_device(Path::new(upper));
+    }
+    let source = mount.source.starts_with("/dev/").then(|| fs::metadata(&mount.source).ok());
+    source.flatten().and_then(|source| of_number(source.rdev())).ok_or_else(|| {
+        format!(
+            "{} is {}, on no disk of this machine in sight",
+            mount.point.display(),
+            mount.file_system
+        )
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn block_device(_path: &Path) -> Result<PathBuf, String> {
     Err("device counters are read from sysfs, which exists on Linux only".into())
 }

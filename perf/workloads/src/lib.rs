@@ -5,12 +5,14 @@
 mod device;
 #[cfg(target_os = "linux")]
 pub mod floor;
+mod mount;
 mod pairs;
 mod state;
 mod stream;
 pub mod subject;
 
 pub use device::{Counts, Device};
+pub use mount::Mount;
 pub use pairs::{Arms, Ratio, quantile};
 pub use state::{FileState, scratch_dir};
 pub use stream::{StreamKind, stream_kinds};

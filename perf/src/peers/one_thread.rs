@@ -8,7 +8,7 @@ use send_wrapper::SendWrapper;
 use writeflush_workloads::FileState;
 use writeflush_workloads::subject::{Place, Subject};
 
-use crate::refused;
+use super::refused;
 
 const ONE: &str = "its files belong to one thread";
 
@@ -39,7 +39,7 @@ pub(crate) fn glommio(place: &Place<'_>) -> io::Result<Box<dyn Subject>> {
     if place.committers > 1 {
         return refused(place, ONE);
     }
-    if place.record % 4096 != 0 {
+    if !place.record.is_multiple_of(4096) {
         return refused(place, "its direct files take multiples of 4096 bytes");
     }
     let executor = glommio::LocalExecutorBuilder::default().make().map_err(of_glommio)?;

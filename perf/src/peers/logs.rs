@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use writeflush_workloads::FileState;
 use writeflush_workloads::subject::{Place, Subject};
 
-use crate::refused;
+use super::refused;
 
 /// A folder beside the file that does not exist yet; only a log that grows is comparable.
 fn fresh(place: &Place<'_>, extension: &str) -> io::Result<PathBuf> {

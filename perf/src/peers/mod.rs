@@ -1,5 +1,5 @@
 //! Other crates that write durably, as subjects of the comparison. They are compiled only with
-//! `--features peers` of the tool.
+//! `--features peers`.
 //!
 //! Each is used as its documentation shows, with its defaults. What frames or checksums its
 //! records does more than a writer of bytes; what keeps files of its own has no file state.
@@ -14,7 +14,7 @@ use std::io;
 use writeflush_workloads::subject::{Class, Family, Kind, Open, Place};
 
 /// All peers that are built in here.
-pub fn kinds() -> Vec<Kind> {
+pub(crate) fn kinds() -> Vec<Kind> {
     let mut all = vec![
         kind("peer tokio::fs+sync_data", tokio_fs::open),
         kind("peer wal-db", logs::wal_db),
