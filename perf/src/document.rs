@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 use crate::error::Bad;
+use crate::output::table;
 
 /// The version of the format (`results/README.md` documents it). A reader refuses any other.
 pub(crate) const FORMAT: u32 = 1;
@@ -72,6 +73,16 @@ impl<R: Findings> Document<R> {
             environment,
             result,
         }
+    }
+
+    /// When and where it was made, for people.
+    pub(crate) fn circumstances(&self) -> String {
+        let mut table = table();
+        table.add_row(["made", self.made.as_str()]);
+        for (name, value) in self.environment.lines() {
+            table.add_row([name, value.as_str()]);
+        }
+        format!("{table}\n")
     }
 
     pub(crate) fn parse(text: &str, name: &Path) -> Result<Self, Bad> {

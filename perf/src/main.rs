@@ -4,7 +4,9 @@ mod compare;
 mod document;
 mod environment;
 mod error;
+mod latency;
 mod output;
+mod pace;
 #[cfg(feature = "peers")]
 mod peers;
 mod probe;
@@ -32,6 +34,7 @@ enum Command {
     Record(Box<record::Args>),
     Probe(probe::Args),
     Compare(Box<compare::Args>),
+    Pace(Box<pace::Args>),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Record(args) => record::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Pace(args) => pace::run(&args),
     };
     result.unwrap_or_else(|error| error::report(&error))
 }

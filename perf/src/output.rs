@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 /// A line on standard error. A reader that has gone away must not end a recording, so that a
 /// failure to print is nobody's business.
 pub(crate) fn say(line: impl std::fmt::Display) {
@@ -12,6 +15,44 @@ pub(crate) fn say(line: impl std::fmt::Display) {
 /// Text on standard output, as it is. A reader that has gone away has read enough.
 pub(crate) fn print(text: impl std::fmt::Display) {
     let _ = write!(std::io::stdout(), "{text}");
+}
+
+/// A bar on standard error, if that is a terminal.
+pub(crate) fn progress(length: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:30} {percent}%, {eta} left: {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+/// A table without lines, as wide as it needs to be.
+pub(crate) fn table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+/// Every column but the first, whose cells are names, and the last `words`.
+pub(crate) fn align_right(table: &mut Table, words: usize) {
+    let columns = table.column_count();
+    for column in table.column_iter_mut().take(columns - words).skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+/// A figure of a table, to three digits.
+pub(crate) fn digits(value: f64) -> String {
+    match value {
+        v if v < 9.995 => format!("{v:.2}"),
+        v if v < 99.95 => format!("{v:.1}"),
+        v => format!("{v:.0}"),
+    }
+}
+
+/// A figure that may not be known.
+pub(crate) fn or_dash(value: Option<f64>) -> String {
+    value.map_or("–".into(), digits)
 }
 
 /// `1 byte`, `3 bytes`.
@@ -33,7 +74,7 @@ pub(crate) fn binary_size(bytes: u64) -> String {
 pub(crate) fn amount(bytes: f64) -> String {
     for (unit, name) in [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")] {
         if bytes >= unit {
-            return format!("{} {name}", three_digits(bytes / unit));
+            return format!("{} {name}", digits(bytes / unit));
         }
     }
     format!("{bytes:.0} B")
@@ -44,21 +85,10 @@ pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     for (unit, name) in [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")] {
         if seconds >= unit {
-            return format!("{} {name}", three_digits(seconds / unit));
+            return format!("{} {name}", digits(seconds / unit));
         }
     }
     format!("{} ns", time.as_nanos())
-}
-
-fn three_digits(value: f64) -> String {
-    let decimals = if value < 10.0 {
-        2
-    } else if value < 100.0 {
-        1
-    } else {
-        0
-    };
-    format!("{value:.decimals$}")
 }
 
 #[cfg(test)]
@@ -66,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_a_unit_and_three_digits() {
+    fn figures_have_a_unit_and_digits() {
         assert_eq!(amount(0.0), "0 B");
         assert_eq!(amount(1_234_567.0), "1.23 MB");
         assert_eq!(amount(999e9), "999 GB");

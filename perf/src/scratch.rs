@@ -27,7 +27,7 @@ impl Scratch {
         let folder = folder.map_err(|error| {
             Bad::new(format!("no file can be made in {shown} ({error}): name another directory"))
         })?;
-        let needed = space + space / 10;
+        let needed = space.saturating_add(space / 10);
         match fs4::available_space(directory) {
             Ok(free) if free < needed => Err(Bad::new(format!(
                 "{shown} has {} free and the files take up to {}: free some space, or name \

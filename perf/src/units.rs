@@ -8,6 +8,14 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         .map_err(|_| "give a number of bytes, or a size such as 64KiB, 1MiB or 4GB".into())
 }
 
+/// `200MB/s`, `1.5GiB`, `96000`: bytes a second, at least one.
+pub(crate) fn rate(text: &str) -> Result<u64, String> {
+    match size(text.strip_suffix("/s").unwrap_or(text)) {
+        Ok(bytes @ 1..) => Ok(bytes),
+        _ => Err("give bytes a second, such as 200MB/s or 96000".into()),
+    }
+}
+
 /// `0`, `100ms`, `2s`.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     if text == "0" {

@@ -11,22 +11,22 @@ mod table;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
+use writeflush_workloads::stream_kinds;
 use writeflush_workloads::subject::{self, Kind};
-use writeflush_workloads::{quantile, stream_kinds};
 
 pub(crate) use self::args::Args;
 use self::measure::{Field, Times};
 use self::plan::{CellPlan, Plan};
 pub(crate) use self::result::Comparison;
-use self::result::{Cell, Figures, Latency, Outcome, Ratio, Row};
+use self::result::{Cell, Figures, Outcome, Ratio, Row};
 use crate::document::{self, Document};
 use crate::environment::Environment;
 use crate::error::{Bad, INTERRUPTED};
-use crate::output::{print, say};
+use crate::latency::Latency;
+use crate::output::{print, progress, say};
 use crate::scratch::Scratch;
 use crate::stop::Stop;
 
@@ -152,7 +152,7 @@ impl Run<'_> {
         let bytes = (samples.len() * field.record.len()) as f64;
         Outcome::Measured(Box::new(Figures {
             commits: samples.len() as u64,
-            flush_us: latency(&sorted),
+            flush_us: Latency::of_sorted(&sorted),
             steps: steps(&sorted),
             ratio: self.ratio(arm, times, field.plan.laps),
             mb_per_s: bytes / times.spent[arm].as_secs_f64() / 1e6,
@@ -185,22 +185,6 @@ impl Run<'_> {
     }
 }
 
-/// A quantile is published if at least 100 samples lie beyond it.
-fn latency(sorted: &[f64]) -> Latency {
-    let published = |fraction: f64| {
-        let beyond = sorted.len() - (sorted.len() as f64 * fraction).ceil() as usize;
-        (beyond >= 100).then(|| quantile(sorted, fraction))
-    };
-    Latency {
-        mean: sorted.iter().sum::<f64>() / sorted.len().max(1) as f64,
-        p50: published(0.5),
-        p90: published(0.9),
-        p99: published(0.99),
-        p99_9: published(0.999),
-        max: sorted.last().copied().unwrap_or(f64::NAN),
-    }
-}
-
 /// Steps of a tenth each (24 to a factor of ten), empty ones left out.
 fn steps(sorted: &[f64]) -> Vec<(f64, u64)> {
     let mut steps: Vec<(f64, u64)> = Vec::new();
@@ -215,27 +199,9 @@ fn steps(sorted: &[f64]) -> Vec<(f64, u64)> {
     steps
 }
 
-/// A bar on standard error, if that is a terminal.
-fn progress(length: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:30} {percent}%, {eta} left: {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_quantile_needs_a_hundred_samples_beyond_it() {
-        let samples: Vec<f64> = (1..=1000).map(f64::from).collect();
-        let found = latency(&samples);
-        assert_eq!((found.p50, found.p90, found.p99), (Some(500.0), Some(900.0), None));
-        assert_eq!((found.max, found.mean), (1000.0, 500.5));
-        assert_eq!(latency(&samples[..199]).p50, None);
-    }
 
     #[test]
     fn steps_hold_every_sample() {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::document::Findings;
+use crate::latency::Latency;
 use crate::verdict::Verdict;
 
 /// A whole comparison.
@@ -53,6 +54,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) commits: u64,
+    /// From the call to its return, in µs.
     pub(crate) flush_us: Latency,
     /// The distribution: upper end of each step in µs, and how many commits fell into it.
     pub(crate) steps: Vec<(f64, u64)>,
@@ -61,17 +63,6 @@ pub(crate) struct Figures {
     pub(crate) mb_per_s: f64,
     pub(crate) cost: Cost,
     pub(crate) verdict: Verdict,
-}
-
-/// From the call to its return, in µs. A quantile with fewer than 100 commits beyond it is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Latency {
-    pub(crate) mean: f64,
-    pub(crate) p50: Option<f64>,
-    pub(crate) p90: Option<f64>,
-    pub(crate) p99: Option<f64>,
-    pub(crate) p99_9: Option<f64>,
-    pub(crate) max: f64,
 }
 
 /// The p50 over that of another subject: geometric mean over the stretches of the run, with its

@@ -1,14 +1,12 @@
 //! The tables, from the result alone: a replay prints the same.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-
 use super::result::{Cell, Comparison, Figures, Outcome, Row, Stream, StreamOutcome};
 use crate::document::Document;
-use crate::output::{binary_size, count};
+use crate::output::{align_right, binary_size, count, digits, or_dash, table};
 
 /// Everything, as text.
 pub(crate) fn render(document: &Document<Comparison>) -> String {
-    let mut text = format!("{}\n", environment(document));
+    let mut text = document.circumstances();
     for cell in &document.result.cells {
         text += &self::cell(cell);
     }
@@ -16,21 +14,6 @@ pub(crate) fn render(document: &Document<Comparison>) -> String {
         text += &streams(&document.result.streams);
     }
     text
-}
-
-fn environment(document: &Document<Comparison>) -> String {
-    let mut table = table();
-    table.add_row(["made", document.made.as_str()]);
-    for (name, value) in document.environment.lines() {
-        table.add_row([name, value.as_str()]);
-    }
-    table.to_string()
-}
-
-fn table() -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table
 }
 
 const COLUMNS: [&str; 14] = [
@@ -65,9 +48,7 @@ fn cell(cell: &Cell) -> String {
                 }
             }
         }
-        for column in table.column_iter_mut().skip(1).take(COLUMNS.len() - 2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        align_right(&mut table, 1);
         text += &format!("{table}\n{}", notes.concat());
         text += &doubts(cell, class);
     }
@@ -90,12 +71,6 @@ fn doubts(cell: &Cell, class: &str) -> String {
 }
 
 fn columns(row: &Row, figures: &Figures) -> Vec<String> {
-    let digits = |value: f64| match value {
-        v if v < 9.995 => format!("{v:.2}"),
-        v if v < 99.95 => format!("{v:.1}"),
-        v => format!("{v:.0}"),
-    };
-    let or_none = |value: Option<f64>| value.map_or("–".into(), digits);
     let (flush, cost) = (&figures.flush_us, &figures.cost);
     let (ratio, interval) = match &figures.ratio {
         Some(ratio) => {
@@ -105,18 +80,18 @@ fn columns(row: &Row, figures: &Figures) -> Vec<String> {
     };
     vec![
         row.subject.clone(),
-        or_none(flush.p50),
-        or_none(flush.p90),
-        or_none(flush.p99),
-        or_none(flush.p99_9),
+        or_dash(flush.p50),
+        or_dash(flush.p90),
+        or_dash(flush.p99),
+        or_dash(flush.p99_9),
         digits(flush.max),
         ratio,
         interval,
         digits(figures.mb_per_s),
         digits(cost.cpu_s_per_gb),
-        or_none(cost.system_calls_per_commit),
-        or_none(cost.device_flushes_per_commit),
-        or_none(cost.device_bytes_per_byte),
+        or_dash(cost.system_calls_per_commit),
+        or_dash(cost.device_flushes_per_commit),
+        or_dash(cost.device_bytes_per_byte),
         figures.verdict.word.to_string(),
     ]
 }
@@ -142,9 +117,7 @@ fn streams(streams: &[Stream]) -> String {
         });
         table.add_row(std::iter::once(subject.to_owned()).chain(cells));
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    align_right(&mut table, 0);
     let length = binary_size(streams[0].stream_bytes);
     format!("\n{length} into a written file, to durable, by buffer size: MB/s (median)\n{table}\n")
 }
