@@ -11,6 +11,7 @@ mod pace;
 mod peers;
 mod probe;
 mod record;
+mod report;
 mod scratch;
 mod stop;
 mod system_calls;
@@ -35,6 +36,7 @@ enum Command {
     Probe(probe::Args),
     Compare(Box<compare::Args>),
     Pace(Box<pace::Args>),
+    Report(report::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => probe::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Pace(args) => pace::run(&args),
+        Command::Report(args) => report::run(&args),
     };
     result.unwrap_or_else(|error| error::report(&error))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use writeflush_workloads::FileState;
 use writeflush_workloads::subject::Kind;
 
-use super::plan::{Conditions, Plan};
+use super::plan::{Conditions, Plan, Streams};
 use crate::error::Bad;
 
 const EXAMPLES: &str = "\
@@ -51,6 +51,11 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) committers: Vec<u16>,
 
+    /// Bytes of the streams that are written by buffer size at the end; 0: none [default: 128MiB,
+    /// with --quick 0]
+    #[arg(long, value_name = "SIZE", value_parser = stream)]
+    pub(crate) stream: Option<u64>,
+
     /// Only subjects whose name contains one of these words (see --list)
     #[arg(long, value_delimiter = ',', value_name = "WORD")]
     pub(crate) subjects: Vec<String>,
@@ -90,6 +95,14 @@ fn record(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A whole number of the largest buffers, two of them: floors write nothing else.
+fn stream(text: &str) -> Result<u64, String> {
+    match crate::units::size(text)? {
+        bytes if bytes.is_multiple_of(8 << 20) => Ok(bytes),
+        _ => Err("give a multiple of 8 MiB, or 0".into()),
+    }
+}
+
 fn state(word: &str) -> Result<FileState, String> {
     let all = FileState::ALL;
     let found = all.into_iter().find(|state| state.name() == word);
@@ -126,6 +139,7 @@ impl Args {
             conditions.committers = self.committers.iter().map(|n| usize::from(*n)).collect();
         }
         let samples = self.samples.unwrap_or(if self.quick { 500 } else { 2_000 });
-        Plan::new(&conditions, samples, subjects, !self.quick)
+        let stream = self.stream.unwrap_or(if self.quick { 0 } else { 128 << 20 });
+        Plan::new(&conditions, samples, subjects, Streams::new(stream))
     }
 }

@@ -20,8 +20,9 @@ use writeflush_workloads::subject::{self, Kind};
 pub(crate) use self::args::Args;
 use self::measure::{Field, Times};
 use self::plan::{CellPlan, Plan};
-pub(crate) use self::result::Comparison;
-use self::result::{Cell, Figures, Outcome, Ratio, Row};
+pub(crate) use self::result::{Cell, Comparison, Figures, Stream, StreamOutcome};
+use self::result::{Outcome, Ratio, Row};
+pub(crate) use self::table::{COLUMNS, columns};
 use crate::document::{self, Document};
 use crate::environment::Environment;
 use crate::error::{Bad, INTERRUPTED};
@@ -90,7 +91,7 @@ impl Run<'_> {
     /// `None`: interrupted.
     fn compare(&self) -> anyhow::Result<Option<Comparison>> {
         let laps: u64 = self.plan.cells.iter().map(|cell| cell.laps + 1).sum();
-        let rounds = self.plan.stream_buffers.len() as u64 * streams::ROUNDS;
+        let rounds = self.plan.streams.buffers.len() as u64 * streams::ROUNDS;
         let bar = progress(laps + rounds);
         let mut comparison = Comparison { seed: self.seed, cells: Vec::new(), streams: Vec::new() };
         for cell in &self.plan.cells {
@@ -98,11 +99,12 @@ impl Run<'_> {
             let Some(cell) = self.cell(cell, &bar)? else { return Ok(None) };
             comparison.cells.push(cell);
         }
-        for &buffer in &self.plan.stream_buffers {
+        for &buffer in &self.plan.streams.buffers {
             bar.set_message(format!("streams, buffers of {buffer} bytes"));
             let tick = || bar.inc(1);
             let kinds = stream_kinds();
-            let found = streams::measure(&kinds, self.folder, buffer, self.seed, &self.stop, tick)?;
+            let size = (buffer, self.plan.streams.bytes);
+            let found = streams::measure(&kinds, self.folder, size, self.seed, &self.stop, tick)?;
             let Some(streams) = found else { return Ok(None) };
             comparison.streams.extend(streams);
         }
@@ -185,11 +187,14 @@ impl Run<'_> {
     }
 }
 
-/// Steps of a tenth each (24 to a factor of ten), empty ones left out.
+/// Steps to a factor of ten in a distribution: a tenth each.
+pub(crate) const STEPS_A_DECADE: f64 = 24.0;
+
+/// Empty ones left out.
 fn steps(sorted: &[f64]) -> Vec<(f64, u64)> {
     let mut steps: Vec<(f64, u64)> = Vec::new();
     for micros in sorted {
-        let end = 10f64.powf((micros.max(0.01).log10() * 24.0).ceil() / 24.0);
+        let end = 10f64.powf((micros.max(0.01).log10() * STEPS_A_DECADE).ceil() / STEPS_A_DECADE);
         let end = (end * 1000.0).round() / 1000.0;
         match steps.last_mut() {
             Some((last, count)) if *last >= end => *count += 1,

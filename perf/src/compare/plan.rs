@@ -82,13 +82,28 @@ impl CellPlan {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) cells: Vec<CellPlan>,
-    /// Buffer sizes of the streams.
-    pub(crate) stream_buffers: Vec<usize>,
+    /// Streams at the end.
+    pub(crate) streams: Streams,
     subjects: usize,
 }
 
-/// Bytes of one stream.
-pub(crate) const STREAM: u64 = 128 << 20;
+/// Long streams, one for each subject and buffer size in each round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Streams {
+    pub(crate) buffers: Vec<usize>,
+    /// Of one stream.
+    pub(crate) bytes: u64,
+}
+
+impl Streams {
+    /// None, if they have no length.
+    pub(crate) fn new(bytes: u64) -> Self {
+        match bytes {
+            0 => Self::default(),
+            _ => Self { buffers: vec![64 << 10, 256 << 10, 1 << 20, 4 << 20], bytes },
+        }
+    }
+}
 
 impl Plan {
     /// One committer under every condition; more of them with the smallest record, where they
@@ -97,7 +112,7 @@ impl Plan {
         conditions: &Conditions,
         samples: u64,
         subjects: usize,
-        streams: bool,
+        streams: Streams,
     ) -> Self {
         let mut cells = Vec::new();
         let cell = |record, state, committers| CellPlan::new(record, state, committers, samples);
@@ -114,16 +129,13 @@ impl Plan {
                 cells.extend(many.map(|&committers| cell(record, state, committers)));
             }
         }
-        let stream_buffers =
-            if streams { vec![64 << 10, 256 << 10, 1 << 20, 4 << 20] } else { Vec::new() };
-        Self { cells, stream_buffers, subjects }
+        Self { cells, streams, subjects }
     }
 
     /// The most that the files take at one time.
     pub(crate) fn space(&self) -> u64 {
         let cells = self.cells.iter().map(|cell| cell.file_bytes() * self.subjects as u64).max();
-        let stream = if self.stream_buffers.is_empty() { 0 } else { STREAM };
-        cells.unwrap_or(0).max(stream)
+        cells.unwrap_or(0).max(self.streams.bytes)
     }
 }
 
@@ -133,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_full_plan_has_every_size_and_state_and_up_to_64_committers() {
-        let plan = Plan::new(&Conditions::full(), 2_000, 16, true);
+        let plan = Plan::new(&Conditions::full(), 2_000, 16, Streams::new(128 << 20));
         assert_eq!(plan.cells.len(), 4 * 3 + 2 * 3);
         assert!(plan.cells.iter().any(|cell| cell.committers == 64 && cell.record == 256));
         for cell in &plan.cells {

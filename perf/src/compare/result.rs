@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Findings;
 use crate::latency::Latency;
-use crate::verdict::Verdict;
+use crate::output::{binary_size, count};
+use crate::verdict::{Verdict, Word};
 
 /// A whole comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,56 @@ pub(crate) struct Cell {
     pub(crate) file_state: String,
     pub(crate) committers: usize,
     pub(crate) rows: Vec<Row>,
+}
+
+impl Cell {
+    /// The conditions, for people.
+    pub(crate) fn name(&self) -> String {
+        let record = binary_size(self.record_bytes as u64);
+        let committers = count(self.committers as u64, "committer");
+        format!("{record}, {} file, {committers}", self.file_state)
+    }
+
+    /// Each class of its rows once.
+    pub(crate) fn classes(&self) -> Vec<&str> {
+        let mut classes: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !classes.contains(&row.class.as_str()) {
+                classes.push(&row.class);
+            }
+        }
+        classes
+    }
+
+    /// The rows of a class that have figures.
+    pub(crate) fn measured(&self, class: &str) -> impl Iterator<Item = (&Row, &Figures)> {
+        let rows = self.rows.iter().filter(move |row| row.class == class);
+        rows.filter_map(|row| match &row.outcome {
+            Outcome::Measured(figures) => Some((row, &**figures)),
+            Outcome::Refused(_) => None,
+        })
+    }
+
+    /// What was refused, and the reasons of whatever is not honest, each once.
+    pub(crate) fn notes(&self, class: &str) -> Vec<String> {
+        let refused =
+            self.rows.iter().filter(|row| row.class == class).filter_map(|row| {
+                match &row.outcome {
+                    Outcome::Refused(why) => {
+                        Some(format!("{} was not measured: {why}", row.subject))
+                    }
+                    Outcome::Measured(_) => None,
+                }
+            });
+        let doubts = self.measured(class).map(|(_, figures)| &figures.verdict);
+        let doubts = doubts
+            .filter(|verdict| matches!(verdict.word, Word::Noop | Word::Unverifiable))
+            .map(|verdict| format!("{}: {}", verdict.word, verdict.reason));
+        let mut doubts: Vec<String> = doubts.collect();
+        doubts.sort();
+        doubts.dedup();
+        refused.chain(doubts).collect()
+    }
 }
 
 /// One subject in a cell.

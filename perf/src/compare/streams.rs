@@ -6,25 +6,24 @@ use std::time::Instant;
 use anyhow::Context;
 use writeflush_workloads::{Arms, FileState, StreamKind};
 
-use super::plan::STREAM;
 use super::result::{Stream, StreamOutcome};
 use crate::stop::Stop;
 
 /// Turns of each subject.
 pub(crate) const ROUNDS: u64 = 7;
 
-/// Measures every kind with buffers of one size. `None`: interrupted. `tick` is called after each
+/// Measures streams of every kind with buffers of one size. `None`: interrupted. `tick` is called after each
 /// round.
 pub(crate) fn measure(
     kinds: &[StreamKind],
     folder: &Path,
-    buffer: usize,
+    (buffer, bytes): (usize, u64),
     seed: u64,
     stop: &Stop,
     mut tick: impl FnMut(),
 ) -> anyhow::Result<Option<Vec<Stream>>> {
     let path = folder.join("stream");
-    FileState::Written.prepare(&path, STREAM).context("the file of a stream could not be made")?;
+    FileState::Written.prepare(&path, bytes).context("the file of a stream could not be made")?;
     let mut arms = Arms::new(kinds.len(), seed);
     let mut refused: Vec<Option<String>> = vec![None; kinds.len()];
     for _ in 0..ROUNDS {
@@ -33,8 +32,8 @@ pub(crate) fn measure(
                 return Ok(None);
             }
             let start = Instant::now();
-            match (kinds[arm].run)(&path, buffer, STREAM) {
-                Ok(()) => arms.add(arm, STREAM as f64 / start.elapsed().as_secs_f64() / 1e6),
+            match (kinds[arm].run)(&path, buffer, bytes) {
+                Ok(()) => arms.add(arm, bytes as f64 / start.elapsed().as_secs_f64() / 1e6),
                 Err(error) => refused[arm] = Some(error.to_string()),
             }
         }
@@ -44,7 +43,7 @@ pub(crate) fn measure(
     let stream = |(arm, kind): (usize, &StreamKind)| Stream {
         subject: kind.name.into(),
         buffer_bytes: buffer,
-        stream_bytes: STREAM,
+        stream_bytes: bytes,
         outcome: match refused[arm].take() {
             Some(reason) => StreamOutcome::Refused(reason),
             None => {

@@ -1,8 +1,8 @@
 //! The tables, from the result alone: a replay prints the same.
 
-use super::result::{Cell, Comparison, Figures, Outcome, Row, Stream, StreamOutcome};
+use super::result::{Cell, Comparison, Figures, Row, Stream, StreamOutcome};
 use crate::document::Document;
-use crate::output::{align_right, binary_size, count, digits, or_dash, table};
+use crate::output::{align_right, binary_size, digits, or_dash, table};
 
 /// Everything, as text.
 pub(crate) fn render(document: &Document<Comparison>) -> String {
@@ -16,61 +16,32 @@ pub(crate) fn render(document: &Document<Comparison>) -> String {
     text
 }
 
-const COLUMNS: [&str; 14] = [
+pub(crate) const COLUMNS: [&str; 14] = [
     "", "p50 µs", "p90", "p99", "p99.9", "max", "/ floor", "95 %", "MB/s", "CPU s/GB", "calls",
     "flushes", "B/B", "verdict",
 ];
 
 /// One table a durability class, since classes are not compared.
 fn cell(cell: &Cell) -> String {
-    let mut classes: Vec<&str> = Vec::new();
-    for row in &cell.rows {
-        if !classes.contains(&row.class.as_str()) {
-            classes.push(&row.class);
-        }
-    }
     let mut text = String::new();
-    for class in classes {
-        text += &format!(
-            "\n{}, {} file, {}: {class}\n",
-            binary_size(cell.record_bytes as u64),
-            cell.file_state,
-            count(cell.committers as u64, "committer"),
-        );
+    for class in cell.classes() {
+        text += &format!("\n{}: {class}\n", cell.name());
         let mut table = table();
         table.set_header(COLUMNS);
-        let mut notes = Vec::new();
-        for row in cell.rows.iter().filter(|row| row.class == class) {
-            match &row.outcome {
-                Outcome::Measured(figures) => drop(table.add_row(columns(row, figures))),
-                Outcome::Refused(reason) => {
-                    notes.push(format!("  {} was not measured: {reason}\n", row.subject));
-                }
-            }
+        for (row, figures) in cell.measured(class) {
+            table.add_row(columns(row, figures));
         }
         align_right(&mut table, 1);
-        text += &format!("{table}\n{}", notes.concat());
-        text += &doubts(cell, class);
+        text += &format!("{table}\n");
+        for note in cell.notes(class) {
+            text += &format!("  {note}\n");
+        }
     }
     text
 }
 
-/// The reasons of whatever is not honest, each once.
-fn doubts(cell: &Cell, class: &str) -> String {
-    use crate::verdict::Word;
-    let mut lines: Vec<String> = Vec::new();
-    for row in cell.rows.iter().filter(|row| row.class == class) {
-        let Outcome::Measured(figures) = &row.outcome else { continue };
-        if matches!(figures.verdict.word, Word::Noop | Word::Unverifiable) {
-            lines.push(format!("  {}: {}\n", figures.verdict.word, figures.verdict.reason));
-        }
-    }
-    lines.sort();
-    lines.dedup();
-    lines.concat()
-}
-
-fn columns(row: &Row, figures: &Figures) -> Vec<String> {
+/// The cells of a row, in the order of [`COLUMNS`].
+pub(crate) fn columns(row: &Row, figures: &Figures) -> Vec<String> {
     let (flush, cost) = (&figures.flush_us, &figures.cost);
     let (ratio, interval) = match &figures.ratio {
         Some(ratio) => {

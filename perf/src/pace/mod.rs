@@ -19,6 +19,7 @@ use self::neighbour::Neighbour;
 pub(crate) use self::result::{Pace, Smallest, Take};
 use self::schedule::Schedule;
 use self::subject::{SUBJECTS, Subject};
+pub(crate) use self::table::{COLUMNS, columns, company};
 use self::take::Pacing;
 use crate::document::{self, Document};
 use crate::environment::Environment;

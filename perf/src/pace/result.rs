@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Findings;
 use crate::latency::Latency;
+use crate::output::{amount, binary_size, digits};
 
 /// All takes of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,6 +17,19 @@ pub(crate) struct Pace {
     pub(crate) takes: Vec<Take>,
     /// The smallest memory that lost nothing, where it was searched.
     pub(crate) smallest: Vec<Smallest>,
+}
+
+impl Pace {
+    /// The conditions, for people.
+    pub(crate) fn name(&self) -> String {
+        let fences = match self.fence_ms {
+            Some(ms) => format!("a fence every {} ms", digits(ms)),
+            None => "one fence at the end".into(),
+        };
+        let rate = amount(self.bytes_per_s as f64);
+        let record = binary_size(self.record_bytes as u64);
+        format!("{rate}/s in records of {record} for {} s, {fences}", digits(self.seconds))
+    }
 }
 
 impl Findings for Pace {
@@ -53,6 +67,13 @@ pub(crate) struct Take {
     pub(crate) lag: Vec<(f64, u64)>,
     /// What went wrong, if anything.
     pub(crate) error: Option<String>,
+}
+
+impl Take {
+    /// The most bytes that were taken and not yet durable.
+    pub(crate) fn most_lag(&self) -> u64 {
+        self.lag.iter().map(|(_, bytes)| *bytes).max().unwrap_or_default()
+    }
 }
 
 /// The outcome of one search.

@@ -53,7 +53,7 @@ pub(crate) struct Args {
 
 /// What was found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Probe {
+pub(crate) struct Probe {
     /// What writeflush chooses here by default.
     choice: Choice,
     /// `allowed`, or the reason why not.
@@ -164,24 +164,31 @@ fn flushes(kind: &Kind, path: &Path, fences: u64) -> io::Result<Option<u64>> {
 }
 
 fn render(document: &Document<Probe>) -> String {
-    let Probe { choice, io_uring, direct_io, checks } = &document.result;
-    let mut lines: Vec<(String, String)> = Vec::new();
-    let mut line = |name: &str, value: &str| lines.push((name.into(), value.into()));
-    for (name, value) in document.environment.lines() {
-        line(name, &value);
-    }
-    line("io_uring", io_uring);
-    line("direct I/O", direct_io);
-    let way = if choice.direct { "direct I/O" } else { "the page cache" };
-    line("writeflush takes", &format!("{} with {way}", choice.backend));
-    line("durable means", &choice.durability);
-    for reason in &choice.fallbacks {
-        line("since", reason);
-    }
-    for check in checks {
-        let Verdict { word, reason } = &check.verdict;
-        line(&check.subject, &format!("{word}: {reason}"));
-    }
+    let place = document.environment.lines();
+    let place = place.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let lines: Vec<(String, String)> = place.chain(document.result.lines()).collect();
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+impl Probe {
+    /// Each finding with its name, for people.
+    pub(crate) fn lines(&self) -> Vec<(String, String)> {
+        let Probe { choice, io_uring, direct_io, checks } = self;
+        let mut lines: Vec<(String, String)> = Vec::new();
+        let mut line = |name: &str, value: &str| lines.push((name.into(), value.into()));
+        line("io_uring", io_uring);
+        line("direct I/O", direct_io);
+        let way = if choice.direct { "direct I/O" } else { "the page cache" };
+        line("writeflush takes", &format!("{} with {way}", choice.backend));
+        line("durable means", &choice.durability);
+        for reason in &choice.fallbacks {
+            line("since", reason);
+        }
+        for check in checks {
+            let Verdict { word, reason } = &check.verdict;
+            line(&check.subject, &format!("{word}: {reason}"));
+        }
+        lines
+    }
 }

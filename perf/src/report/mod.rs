@@ -1,0 +1,94 @@
+//! `report`: result files become one page that opens from the disk, with no network and no script.
+
+mod compare;
+mod draw;
+mod figure;
+mod pace;
+mod page;
+mod section;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use self::page::Part;
+use self::section::{Panel, Section, Table};
+use crate::compare::Comparison;
+use crate::document::{self, Document, Findings};
+use crate::error::Bad;
+use crate::output::say;
+use crate::pace::Pace;
+use crate::probe::Probe;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo perf report data.json pace.json --html data.html
+
+Exit status: 0 the page is written; 2 a file is no result of this tool, or the page can't be written";
+
+/// Make a page with plots from result files of compare, pace and probe
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Result files (see --json of compare, pace and probe)
+    #[arg(required = true)]
+    results: Vec<PathBuf>,
+
+    /// The page
+    #[arg(long, value_name = "FILE")]
+    html: PathBuf,
+
+    /// Overwrite the page
+    #[arg(long)]
+    force: bool,
+}
+
+/// Makes the page.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    document::check_free(Some(&args.html), args.force)?;
+    let parts = args.results.iter().map(|path| part(path)).collect::<Result<Vec<_>, _>>()?;
+    document::save(&args.html, &page::html(&parts)?)?;
+    say(format_args!("written to {}", args.html.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One result file.
+fn part(path: &Path) -> Result<Part, Bad> {
+    let text = document::read(path)?;
+    match document::kind(&text, path)?.as_str() {
+        Comparison::KIND => of(&text, path, "Comparison", compare::sections),
+        Pace::KIND => of(&text, path, "Recording at a fixed rate", pace::sections),
+        Probe::KIND => of(&text, path, "Probe", probe),
+        other => Err(Bad::new(format!(
+            "{} holds a result of `{other}`, of which no page is made",
+            path.display()
+        ))),
+    }
+}
+
+fn of<R: Findings>(
+    text: &str,
+    path: &Path,
+    title: &'static str,
+    sections: impl FnOnce(&R) -> Vec<Section>,
+) -> Result<Part, Bad> {
+    let document = Document::<R>::parse(text, path)?;
+    Ok(Part {
+        title,
+        made: document.made,
+        command: document.command,
+        environment: document.environment,
+        sections: sections(&document.result),
+    })
+}
+
+fn probe(probe: &Probe) -> Vec<Section> {
+    let rows = probe.lines().into_iter().map(|(name, value)| vec![name, value]);
+    let table = Table {
+        title: "What was found".into(),
+        header: vec![String::new(), "finding".into()],
+        rows: rows.collect(),
+        notes: Vec::new(),
+    };
+    let panels = vec![Panel { figure: None, table }];
+    vec![Section { title: "What this place promises".into(), prose: Vec::new(), panels }]
+}
