@@ -1,17 +1,16 @@
 //! One open file with everything that serves it, behind the public faces.
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::backend::{self, Abilities, Backend};
+use crate::backend::{Abilities, Backend};
 use crate::buffers::Memory;
 use crate::driver::run::{Runner, Waited};
 use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
 use crate::error::{Error, Operation};
-use crate::file::{self, Directory, Durability, MAX_BLOCK, OpenFile, OpenMode};
+use crate::file::{self, Durability, Handle, MAX_BLOCK, OpenFile, OpenMode};
 use crate::options::{FenceForm, Options};
 use crate::stats::Stats;
 use crate::stream::{Patch, Stream};
@@ -46,8 +45,7 @@ pub(crate) struct Core {
 /// What the close still needs.
 #[derive(Debug)]
 struct Held {
-    file: Arc<File>,
-    directory: Directory,
+    file: Arc<dyn Handle>,
     mode: OpenMode,
     existing: u64,
 }
@@ -72,9 +70,9 @@ impl Core {
         // A write a piece and one for a tail; a flush, a patch, and a linked pair's second half.
         let flights = pieces + 1;
         let (mut io, fallback) =
-            backend::choose(options.backend, options.drive, flights + 3).map_err(start_failed)?;
-        let opened = OpenFile::new(options, path, mode)?;
-        let file = Arc::new(opened.file);
+            options.host.backend(options, flights + 3).map_err(start_failed)?;
+        let opened = OpenFile::new(&*options.host, options, path, mode)?;
+        let file = opened.file;
         let id = io.attach(&file, &memory.registrable()).map_err(start_failed)?;
 
         let floor = align_down(opened.start, opened.block);
@@ -109,7 +107,7 @@ impl Core {
         let lane = Lane::new(0, stream.clone(), id, plan, around, flights);
         let runner = Runner::new(Driver::new(io, vec![lane]), stream.clone(), options.drive)
             .map_err(start_failed)?;
-        let held = Held { file, directory: opened.directory, mode, existing: opened.existing };
+        let held = Held { file, mode, existing: opened.existing };
         Ok(Self {
             stream,
             runner,
@@ -285,11 +283,11 @@ impl Core {
                     OpenMode::Overwrite => end.max(held.existing),
                     _ => end,
                 };
-                errors = file::finish(&held.file, &held.directory, &self.stream.path, len);
+                errors = file::finish(&*held.file, &self.stream.path, len);
             }
             if self.facts.options.lock {
                 // Explicitly: a forked child may hold the descriptor still.
-                let _ = held.file.unlock();
+                held.file.unlock();
             }
         }
         errors

@@ -69,13 +69,21 @@
 
 mod backend;
 mod buffers;
+#[cfg(feature = "canary")]
+#[doc(hidden)]
+pub mod canary;
+#[cfg(not(feature = "canary"))]
+mod canary;
 mod control;
 mod core;
 mod driver;
 mod error;
 mod file;
+mod host;
 mod options;
 mod overrun;
+#[cfg(test)]
+mod sim;
 mod stats;
 mod stream;
 mod summary;

@@ -1,10 +1,12 @@
 //! How a writer is opened.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::buffers::Memory;
 use crate::error::Error;
 use crate::file::OpenMode;
+use crate::host::{Host, System};
 use crate::overrun::OnFull;
 use crate::writer::Writer;
 
@@ -116,6 +118,7 @@ pub struct Options {
     pub(crate) lock: bool,
     grant_limit: Option<usize>,
     pub(crate) memory_limit: usize,
+    pub(crate) host: Arc<dyn Host>,
 }
 
 impl Default for Options {
@@ -133,6 +136,7 @@ impl Default for Options {
             lock: true,
             grant_limit: None,
             memory_limit: 1 << 30,
+            host: Arc::new(System),
         }
     }
 }

@@ -7,12 +7,12 @@ mod sync;
 #[cfg(target_os = "linux")]
 mod uring;
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::buffers::Region;
+use crate::file::Handle;
 use crate::options::Drive;
 
 pub(crate) use sync::SyncBackend;
@@ -86,7 +86,7 @@ pub(crate) trait Io: Send + std::fmt::Debug {
 
     /// Takes on a file and the memory that its writes come from. Both live until the last
     /// completion of this file has been reaped.
-    fn attach(&mut self, file: &Arc<File>, memory: &[Region]) -> io::Result<FileId>;
+    fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId>;
 
     /// Operations that can be submitted now: a linked pair needs two.
     fn room(&mut self) -> usize;

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
+use crate::canary::Canary;
+use crate::file::{Handle, os_file};
 use crate::sync::{AtomicBool, Event, Ordering};
 
 #[derive(Debug)]
@@ -55,10 +57,12 @@ impl SyncBackend {
             Op::Write { at, region, dsync, link } => {
                 // SAFETY: the driver keeps the region alive and unchanged until the completion.
                 let bytes = unsafe { std::slice::from_raw_parts(region.address, region.len) };
+                let dsync = dsync && !Canary::NoFlush.is_planted();
                 let result = write_at(file, bytes, at, dsync);
                 self.broken_link = link && !matches!(&result, Ok(n) if *n == region.len);
                 result
             }
+            Op::Flush if Canary::NoFlush.is_planted() => Ok(0),
             Op::Flush => file.sync_data().map(|()| 0),
         }
     }
@@ -74,8 +78,8 @@ impl Io for SyncBackend {
         Abilities { blocking: true, dsync: cfg!(target_os = "linux"), link: false }
     }
 
-    fn attach(&mut self, file: &Arc<File>, _memory: &[Region]) -> io::Result<FileId> {
-        self.files.push(file.clone());
+    fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
+        self.files.push(os_file(&**file)?);
         Ok(FileId(self.files.len() as u32 - 1))
     }
 

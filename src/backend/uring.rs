@@ -14,6 +14,8 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
+use crate::canary::Canary;
+use crate::file::{Handle, os_file};
 use crate::options::Drive;
 
 /// The token of the read that waits on the doorbell.
@@ -143,7 +145,8 @@ impl Io for UringBackend {
         Abilities { blocking: false, dsync: true, link: true }
     }
 
-    fn attach(&mut self, file: &Arc<File>, memory: &[Region]) -> io::Result<FileId> {
+    fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId> {
+        let file = os_file(&**file)?;
         let id = FileId(self.files.len() as u32);
         let submitter = self.ring.submitter();
         // One file per ring today: the table has one entry. A refusal (RLIMIT_MEMLOCK) costs
@@ -156,7 +159,7 @@ impl Io for UringBackend {
         let registered = id.0 == 0
             && submitter.register_files(&[file.as_raw_fd()]).is_ok()
             && unsafe { submitter.register_buffers(&iovecs) }.is_ok();
-        self.files.push(Attached { file: file.clone(), registered });
+        self.files.push(Attached { file, registered });
         Ok(id)
     }
 
@@ -171,6 +174,7 @@ impl Io for UringBackend {
         let registered = attached.registered;
         let entry = match op {
             Op::Write { at, region, dsync, link } => {
+                let dsync = dsync && !Canary::NoFlush.is_planted();
                 let flags = if dsync { libc::RWF_DSYNC } else { 0 };
                 let (address, len) = (region.address.cast_const(), region.len as u32);
                 let entry = if registered {
@@ -183,6 +187,7 @@ impl Io for UringBackend {
                 };
                 if link { entry.flags(squeue::Flags::IO_LINK) } else { entry }
             }
+            Op::Flush if Canary::NoFlush.is_planted() => opcode::Nop::new().build(),
             Op::Flush => {
                 let flags = types::FsyncFlags::DATASYNC;
                 if registered {

@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,6 +11,7 @@ use super::*;
 use crate::backend::{Abilities, Backend, Completion, FileId, Op, Token, Wake};
 use crate::buffers::{Memory, Region};
 use crate::error::Error;
+use crate::file::Handle;
 
 const BUFFER: usize = 8192;
 
@@ -92,7 +92,7 @@ impl Io for ScriptedIo {
         Abilities { blocking: false, dsync: true, link: true }
     }
 
-    fn attach(&mut self, _file: &Arc<File>, _memory: &[Region]) -> io::Result<FileId> {
+    fn attach(&mut self, _file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
         Ok(FileId(0))
     }
 

@@ -1,7 +1,9 @@
 //! The file itself: opening, locking, preallocating, and what its place promises.
 
+mod handle;
 mod open;
 mod place;
 
-pub(crate) use open::{Directory, MAX_BLOCK, OpenFile, OpenMode, finish};
+pub(crate) use handle::{Handle, open as open_system_file, os_file};
+pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
 pub use place::{Durability, Medium};

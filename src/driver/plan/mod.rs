@@ -16,6 +16,7 @@
 //!    shares it (group commit).
 
 use super::blocks::{align_down, align_up};
+use crate::canary::Canary;
 use crate::stream::Wanted;
 
 /// How a fence becomes durable. Chosen once, at open, from what the backend and file system give.
@@ -222,7 +223,8 @@ impl Plan {
 
     /// Rule 4: the fence that a write can carry.
     fn fence_of(&self, write: &Write, wanted: &Wanted) -> WriteFence {
-        let alone = self.flights.is_empty() && self.flush.is_none() && self.patching.is_none();
+        let first = self.flights.is_empty() || Canary::LinkLastOnly.is_planted();
+        let alone = first && self.flush.is_none() && self.patching.is_none();
         let covers_all = write.to >= wanted.durable
             && write.to >= self.patched_in_memory
             && self.patches_applied >= wanted.patches;
@@ -249,7 +251,8 @@ impl Plan {
 
     /// What a flush submitted now would cover, if one is due.
     pub(crate) fn fence_due(&self, wanted: &Wanted) -> Option<Covers> {
-        let position = self.settled();
+        let too_early = Canary::FlushTooEarly.is_planted();
+        let position = if too_early { self.next } else { self.settled() };
         // A patch in memory that no completed write holds: no patch is claimed, wanted or not.
         let in_file = position >= self.patched_in_memory;
         let patches = if in_file { self.patches_applied } else { self.patches_durable };
@@ -300,6 +303,9 @@ impl Plan {
         // A tail that a patch made stale while it was in flight has been written all the same.
         let oldest = self.flights.first().map_or(self.submitted, |oldest| oldest.fresh_from);
         self.written = self.written.max(oldest);
+        if Canary::DurableWhenWritten.is_planted() {
+            self.fenced(Covers { position: self.written, patches: self.patches_applied });
+        }
     }
 
     pub(crate) fn flush_started(&mut self, covers: Covers) {
@@ -357,6 +363,9 @@ impl Plan {
     fn fenced(&mut self, covers: Covers) {
         self.durable = self.durable.max(covers.position);
         self.patches_durable = self.patches_durable.max(covers.patches);
+        if Canary::FlushTooEarly.is_planted() || Canary::LinkLastOnly.is_planted() {
+            self.written = self.written.max(self.durable); // else the positions betray it
+        }
     }
 }
 

@@ -1,0 +1,57 @@
+//! Bugs in the fences that can be planted on purpose, so that a power-cut test shows that it is not
+//! blind (feature `canary`; never in a recorder). Without the feature all of it is constant `false`.
+
+/// A planted bug: each breaks a promise that only a power cut shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "canary"), allow(dead_code, reason = "the feature names them all"))]
+pub enum Canary {
+    /// A fence flushes nothing.
+    NoFlush,
+    /// A flush is submitted beside the writes that it should cover, without waiting for them.
+    FlushTooEarly,
+    /// Only the last write is linked to the flush; those before it are still in flight.
+    LinkLastOnly,
+    /// What is written counts as durable.
+    DurableWhenWritten,
+}
+
+#[cfg(feature = "canary")]
+mod planted {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Canary;
+
+    static PLANTED: AtomicU8 = AtomicU8::new(0);
+
+    impl Canary {
+        /// Every one.
+        pub const ALL: [Self; 4] =
+            [Self::NoFlush, Self::FlushTooEarly, Self::LinkLastOnly, Self::DurableWhenWritten];
+
+        /// Its name in reports.
+        pub fn name(self) -> &'static str {
+            match self {
+                Self::NoFlush => "no-flush",
+                Self::FlushTooEarly => "flush-too-early",
+                Self::LinkLastOnly => "link-last-only",
+                Self::DurableWhenWritten => "durable-when-written",
+            }
+        }
+
+        /// Breaks every writer of this process from now on.
+        pub fn plant(self) {
+            PLANTED.store(self as u8 + 1, Ordering::Relaxed);
+        }
+
+        pub(crate) fn is_planted(self) -> bool {
+            PLANTED.load(Ordering::Relaxed) == self as u8 + 1
+        }
+    }
+}
+
+#[cfg(not(feature = "canary"))]
+impl Canary {
+    pub(crate) const fn is_planted(self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,215 @@
+//! A real file system on the disk that can be stopped: made, mounted, and gone with the process.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::log::Log;
+use crate::loopdev::LoopDevice;
+use crate::server::{CLAIMS, DISK, ORDERS};
+
+/// The file systems that are tried.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FileSystem {
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl FileSystem {
+    pub(crate) const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// What a device writes whole. A torn superblock of btrfs makes images that no device makes.
+    pub(crate) fn sector(self) -> usize {
+        if self == Self::Btrfs { 4096 } else { 512 }
+    }
+
+    fn size(self) -> u64 {
+        if self == Self::Btrfs { 128 << 20 } else { 64 << 20 }
+    }
+
+    fn make(self) -> &'static str {
+        match self {
+            Self::Ext4 => {
+                "mkfs.ext4 -q -F -b 4096 -J size=4 \
+                 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0"
+            }
+            Self::Xfs => "mkfs.xfs -q -K --unsupported -d agcount=1",
+            Self::Btrfs => "mkfs.btrfs -q -K -m single -d single",
+        }
+    }
+
+    /// Options of a mount; clones of one file system share its identity.
+    fn options(self) -> Option<&'static std::ffi::CStr> {
+        (self == Self::Xfs).then_some(c"nouuid")
+    }
+
+    pub(crate) fn mount(self, device: &Path, at: &Path) -> rustix::io::Result<()> {
+        rustix::mount::mount(device, at, self.name(), MountFlags::NOATIME, self.options())
+    }
+}
+
+/// Unmounts without waiting for those who look.
+pub(crate) fn unmount(at: &Path) -> rustix::io::Result<()> {
+    rustix::mount::unmount(at, UnmountFlags::empty())
+}
+
+/// Mounts of this process are its own from now on, and end with it.
+pub(crate) fn leave_mount_namespace() -> anyhow::Result<()> {
+    // SAFETY: mounts only; no descriptors or identities change hands.
+    #[allow(unsafe_code)]
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+        .context("a mount namespace of its own was refused: run it as root")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).context("mounts can't be made private")
+}
+
+/// An image with an empty file system.
+pub(crate) fn make(file_system: FileSystem, folder: &Path) -> anyhow::Result<PathBuf> {
+    let image = folder.join(format!("{}.img", file_system.name()));
+    if !image.exists() {
+        File::create(&image)?.set_len(file_system.size())?;
+        let words: Vec<&str> = file_system.make().split_whitespace().collect();
+        let output = Command::new(words[0])
+            .args(&words[1..])
+            .arg(&image)
+            .output()
+            .with_context(|| format!("{} is not there: install it", words[0]))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{} failed: {said}", words[0]);
+    }
+    Ok(image)
+}
+
+/// This program again, in a part of its own; it does not outlive us.
+pub(crate) fn part(name: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(name).stdin(Stdio::null());
+    // SAFETY: one system call between fork and exec.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            Ok(())
+        });
+    }
+    Ok(command)
+}
+
+/// The disk, a loop device on it, and the file system on that, mounted.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    folder: PathBuf,
+    server: Child,
+    device: Option<LoopDevice>,
+    mounted: bool,
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Rig {
+    pub(crate) fn new(
+        file_system: FileSystem,
+        base: &Path,
+        folder: &Path,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let rig_folder = folder.to_owned();
+        for name in ["fuse", "mnt"] {
+            std::fs::create_dir_all(folder.join(name))?;
+        }
+        let server = part("serve")?
+            .arg(base)
+            .arg(folder.join("fuse"))
+            .arg(folder.join("log"))
+            .arg(seed.to_string())
+            .spawn()
+            .context("the disk did not start")?;
+        let mut rig = Self { folder: rig_folder, server, device: None, mounted: false };
+        let disk = rig.folder.join("fuse").join(DISK);
+        let begun = Instant::now();
+        while !disk.exists() {
+            ensure!(rig.server.try_wait()?.is_none(), "the disk ended before it began");
+            ensure!(begun.elapsed() < PATIENCE, "the disk did not come up");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let backing =
+            File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open(&disk)?;
+        let device = LoopDevice::new(&backing, true).context("no loop device on the disk")?;
+        device.no_merges()?;
+        let mount = file_system.mount(device.path(), &rig.mount_point());
+        rig.device = Some(device);
+        mount.with_context(|| format!("{} can't be mounted", file_system.name()))?;
+        rig.mounted = true;
+        Ok(rig)
+    }
+
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        self.folder.join("mnt")
+    }
+
+    pub(crate) fn claims(&self) -> PathBuf {
+        self.folder.join("fuse").join(CLAIMS)
+    }
+
+    pub(crate) fn order(&self, order: &str) -> anyhow::Result<()> {
+        let path = self.folder.join("fuse").join(ORDERS);
+        let file = File::options().write(true).open(path);
+        file.and_then(|mut file| file.write_all(order.as_bytes()))
+            .with_context(|| format!("the disk refused '{order}'"))
+    }
+
+    /// Ends the recording of the disk; returns what it has seen.
+    pub(crate) fn finish(mut self) -> anyhow::Result<Log> {
+        self.order("dump")?;
+        let path = self.folder.join("log");
+        let log = postcard::from_bytes(&std::fs::read(&path)?).context("the log is damaged")?;
+        std::fs::remove_file(&path)?;
+        if let Err(error) = self.take_down() {
+            bail!("the file system can't be taken down: {error}");
+        }
+        Ok(log)
+    }
+
+    fn take_down(&mut self) -> rustix::io::Result<()> {
+        if std::mem::take(&mut self.mounted) {
+            unmount(&self.mount_point())?;
+        }
+        self.device = None;
+        Ok(())
+    }
+}
+
+impl Drop for Rig {
+    /// Whatever happened: the server goes, and with it every request that hangs.
+    fn drop(&mut self) {
+        let detach = UnmountFlags::DETACH;
+        if std::mem::take(&mut self.mounted) {
+            let _ = rustix::mount::unmount(self.mount_point(), detach);
+        }
+        self.device = None;
+        let _ = rustix::mount::unmount(self.folder.join("fuse"), detach);
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
