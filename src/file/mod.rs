@@ -6,4 +6,6 @@ mod place;
 
 pub(crate) use handle::{Handle, open as open_system_file, os_file};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
+#[cfg(test)]
+pub(crate) use place::Place;
 pub use place::{Durability, Medium};

@@ -1,0 +1,338 @@
+//! What the medium holds for certain, and what it may hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::host::Simulated;
+use crate::options::{Drive, Options};
+
+/// What a medium writes whole.
+pub(super) const SECTOR: usize = 512;
+
+/// What goes wrong, and how often.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    /// Of 256 writes, so many are interrupted (EINTR) or asked again (EAGAIN).
+    pub(crate) interrupted: u8,
+    /// Of 256 writes, so many are short.
+    pub(crate) short: u8,
+    /// The write with this number fails (EIO); the first is 1.
+    pub(crate) failing_write: Option<u64>,
+    /// The flush with this number fails (EIO), one way or another: also the one of an open or close.
+    pub(crate) failing_flush: Option<u64>,
+    /// Bytes that the medium has room for.
+    pub(crate) space: Option<u64>,
+}
+
+/// What is left after a power cut: content by name.
+pub(crate) type Image = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Looks at the medium whenever something has happened to it.
+pub(crate) type Watch = Box<dyn FnMut(&mut Medium) + Send>;
+
+/// See the module. Clones are the same computer.
+#[derive(Clone)]
+pub(crate) struct Computer(Arc<Mutex<Medium>>);
+
+impl std::fmt::Debug for Computer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Computer")
+    }
+}
+
+/// The medium with all that is under way.
+pub(crate) struct Medium {
+    pub(super) random: fastrand::Rng,
+    pub(super) faults: Faults,
+    pub(super) files: HashMap<u64, FileOnMedium>,
+    /// What may be the alignment of direct writes: 1 for none.
+    pub(super) block: u64,
+    pub(super) writes_seen: u64,
+    flushes_seen: u64,
+    numbers: u64,
+    watch: Option<Watch>,
+}
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct FileOnMedium {
+    path: PathBuf,
+    name_is_certain: bool,
+    pub(super) locked: bool,
+    certain: Vec<u8>,
+    /// What a read sees.
+    pub(super) current: Vec<u8>,
+    volatile: Vec<Volatile>,
+}
+
+/// A change that may or may not have reached the medium.
+#[derive(Clone, Debug)]
+struct Volatile {
+    number: u64,
+    change: Change,
+    /// Only then a flush can make it certain.
+    completed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { at: usize, bytes: Vec<u8> },
+    Length(usize),
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write { at, bytes } => {
+                let end = at + bytes.len();
+                content.resize(content.len().max(end), 0);
+                content[*at..end].copy_from_slice(bytes);
+            }
+            Self::Length(len) => content.resize(*len, 0),
+        }
+    }
+}
+
+impl Computer {
+    pub(crate) fn new(seed: u64, block: u64, faults: Faults) -> Self {
+        Self(Arc::new(Mutex::new(Medium {
+            random: fastrand::Rng::with_seed(seed),
+            faults,
+            files: HashMap::new(),
+            block,
+            writes_seen: 0,
+            flushes_seen: 0,
+            numbers: 0,
+            watch: None,
+        })))
+    }
+
+    /// Options of a writer on this computer. The caller drives: one thread does everything, so that
+    /// a seed decides all.
+    pub(crate) fn options(&self) -> Options {
+        let mut options = Options::new().drive(Drive::Caller);
+        options.host = Arc::new(Simulated(self.clone()));
+        options
+    }
+
+    pub(super) fn medium(&self) -> MutexGuard<'_, Medium> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on `watch` sees every change.
+    pub(crate) fn watch(&self, watch: Watch) {
+        self.medium().watch = Some(watch);
+    }
+
+    /// The medium has room again, and nothing else goes wrong from now on.
+    pub(crate) fn repair(&self) {
+        self.medium().faults = Faults::default();
+    }
+
+    /// What a program reads.
+    pub(crate) fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let medium = self.medium();
+        let file = medium.files.values().find(|file| file.path == path)?;
+        Some(file.current.clone())
+    }
+
+    /// A file that has always been there.
+    pub(crate) fn put(&self, path: &Path, content: &[u8]) {
+        let mut medium = self.medium();
+        let number = medium.number();
+        let mut file = FileOnMedium::new(path, content);
+        file.name_is_certain = true;
+        medium.files.insert(number, file);
+    }
+}
+
+impl FileOnMedium {
+    fn new(path: &Path, content: &[u8]) -> Self {
+        Self {
+            path: path.into(),
+            name_is_certain: false,
+            locked: false,
+            certain: content.to_vec(),
+            current: content.to_vec(),
+            volatile: Vec::new(),
+        }
+    }
+}
+
+impl Medium {
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Something has happened: whoever watches may cut the power.
+    pub(super) fn happened(&mut self) {
+        if let Some(mut watch) = self.watch.take() {
+            watch(self);
+            self.watch = Some(watch);
+        }
+    }
+
+    // ---- names ----------------------------------------------------------------------------------
+
+    pub(super) fn find(&self, path: &Path) -> Option<u64> {
+        self.files.iter().find(|(_, file)| file.path == path).map(|(number, _)| *number)
+    }
+
+    pub(super) fn create(&mut self, path: &Path) -> u64 {
+        let number = self.number();
+        self.files.insert(number, FileOnMedium::new(path, b""));
+        number
+    }
+
+    pub(super) fn file(&mut self, number: u64) -> &mut FileOnMedium {
+        self.files.get_mut(&number).expect("an open file is there")
+    }
+
+    pub(super) fn sync_name(&mut self, number: u64) {
+        self.file(number).name_is_certain = true;
+        self.happened();
+    }
+
+    // ---- changes --------------------------------------------------------------------------------
+
+    /// A write has been submitted: from now on it may be there.
+    pub(super) fn begin_write(&mut self, file: u64, at: u64, bytes: &[u8]) -> u64 {
+        let number = self.number();
+        let change = Change::Write { at: at as usize, bytes: bytes.to_vec() };
+        self.file(file).volatile.push(Volatile { number, change, completed: false });
+        self.happened();
+        number
+    }
+
+    /// It has completed, with so many bytes; the others are as if they had never been asked for.
+    /// `certain`: it carried its own fence.
+    pub(super) fn end_write(&mut self, file: u64, number: u64, taken: usize, certain: bool) {
+        let file = self.file(file);
+        let index = file.volatile.iter().position(|volatile| volatile.number == number);
+        let index = index.expect("a write that was begun");
+        let volatile = &mut file.volatile[index];
+        volatile.completed = true;
+        if let Change::Write { bytes, .. } = &mut volatile.change {
+            bytes.truncate(taken);
+        }
+        let change = volatile.change.clone();
+        change.apply(&mut file.current);
+        if certain {
+            file.volatile.remove(index);
+            file.make_certain(number, &change);
+        }
+        self.happened();
+    }
+
+    /// It was never begun.
+    pub(super) fn cancel_write(&mut self, file: u64, number: u64) {
+        self.file(file).volatile.retain(|volatile| volatile.number != number);
+    }
+
+    pub(super) fn set_len(&mut self, file: u64, len: u64) {
+        let number = self.number();
+        let file = self.file(file);
+        let change = Change::Length(len as usize);
+        change.apply(&mut file.current);
+        file.volatile.push(Volatile { number, change, completed: true });
+        self.happened();
+    }
+
+    /// What a flush that is submitted now would make certain.
+    pub(super) fn covered(&mut self, file: u64) -> Vec<u64> {
+        let completed = self.file(file).volatile.iter().filter(|volatile| volatile.completed);
+        completed.map(|volatile| volatile.number).collect()
+    }
+
+    /// A flush has ended. `Err`: it failed, and what it covered can't be made certain any more.
+    pub(super) fn end_flush(&mut self, file: u64, covered: &[u64]) -> std::io::Result<()> {
+        self.flushes_seen += 1;
+        let fails = self.faults.failing_flush == Some(self.flushes_seen);
+        let file = self.file(file);
+        let is_covered = |volatile: &Volatile| covered.contains(&volatile.number);
+        if fails {
+            file.volatile.iter_mut().filter(|v| is_covered(v)).for_each(|v| v.completed = false);
+        } else {
+            let flushed: Vec<Volatile> = file.volatile.extract_if(.., |v| is_covered(v)).collect();
+            flushed
+                .iter()
+                .for_each(|volatile| file.make_certain(volatile.number, &volatile.change));
+        }
+        self.happened();
+        match fails {
+            true => Err(std::io::Error::from_raw_os_error(libc::EIO)),
+            false => Ok(()),
+        }
+    }
+
+    /// How many bytes of a write up to `end` find room: `None`, all of them.
+    pub(super) fn room(&self, file: u64, end: usize) -> Option<usize> {
+        let space = self.faults.space? as usize;
+        let others = self.files.iter().filter(|(number, _)| **number != file);
+        let used: usize = others.map(|(_, file)| file.current.len()).sum();
+        let room = space.saturating_sub(used).max(self.files[&file].current.len());
+        (end > room).then_some(room)
+    }
+
+    // ---- power cuts -----------------------------------------------------------------------------
+
+    /// What may be left if the power went now: another answer each time.
+    pub(crate) fn cut(&mut self, random: &mut fastrand::Rng) -> Image {
+        let mut image = Image::new();
+        for file in self.files.values() {
+            if file.name_is_certain || random.bool() {
+                image.insert(file.path.clone(), file.cut(random));
+            }
+        }
+        image
+    }
+}
+
+impl FileOnMedium {
+    /// What is older can't show any more where this is.
+    fn make_certain(&mut self, number: u64, change: &Change) {
+        change.apply(&mut self.certain);
+        let Change::Write { at, bytes } = change else { return };
+        let end = at + bytes.len();
+        for older in self.volatile.iter_mut().filter(|older| older.number < number) {
+            if let Change::Write { at: from, bytes: old } = &mut older.change {
+                let (low, high) = ((*at).max(*from), end.min(*from + old.len()));
+                if low < high {
+                    old[low - *from..high - *from].copy_from_slice(&bytes[low - at..high - at]);
+                }
+            }
+        }
+    }
+
+    fn cut(&self, random: &mut fastrand::Rng) -> Vec<u8> {
+        let mut content = self.certain.clone();
+        let mut lengths = vec![content.len()];
+        // Now and then nothing volatile is there, or everything.
+        let mood = random.u8(..8);
+        for volatile in &self.volatile {
+            match &volatile.change {
+                Change::Write { at, bytes } => {
+                    for (sector, part) in bytes.chunks(SECTOR).enumerate() {
+                        if mood == 0 || mood > 1 && random.bool() {
+                            let at = at + sector * SECTOR;
+                            Change::Write { at, bytes: part.to_vec() }.apply(&mut content);
+                        }
+                    }
+                    let longest = lengths.last().copied().unwrap_or(0);
+                    lengths.push(longest.max(at + bytes.len()));
+                }
+                Change::Length(len) => {
+                    if mood == 0 || mood > 1 && random.bool() {
+                        content.resize(*len, 0);
+                        lengths = vec![*len];
+                    }
+                }
+            }
+        }
+        let length = random.choice(lengths).unwrap_or(0);
+        content.resize(length, 0);
+        content
+    }
+}

@@ -1,0 +1,131 @@
+//! The simulated file system.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::Computer;
+use super::io::SimulatedIo;
+use crate::backend::Io;
+use crate::file::{Durability, Handle, Medium as Promise, OpenMode, Place};
+use crate::host::Host;
+use crate::options::Options;
+
+#[derive(Debug)]
+pub(super) struct Simulated(pub(super) Computer);
+
+impl Host for Simulated {
+    fn is_special(&self, _path: &Path) -> bool {
+        false
+    }
+
+    fn open(
+        &self,
+        _options: &Options,
+        path: &Path,
+        mode: OpenMode,
+    ) -> io::Result<(Arc<dyn Handle>, bool)> {
+        let mut medium = self.0.medium();
+        let (number, new) = match (medium.find(path), mode) {
+            (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (None, OpenMode::Overwrite) => return Err(io::ErrorKind::NotFound.into()),
+            (Some(number), _) => (number, false),
+            (None, _) => (medium.create(path), true),
+        };
+        Ok((Arc::new(SimulatedFile { computer: self.0.clone(), number }), new))
+    }
+
+    fn remove(&self, path: &Path) {
+        let mut medium = self.0.medium();
+        if let Some(number) = medium.find(path) {
+            medium.files.remove(&number);
+        }
+    }
+
+    fn backend(
+        &self,
+        _options: &Options,
+        depth: usize,
+    ) -> io::Result<(Box<dyn Io>, Option<String>)> {
+        Ok((Box::new(SimulatedIo::new(self.0.clone(), depth)), None))
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedFile {
+    computer: Computer,
+    number: u64,
+}
+
+impl Handle for SimulatedFile {
+    fn try_lock(&self) -> io::Result<bool> {
+        let mut medium = self.computer.medium();
+        Ok(!std::mem::replace(&mut medium.file(self.number).locked, true))
+    }
+
+    fn unlock(&self) {
+        self.computer.medium().file(self.number).locked = false;
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.computer.medium().file(self.number).current.len() as u64)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.computer.medium().set_len(self.number, len);
+        Ok(())
+    }
+
+    fn go_direct(&self, _buffer_size: usize) -> io::Result<u64> {
+        match self.computer.medium().block {
+            1 => Err(io::ErrorKind::Unsupported.into()),
+            block => Ok(block),
+        }
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        if self.computer.medium().room(self.number, bytes as usize).is_some() {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        self.set_len(bytes.max(self.len()?))
+    }
+
+    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut medium = self.computer.medium();
+        if from < to {
+            let zeros = vec![0; (to - from) as usize];
+            let number = medium.begin_write(self.number, from, &zeros);
+            medium.end_write(self.number, number, zeros.len(), false);
+        }
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let mut medium = self.computer.medium();
+        let covered = medium.covered(self.number);
+        medium.end_flush(self.number, &covered)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.computer.medium().sync_name(self.number);
+        Ok(())
+    }
+
+    fn is_named(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn place(&self) -> Place {
+        let durability = Durability { medium: Promise::StableMedia, reason: "simulated".into() };
+        Place { durability, dsync_flushes: true }
+    }
+
+    fn os_file(&self) -> Option<&Arc<File>> {
+        None
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+}

@@ -1,0 +1,269 @@
+//! The simulated backend: completions in any order, and everything that can go wrong with them.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::disk::{Computer, Medium, SECTOR};
+use crate::backend::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
+use crate::buffers::Region;
+use crate::file::Handle;
+
+#[derive(Debug)]
+pub(super) struct SimulatedIo {
+    computer: Computer,
+    files: Vec<u64>,
+    flights: Vec<Flight>,
+    done: VecDeque<Completion>,
+    depth: usize,
+    submitted: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    order: u64,
+    token: Token,
+    file: u64,
+    work: Work,
+    /// It starts when that one has completed at full length.
+    after: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Write {
+        number: u64,
+        at: u64,
+        region: Region,
+        bytes: Vec<u8>,
+        dsync: bool,
+        link: bool,
+    },
+    /// What had completed when it was submitted, or started behind its link.
+    Flush {
+        covered: Option<Vec<u64>>,
+    },
+}
+
+/// Nobody sleeps: one thread does everything.
+#[derive(Debug)]
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+impl SimulatedIo {
+    pub(super) fn new(computer: Computer, depth: usize) -> Self {
+        Self {
+            computer,
+            files: vec![],
+            flights: vec![],
+            done: VecDeque::new(),
+            depth,
+            submitted: 0,
+        }
+    }
+
+    /// One operation that can end does; returns whether there was one.
+    fn complete_one(&mut self) -> bool {
+        let computer = self.computer.clone();
+        let mut medium = computer.medium();
+        let ready: Vec<usize> =
+            (0..self.flights.len()).filter(|index| self.flights[*index].after.is_none()).collect();
+        let Some(index) = medium.random.choice(ready) else { return false };
+        let flight = self.flights.remove(index);
+        let (result, whole) = perform(&mut medium, &flight);
+        self.done.push_back(Completion { token: flight.token, result });
+        self.release(flight.order, whole, &mut medium);
+        true
+    }
+
+    /// What was linked behind an operation starts now, or never.
+    fn release(&mut self, order: u64, whole: bool, medium: &mut Medium) {
+        let Some(index) = self.flights.iter().position(|flight| flight.after == Some(order)) else {
+            return;
+        };
+        if whole {
+            let flight = &mut self.flights[index];
+            flight.after = None;
+            if let Work::Flush { covered } = &mut flight.work {
+                *covered = Some(medium.covered(flight.file));
+            }
+            return;
+        }
+        let cancelled = self.flights.remove(index);
+        if let Work::Write { number, .. } = cancelled.work {
+            medium.cancel_write(cancelled.file, number);
+        }
+        let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        self.done.push_back(Completion { token: cancelled.token, result });
+        self.release(cancelled.order, false, medium);
+    }
+
+    /// Two writes in flight never share a block, and are aligned as the file asks.
+    fn check(&self, file: u64, from: u64, len: usize, block: u64) {
+        let aligned = from.is_multiple_of(block) && (len as u64).is_multiple_of(block);
+        assert!(aligned, "a write of {len} bytes at {from} is not aligned to {block}");
+        let (first, last) = (from / block, (from + len as u64).div_ceil(block));
+        for flight in self.flights.iter().filter(|flight| flight.file == file) {
+            if let Work::Write { at, bytes, .. } = &flight.work {
+                let end = (at + bytes.len() as u64).div_ceil(block);
+                assert!(last <= at / block || end <= first, "two writes in flight share a block");
+            }
+        }
+    }
+}
+
+fn bytes_of(region: Region) -> Vec<u8> {
+    // SAFETY: the driver keeps what it has submitted until the completion.
+    unsafe { std::slice::from_raw_parts(region.address, region.len) }.to_vec()
+}
+
+/// Ends an operation; says whether what is linked to it may start.
+fn perform(medium: &mut Medium, flight: &Flight) -> (io::Result<usize>, bool) {
+    let file = flight.file;
+    match &flight.work {
+        Work::Flush { covered } => {
+            let covered = covered.as_deref().unwrap_or_default();
+            (medium.end_flush(file, covered).map(|()| 0), true)
+        }
+        Work::Write { number, at, region, bytes, dsync, .. } => {
+            assert!(bytes_of(*region) == *bytes, "a buffer has changed in flight");
+            let fate = fate(medium, file, *at, bytes.len());
+            let taken = match &fate {
+                Ok(taken) => *taken,
+                // Nothing was begun.
+                Err(error)
+                    if error.kind() == io::ErrorKind::Interrupted
+                        || error.kind() == io::ErrorKind::WouldBlock =>
+                {
+                    medium.cancel_write(file, *number);
+                    return (fate, false);
+                }
+                // What a failed write leaves behind stays possible for ever.
+                Err(_) => return (fate, false),
+            };
+            let whole = taken == bytes.len();
+            medium.end_write(file, *number, taken, *dsync && whole);
+            (fate, whole)
+        }
+    }
+}
+
+/// What becomes of a write.
+fn fate(medium: &mut Medium, file: u64, at: u64, len: usize) -> io::Result<usize> {
+    let code = |code| Err(io::Error::from_raw_os_error(code));
+    medium.writes_seen += 1;
+    let (faults, seen) = (medium.faults, medium.writes_seen);
+    if faults.failing_write == Some(seen) {
+        return code(libc::EIO);
+    }
+    if let Some(room) = medium.room(file, at as usize + len) {
+        // Whole blocks, as direct I/O has it.
+        let block = medium.block as usize;
+        return match room.saturating_sub(at as usize) / block * block {
+            0 => code(libc::ENOSPC),
+            taken => Ok(taken),
+        };
+    }
+    if medium.random.u8(..) < faults.interrupted {
+        return code(if medium.random.bool() { libc::EINTR } else { libc::EAGAIN });
+    }
+    if len > 1 && medium.random.u8(..) < faults.short {
+        return Ok(short(medium, file, at as usize, len));
+    }
+    Ok(len)
+}
+
+/// Any byte behind the end of the file, where a limit may cut; before it only the edge of a sector.
+fn short(medium: &mut Medium, file: u64, at: usize, len: usize) -> usize {
+    // At least a block: a write that takes nothing is an error to the driver.
+    let least = (medium.block as usize).min(len - 1);
+    let end = at + medium.random.usize(least..len);
+    if end >= medium.file(file).current.len() {
+        return end - at;
+    }
+    match (end / SECTOR * SECTOR).saturating_sub(at) {
+        0 => len,
+        taken => taken,
+    }
+}
+
+impl Io for SimulatedIo {
+    fn kind(&self) -> Backend {
+        Backend::Sync
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { blocking: false, dsync: true, link: true }
+    }
+
+    fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
+        self.files.push(file.number());
+        Ok(FileId(self.files.len() as u32 - 1))
+    }
+
+    fn room(&mut self) -> usize {
+        self.depth - self.flights.len() - self.done.len()
+    }
+
+    fn submit(&mut self, file: FileId, token: Token, op: Op) {
+        assert!(self.room() > 0, "more operations than there is room for");
+        let file = self.files[file.0 as usize];
+        // The last operation may be linked to this one.
+        let after = self.flights.last().and_then(|last| match last.work {
+            Work::Write { link: true, .. } if last.order == self.submitted => Some(last.order),
+            _ => None,
+        });
+        let computer = self.computer.clone();
+        let mut medium = computer.medium();
+        self.submitted += 1;
+        let work = match op {
+            Op::Write { at, region, dsync, link } => {
+                self.check(file, at, region.len, medium.block);
+                let bytes = bytes_of(region);
+                let number = medium.begin_write(file, at, &bytes);
+                Work::Write { number, at, region, bytes, dsync, link }
+            }
+            Op::Flush => Work::Flush { covered: after.is_none().then(|| medium.covered(file)) },
+        };
+        self.flights.push(Flight { order: self.submitted, token, file, work, after });
+    }
+
+    fn kick(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, _deadline: Option<Instant>) -> io::Result<()> {
+        if self.done.is_empty() && !self.complete_one() {
+            panic!("it waits, and nothing will ever complete");
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        // Completions come while other things are done, not only when somebody waits.
+        let by_itself = self.computer.medium().random.u8(..4) == 0;
+        if self.done.is_empty() && by_itself {
+            self.complete_one();
+        }
+        self.done.pop_front()
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(Nobody)
+    }
+
+    fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
+        let mut medium = self.computer.medium();
+        let current = &medium.file(self.files[file.0 as usize]).current;
+        let known = current.get(at as usize..).unwrap_or_default();
+        let len = known.len().min(region.len);
+        // SAFETY: the driver alone touches the memory that it asks to be filled.
+        unsafe { region.address.copy_from_nonoverlapping(known.as_ptr(), len) };
+        Ok(len)
+    }
+}
