@@ -13,6 +13,8 @@ pub enum Canary {
     LinkLastOnly,
     /// What is written counts as durable.
     DurableWhenWritten,
+    /// A new file's directory is not flushed.
+    NoDirectorySync,
 }
 
 #[cfg(feature = "canary")]
@@ -25,8 +27,13 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 4] =
-            [Self::NoFlush, Self::FlushTooEarly, Self::LinkLastOnly, Self::DurableWhenWritten];
+        pub const ALL: [Self; 5] = [
+            Self::NoFlush,
+            Self::FlushTooEarly,
+            Self::LinkLastOnly,
+            Self::DurableWhenWritten,
+            Self::NoDirectorySync,
+        ];
 
         /// Its name in reports.
         pub fn name(self) -> &'static str {
@@ -35,6 +42,7 @@ mod planted {
                 Self::FlushTooEarly => "flush-too-early",
                 Self::LinkLastOnly => "link-last-only",
                 Self::DurableWhenWritten => "durable-when-written",
+                Self::NoDirectorySync => "no-directory-sync",
             }
         }
 

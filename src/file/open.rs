@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::handle::Handle;
 use super::place::Place;
+use crate::canary::Canary;
 use crate::error::{Error, Operation};
 use crate::host::Host;
 use crate::options::{Direct, Options, Preallocate};
@@ -110,7 +111,9 @@ impl OpenFile {
         preallocate(&*self.file, options.preallocate, self.existing)
             .map_err(fail(Operation::Preallocate))?;
         self.file.sync_all().map_err(fail(Operation::Flush))?;
-        self.file.sync_directory().map_err(fail(Operation::SyncDirectory))?;
+        if !Canary::NoDirectorySync.is_planted() {
+            self.file.sync_directory().map_err(fail(Operation::SyncDirectory))?;
+        }
         Ok(self)
     }
 }

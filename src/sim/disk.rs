@@ -1,6 +1,7 @@
 //! What the medium holds for certain, and what it may hold.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +20,13 @@ pub(crate) struct Faults {
     pub(crate) short: u8,
     /// The write with this number fails (EIO); the first is 1.
     pub(crate) failing_write: Option<u64>,
-    /// The flush with this number fails (EIO), one way or another: also the one of an open or close.
+    /// The flush with this number fails (EIO): also the ones of an open or close, and of a
+    /// directory.
     pub(crate) failing_flush: Option<u64>,
+    /// The read with this number fails (EIO).
+    pub(crate) failing_read: Option<u64>,
+    /// The change of a length with this number fails (EIO).
+    pub(crate) failing_length: Option<u64>,
     /// Bytes that the medium has room for.
     pub(crate) space: Option<u64>,
 }
@@ -41,6 +47,17 @@ impl std::fmt::Debug for Computer {
     }
 }
 
+/// Nobody looks any more once it is dropped: who looks may hold the computer.
+#[must_use]
+pub(crate) struct Watched(Computer);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let watch = self.0.medium().watch.take();
+        drop(watch); // what it holds may need the computer
+    }
+}
+
 /// The medium with all that is under way.
 pub(crate) struct Medium {
     pub(super) random: fastrand::Rng,
@@ -50,6 +67,8 @@ pub(crate) struct Medium {
     pub(super) block: u64,
     pub(super) writes_seen: u64,
     flushes_seen: u64,
+    reads_seen: u64,
+    lengths_seen: u64,
     numbers: u64,
     watch: Option<Watch>,
 }
@@ -103,6 +122,8 @@ impl Computer {
             block,
             writes_seen: 0,
             flushes_seen: 0,
+            reads_seen: 0,
+            lengths_seen: 0,
             numbers: 0,
             watch: None,
         })))
@@ -120,9 +141,10 @@ impl Computer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on `watch` sees every change.
-    pub(crate) fn watch(&self, watch: Watch) {
+    /// `watch` sees every change until the guard is dropped.
+    pub(crate) fn watch(&self, watch: Watch) -> Watched {
         self.medium().watch = Some(watch);
+        Watched(self.clone())
     }
 
     /// The medium has room again, and nothing else goes wrong from now on.
@@ -160,6 +182,13 @@ impl FileOnMedium {
     }
 }
 
+fn fail_if(fails: bool) -> io::Result<()> {
+    match fails {
+        true => Err(io::Error::from_raw_os_error(libc::EIO)),
+        false => Ok(()),
+    }
+}
+
 impl Medium {
     fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -190,9 +219,18 @@ impl Medium {
         self.files.get_mut(&number).expect("an open file is there")
     }
 
-    pub(super) fn sync_name(&mut self, number: u64) {
+    pub(super) fn sync_name(&mut self, number: u64) -> io::Result<()> {
+        self.end_flush(number, &[])?;
         self.file(number).name_is_certain = true;
         self.happened();
+        Ok(())
+    }
+
+    // ---- reads ----------------------------------------------------------------------------------
+
+    pub(super) fn begin_read(&mut self) -> io::Result<()> {
+        self.reads_seen += 1;
+        fail_if(self.faults.failing_read == Some(self.reads_seen))
     }
 
     // ---- changes --------------------------------------------------------------------------------
@@ -231,13 +269,16 @@ impl Medium {
         self.file(file).volatile.retain(|volatile| volatile.number != number);
     }
 
-    pub(super) fn set_len(&mut self, file: u64, len: u64) {
+    pub(super) fn set_len(&mut self, file: u64, len: u64) -> io::Result<()> {
+        self.lengths_seen += 1;
+        fail_if(self.faults.failing_length == Some(self.lengths_seen))?;
         let number = self.number();
         let file = self.file(file);
         let change = Change::Length(len as usize);
         change.apply(&mut file.current);
         file.volatile.push(Volatile { number, change, completed: true });
         self.happened();
+        Ok(())
     }
 
     /// What a flush that is submitted now would make certain.
@@ -247,7 +288,7 @@ impl Medium {
     }
 
     /// A flush has ended. `Err`: it failed, and what it covered can't be made certain any more.
-    pub(super) fn end_flush(&mut self, file: u64, covered: &[u64]) -> std::io::Result<()> {
+    pub(super) fn end_flush(&mut self, file: u64, covered: &[u64]) -> io::Result<()> {
         self.flushes_seen += 1;
         let fails = self.faults.failing_flush == Some(self.flushes_seen);
         let file = self.file(file);
@@ -261,10 +302,7 @@ impl Medium {
                 .for_each(|volatile| file.make_certain(volatile.number, &volatile.change));
         }
         self.happened();
-        match fails {
-            true => Err(std::io::Error::from_raw_os_error(libc::EIO)),
-            false => Ok(()),
-        }
+        fail_if(fails)
     }
 
     /// How many bytes of a write up to `end` find room: `None`, all of them.

@@ -73,8 +73,7 @@ impl Handle for SimulatedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.computer.medium().set_len(self.number, len);
-        Ok(())
+        self.computer.medium().set_len(self.number, len)
     }
 
     fn go_direct(&self, _buffer_size: usize) -> io::Result<u64> {
@@ -108,8 +107,7 @@ impl Handle for SimulatedFile {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.computer.medium().sync_name(self.number);
-        Ok(())
+        self.computer.medium().sync_name(self.number)
     }
 
     fn is_named(&self) -> io::Result<bool> {

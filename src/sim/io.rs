@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::disk::{Computer, Medium, SECTOR};
 use crate::backend::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
+use crate::canary::Canary;
 use crate::file::Handle;
 
 #[derive(Debug)]
@@ -127,7 +128,10 @@ fn perform(medium: &mut Medium, flight: &Flight) -> (io::Result<usize>, bool) {
     let file = flight.file;
     match &flight.work {
         Work::Flush { covered } => {
-            let covered = covered.as_deref().unwrap_or_default();
+            let mut covered = covered.as_deref().unwrap_or_default();
+            if Canary::NoFlush.is_planted() {
+                covered = &[];
+            }
             (medium.end_flush(file, covered).map(|()| 0), true)
         }
         Work::Write { number, at, region, bytes, dsync, .. } => {
@@ -226,6 +230,7 @@ impl Io for SimulatedIo {
                 self.check(file, at, region.len, medium.block);
                 let bytes = bytes_of(region);
                 let number = medium.begin_write(file, at, &bytes);
+                let dsync = dsync && !Canary::NoFlush.is_planted();
                 Work::Write { number, at, region, bytes, dsync, link }
             }
             Op::Flush => Work::Flush { covered: after.is_none().then(|| medium.covered(file)) },
@@ -259,6 +264,7 @@ impl Io for SimulatedIo {
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         let mut medium = self.computer.medium();
+        medium.begin_read()?;
         let current = &medium.file(self.files[file.0 as usize]).current;
         let known = current.get(at as usize..).unwrap_or_default();
         let len = known.len().min(region.len);

@@ -23,14 +23,14 @@
 //! to what follows cancels it (ECANCELED) if it fails or is short. What a cancelled operation would
 //! have done has not been begun.
 //!
-//! *Reads* see what was written, fenced or not.
+//! *Reads* see what was written, fenced or not, or fail (EIO). So may a change of the length.
 //!
 //! *What is forbidden*, and ends the test: two writes in flight that share a block, a buffer that
 //! changes while it is in flight, a write that is not aligned as the file asked, and waiting where
 //! nothing can ever complete.
 //!
-//! Not modelled: a device that lies about a flush, reads that fail or return other bytes than were
-//! written, and decay.
+//! Not modelled: a device that lies about a flush, reads that return other bytes than were written,
+//! and decay.
 
 mod disk;
 mod host;

@@ -115,7 +115,7 @@ fn a_name_without_its_directory_may_be_lost() {
     let lost = Arc::new(Mutex::new(0));
     let count = lost.clone();
     let mut random = fastrand::Rng::with_seed(3);
-    computer.watch(Box::new(move |medium| {
+    let _watched = computer.watch(Box::new(move |medium| {
         *count.lock().unwrap() +=
             u32::from(!medium.cut(&mut random).contains_key(Path::new("take")));
     }));

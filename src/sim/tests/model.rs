@@ -1,6 +1,5 @@
 //! What the file has to hold, whatever happens.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::Image;
@@ -82,12 +81,9 @@ impl Model {
         self.overwrites[..count].iter_mut().for_each(|overwrite| overwrite.certain = true);
     }
 
-    /// The content if everything gets there.
+    /// The file after a close.
     pub(super) fn whole(&self) -> Vec<u8> {
-        let mut content = self.base.clone();
-        for overwrite in &self.overwrites {
-            content[overwrite.from..][..overwrite.bytes.len()].copy_from_slice(&overwrite.bytes);
-        }
+        let mut content = self.newest();
         if self.recycled && self.before.len() > content.len() {
             content.extend_from_slice(&self.before[content.len()..]);
         }
@@ -118,42 +114,42 @@ impl Model {
 
     /// Every byte before `end` is one that it may be.
     fn exact(&self, content: &[u8], end: usize) {
-        // Where overwrites reach, the last certain one or any later one may show.
-        let mut allowed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        for overwrite in &self.overwrites {
-            for (at, byte) in (overwrite.from..).zip(&overwrite.bytes) {
-                let known = allowed.entry(at).or_insert_with(|| vec![self.base[at]]);
-                if overwrite.certain {
-                    known.clear();
-                }
-                known.push(*byte);
-            }
-        }
-        let base = &self.base[..end];
-        if overwrites_nothing(&allowed) {
-            assert!(content[..end] == *base, "{}", first_difference(content, base));
+        let newest = self.newest();
+        if content[..end] == newest[..end] {
             return;
         }
-        for (at, byte) in content[..end].iter().enumerate() {
-            let fine = match allowed.get(&at) {
-                Some(known) => known.contains(byte),
-                None => *byte == base[at],
-            };
+        for at in (0..end).filter(|at| content[*at] != newest[*at]) {
+            let may_be = self.may_be(at);
+            let (found, all) = (content[at], self.base.len());
             assert!(
-                fine,
-                "byte {at} of {end} is {byte}, not {} or {:?}",
-                base[at],
-                allowed.get(&at)
+                may_be.contains(&found),
+                "byte {at} of {end} ({all}) is {found}, not {may_be:?}"
             );
         }
     }
-}
 
-fn overwrites_nothing(allowed: &BTreeMap<usize, Vec<u8>>) -> bool {
-    allowed.is_empty()
-}
+    /// The content if everything gets there.
+    fn newest(&self) -> Vec<u8> {
+        let mut content = self.base.clone();
+        for overwrite in &self.overwrites {
+            content[overwrite.from..][..overwrite.bytes.len()].copy_from_slice(&overwrite.bytes);
+        }
+        content
+    }
 
-fn first_difference(content: &[u8], base: &[u8]) -> String {
-    let at = content.iter().zip(base).position(|(found, known)| found != known);
-    format!("byte {at:?} of {} durable ones is lost", base.len())
+    /// The last certain byte or any later one may show.
+    fn may_be(&self, at: usize) -> Vec<u8> {
+        let mut known = vec![self.base[at]];
+        for overwrite in &self.overwrites {
+            let Some(byte) = at.checked_sub(overwrite.from).and_then(|at| overwrite.bytes.get(at))
+            else {
+                continue;
+            };
+            if overwrite.certain {
+                known.clear();
+            }
+            known.push(*byte);
+        }
+        known
+    }
 }

@@ -119,7 +119,7 @@ impl Program {
 
         let (watched, claims) = (model.clone(), control.clone());
         let mut random = fastrand::Rng::with_seed(self.seed ^ 0xC0FFEE);
-        computer.watch(Box::new(move |medium| {
+        let _watched = computer.watch(Box::new(move |medium| {
             also(medium);
             if random.u8(..3) == 0 {
                 let durable = match &*lock(&claims) {
@@ -143,8 +143,9 @@ impl Program {
         let writer = match opened {
             Ok(writer) => writer,
             Err(error) => {
-                let planned = self.faults.failing_flush.is_some() || self.faults.space.is_some();
-                assert!(planned, "the open failed: {error}");
+                let Faults { failing_flush, failing_read, failing_length, space, .. } = self.faults;
+                let planned = [failing_flush, failing_read, failing_length, space];
+                assert!(planned.iter().any(Option::is_some), "the open failed: {error}");
                 return;
             }
         };
@@ -195,13 +196,15 @@ fn step(random: &mut fastrand::Rng, longest: usize, headers: bool) -> Step {
 
 fn faults(random: &mut fastrand::Rng) -> Faults {
     let mut faults = Faults::default();
-    match random.u8(..8) {
+    match random.u8(..10) {
         0 => faults.interrupted = random.u8(1..128),
         1 => faults.short = random.u8(1..128),
         2 => (faults.interrupted, faults.short) = (random.u8(1..64), random.u8(1..64)),
         3 => faults.failing_write = Some(random.u64(1..30)),
         4 => faults.failing_flush = Some(random.u64(1..20)),
         5 => faults.space = Some(random.u64(..200_000)),
+        6 => faults.failing_read = Some(random.u64(1..5)),
+        7 => faults.failing_length = Some(random.u64(1..4)),
         _ => {}
     }
     faults

@@ -1,0 +1,46 @@
+//! The tester on a few images: nothing of the real library is lost, a planted bug is seen. The whole
+//! matrix is `cargo powercut run` and `cargo powercut canaries`, which continuous integration runs.
+#![cfg(target_os = "linux")]
+
+use std::process::{Command, Output};
+
+/// `None`, loudly, where it can't run (never in continuous integration).
+fn powercut(arguments: &[&str]) -> Option<Output> {
+    if !rustix::process::geteuid().is_root() || !std::path::Path::new("/dev/fuse").exists() {
+        assert!(std::env::var_os("CI").is_none(), "CI is root, and has FUSE");
+        eprintln!("SKIPPED: power cuts need root and /dev/fuse");
+        return None;
+    }
+    let program = env!("CARGO_BIN_EXE_writeflush-powercut");
+    Some(Command::new(program).args(arguments).output().expect("it starts"))
+}
+
+fn mounts_and_loops() -> (usize, usize) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let loops = std::fs::read_dir("/sys/block").unwrap().filter(|entry| {
+        let path = entry.as_ref().unwrap().path();
+        path.join("loop/backing_file").exists()
+    });
+    (mounts.lines().count(), loops.count())
+}
+
+const FEW: [&str; 6] = ["--file-systems", "ext4", "--states", "growing", "--images", "20"];
+
+#[test]
+fn nothing_durable_is_lost_and_nothing_is_left_behind() {
+    let before = mounts_and_loops();
+    let arguments = [&["run", "--ways", "uring-flush,sync-direct"], &FEW[..]].concat();
+    let Some(output) = powercut(&arguments) else { return };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("40 different images looked at"), "{said}");
+    assert_eq!(mounts_and_loops(), before, "mounts and loop devices");
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line() {
+    let Some(output) = powercut(&["run", "--file-systems", "ntfs"]) else { return };
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("ext4, xfs, btrfs"), "{said}");
+}
