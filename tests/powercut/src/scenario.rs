@@ -340,7 +340,7 @@ mod tests {
         assert!(with(Claim::Checkpoint(0, 600)).unwrap_err().contains("less than"));
         assert!(with(Claim::Closed(0, 1001)).unwrap_err().contains("1000 bytes long"));
         content[3] ^= 1;
-        assert!(judged(&content, &claims).unwrap_err().contains("damaged"));
+        assert!(with(Claim::Asked(0, 500)).unwrap_err().contains("damaged"));
         assert!(judged(&[], &[Claim::Named(1)]).unwrap_err().contains("take-1"));
     }
 }
