@@ -334,13 +334,14 @@ mod tests {
         assert!(judged(&content, &claims).unwrap_err().contains("byte 999"));
 
         content[..16].copy_from_slice(&header(500));
-        let with = |claim| judged(&content, &[Claim::Durable(0, 900), claim]);
-        with(Claim::Asked(0, 500)).unwrap();
-        assert!(with(Claim::Named(0)).unwrap_err().contains("nobody wrote"));
-        assert!(with(Claim::Checkpoint(0, 600)).unwrap_err().contains("less than"));
-        assert!(with(Claim::Closed(0, 1001)).unwrap_err().contains("1000 bytes long"));
+        let with = |content: &[u8], claim| judged(content, &[Claim::Durable(0, 900), claim]);
+        let refused = |claim| with(&content, claim).unwrap_err();
+        with(&content, Claim::Asked(0, 500)).unwrap();
+        assert!(refused(Claim::Named(0)).contains("nobody wrote"));
+        assert!(refused(Claim::Checkpoint(0, 600)).contains("less than"));
+        assert!(refused(Claim::Closed(0, 1001)).contains("1000 bytes long"));
         content[3] ^= 1;
-        assert!(with(Claim::Asked(0, 500)).unwrap_err().contains("damaged"));
+        assert!(with(&content, Claim::Asked(0, 500)).unwrap_err().contains("damaged"));
         assert!(judged(&[], &[Claim::Named(1)]).unwrap_err().contains("take-1"));
     }
 }
