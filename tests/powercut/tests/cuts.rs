@@ -33,7 +33,9 @@ fn nothing_durable_is_lost_and_nothing_is_left_behind() {
     let Some(output) = powercut(&arguments) else { return };
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("40 different images looked at"), "{said}");
+    let last = said.lines().last().unwrap();
+    let images: u32 = last.split(' ').next().unwrap().parse().unwrap();
+    assert!(images >= 40 && last.ends_with("; 0 lost"), "{said}");
     assert_eq!(mounts_and_loops(), before, "mounts and loop devices");
 }
 
