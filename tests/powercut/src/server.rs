@@ -20,7 +20,7 @@ use crate::log::{Claim, Flush, Log, Moment, Write};
 pub(crate) const DISK: &str = "disk";
 /// What is written here are claims: a line each.
 pub(crate) const CLAIMS: &str = "claims";
-/// What is written here are orders (see [`Order`]).
+/// What is written here are orders (see `State::obey`).
 pub(crate) const ORDERS: &str = "orders";
 
 const FILES: [(u64, &str); 3] = [(2, DISK), (3, CLAIMS), (4, ORDERS)];
