@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::backend::{Abilities, Backend};
+use crate::backend::{Abilities, Backend, Io};
 use crate::buffers::Memory;
 use crate::driver::run::{Runner, Waited};
 use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
 use crate::error::{Error, Operation};
 use crate::file::{self, Durability, Handle, MAX_BLOCK, OpenFile, OpenMode};
-use crate::options::{FenceForm, Options};
+use crate::options::{BackendChoice, FenceForm, Options};
 use crate::stats::Stats;
 use crate::stream::{Patch, Stream};
 use crate::summary::{CloseError, Summary};
@@ -31,7 +31,6 @@ pub(crate) struct Facts {
     pub(crate) start: u64,
 }
 
-#[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) stream: Arc<Stream>,
     pub(crate) runner: Runner,
@@ -40,6 +39,18 @@ pub(crate) struct Core {
     held: Mutex<Option<Held>>,
     /// One patcher at a time, so that a long patch is one.
     patching: Mutex<()>,
+}
+
+impl std::fmt::Debug for Core {
+    /// What a person wants to know: the buffers and logs behind it would fill pages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("path", &self.stream.path)
+            .field("backend", &self.facts.backend)
+            .field("positions", &self.stream.positions())
+            .field("failure", &self.stream.failure())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the close still needs.
@@ -57,24 +68,59 @@ pub(crate) struct Goal {
     pub(crate) patches: u64,
 }
 
-impl Core {
-    pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
-        options.check()?;
-        // What can be refused without touching the file comes first.
-        let named: Arc<Path> = path.into();
-        let start_failed = |error| Error::io(Operation::Start, &named, error);
+/// What a writer needs beside a file.
+#[derive(Debug)]
+struct Means {
+    memory: Memory,
+    io: Box<dyn Io>,
+    fallback: Option<String>,
+    /// Bytes in a device write.
+    piece: usize,
+    /// Writes under way at a time.
+    flights: usize,
+}
+
+impl Means {
+    fn new(options: &Options, path: &Path) -> Result<Self, Error> {
+        let start_failed = |error| Error::io(Operation::Start, &path.into(), error);
         let piece = options.device_write();
         let pieces = options.buffer_size / piece * options.buffers;
         let memory = Memory::new(piece, pieces, options.longest_grant(), MAX_BLOCK)
             .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
         // A write a piece and one for a tail; a flush, a patch, and a linked pair's second half.
         let flights = pieces + 1;
-        let (mut io, fallback) =
-            options.host.backend(options, flights + 3).map_err(start_failed)?;
-        let opened = OpenFile::new(&*options.host, options, path, mode)?;
-        let file = opened.file;
-        let id = io.attach(&file, &memory.registrable()).map_err(start_failed)?;
+        let (io, fallback) = options.host.backend(options, flights + 3).map_err(start_failed)?;
+        Ok(Self { memory, io, fallback, piece, flights })
+    }
+}
 
+impl Core {
+    pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
+        options.check()?;
+        // What can be refused without touching the file comes first.
+        let means = Means::new(options, path)?;
+        let opened = OpenFile::new(&*options.host, options, path, mode)?;
+        let is_free = options.backend == BackendChoice::Auto && means.io.kind() != Backend::Sync;
+        let started = match Self::start(options, &opened, means) {
+            Err(error) if is_free => {
+                let plain = options.clone().backend(BackendChoice::Sync);
+                Means::new(&plain, path).and_then(|mut means| {
+                    means.fallback = Some(error.to_string());
+                    Self::start(options, &opened, means)
+                })
+            }
+            started => started,
+        };
+        if started.is_err() {
+            opened.take_back(&*options.host);
+        }
+        started
+    }
+
+    fn start(options: &Options, opened: &OpenFile, means: Means) -> Result<Self, Error> {
+        let Means { memory, mut io, fallback, piece, flights } = means;
+        let start_failed = |error| Error::io(Operation::Start, &opened.path, error);
+        let id = io.attach(&opened.file, &memory.registrable()).map_err(start_failed)?;
         let floor = align_down(opened.start, opened.block);
         if floor < opened.start {
             // The block that the first write shares with what is already there.
@@ -95,8 +141,8 @@ impl Core {
         let facts = Facts {
             options: options.clone(),
             backend: io.kind(),
-            durability: opened.place.durability,
-            fallbacks: opened.fallbacks.into_iter().chain(fallback).collect(),
+            durability: opened.place.durability.clone(),
+            fallbacks: opened.fallbacks.iter().cloned().chain(fallback).collect(),
             block: opened.block,
             piece: piece as u64,
             start: opened.start,
@@ -107,7 +153,7 @@ impl Core {
         let lane = Lane::new(0, stream.clone(), id, plan, around, flights);
         let runner = Runner::new(Driver::new(io, vec![lane]), stream.clone(), options.drive)
             .map_err(start_failed)?;
-        let held = Held { file, mode, existing: opened.existing };
+        let held = Held { file: opened.file.clone(), mode: opened.mode, existing: opened.existing };
         Ok(Self {
             stream,
             runner,
@@ -217,6 +263,9 @@ impl Core {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > accepted) {
             return Err(Error::PatchRange { offset, len: bytes.len(), accepted });
         }
+        if self.stream.is_left_behind() {
+            return Err(Error::Forked);
+        }
         let _whole = ignore_poison(self.patching.lock());
         if self.closing.load(Ordering::SeqCst) {
             return Err(self.stopped());
@@ -263,6 +312,9 @@ impl Core {
     }
 
     fn finish(&self) -> Vec<Error> {
+        if self.stream.is_left_behind() {
+            return vec![Error::Forked]; // file, lock and driver are the parent's
+        }
         if self.stream.is_shared() {
             self.stream.sequencer.shut();
             self.stream.space.announce();

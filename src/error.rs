@@ -103,6 +103,9 @@ pub enum Error {
     },
     /// The writer is closed.
     Closed,
+    /// The writer was opened before this process was forked: it belongs to the parent, which goes
+    /// on undisturbed.
+    Forked,
 }
 
 impl Error {
@@ -127,7 +130,7 @@ impl Error {
             Self::Io { source, .. } => source.kind(),
             Self::Locked { .. } | Self::Full { .. } => io::ErrorKind::WouldBlock,
             Self::Deadline { .. } => io::ErrorKind::TimedOut,
-            Self::Closed => io::ErrorKind::BrokenPipe,
+            Self::Closed | Self::Forked => io::ErrorKind::BrokenPipe,
         }
     }
 }
@@ -164,6 +167,10 @@ impl std::fmt::Display for Error {
                  write those bytes before patching them"
             ),
             Self::Closed => f.write_str("the writer is closed; open a new one"),
+            Self::Forked => f.write_str(
+                "the writer belongs to the process that opened it; a forked child has to open one \
+                 of its own",
+            ),
         }
     }
 }

@@ -79,6 +79,7 @@ mod core;
 mod driver;
 mod error;
 mod file;
+mod fork;
 mod host;
 mod options;
 mod overrun;

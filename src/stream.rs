@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 use crate::backend::Wake;
 use crate::buffers::{Memory, Sequencer};
 use crate::error::{Error, Operation};
+use crate::fork::Process;
 use crate::overrun::OverrunLog;
 use crate::stats::Counters;
 use crate::sync::{AtomicBool, AtomicU64, Event, Ordering, fence, ignore_poison};
@@ -72,6 +73,7 @@ pub(crate) struct Stream {
     pub(crate) overruns: CachePadded<OverrunLog>,
     /// Producers share the stream: `committed` is found by counting cells.
     shared: AtomicBool,
+    process: Process,
     // Apart, so that neither the driver nor who asks takes away the cache lines that a push reads.
     published: CachePadded<Published>,
     requests: CachePadded<Requests>,
@@ -136,6 +138,7 @@ impl Stream {
             counters: CachePadded::default(),
             overruns: CachePadded::default(),
             shared: AtomicBool::new(false),
+            process: Process::this(),
             published: CachePadded::new(Published {
                 submitted: AtomicU64::new(start),
                 written: AtomicU64::new(start),
@@ -344,6 +347,17 @@ impl Stream {
 
     pub(crate) fn fail_io(&self, operation: Operation, error: std::io::Error) {
         self.fail(Error::io(operation, &self.path, error));
+    }
+
+    /// Whether this is a forked child of the process that opened the stream. Then it is poisoned
+    /// here, without a wake-up: the child has no other thread, and may find any lock taken.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        let gone = self.process.is_gone();
+        if gone {
+            let _ = self.failure.set(Error::Forked);
+            self.sequencer.stop();
+        }
+        gone
     }
 
     // ---- tasks ----------------------------------------------------------------------------------

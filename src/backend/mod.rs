@@ -84,6 +84,12 @@ pub(crate) trait Io: Send + std::fmt::Debug {
 
     fn abilities(&self) -> Abilities;
 
+    /// Called once, by the thread that will drive, before anything is submitted. Fails where that
+    /// thread can't have what the backend needs.
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Takes on a file and the memory that its writes come from. Both live until the last
     /// completion of this file has been reaped.
     fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId>;

@@ -10,12 +10,12 @@ use std::time::Instant;
 use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
-use crate::file::{Handle, os_file};
+use crate::file::{Handle, OsFile, os_file};
 use crate::sync::{AtomicBool, Event, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct SyncBackend {
-    files: Vec<Arc<File>>,
+    files: Vec<Arc<OsFile>>,
     completions: VecDeque<Completion>,
     depth: usize,
     /// The last write failed or was short and asked for a link: cancel what follows it.

@@ -4,7 +4,6 @@
 //! ARCHITECTURE.md for what was measured.
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -15,11 +14,15 @@ use io_uring::{IoUring, opcode, squeue, types};
 use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
-use crate::file::{Handle, os_file};
+use crate::file::{Handle, OsFile, os_file};
 use crate::options::Drive;
 
 /// The token of the read that waits on the doorbell.
 const BELL: Token = Token::MAX;
+/// The token of what asks for a worker, and of what calls that off.
+const TRIAL: Token = Token::MAX - 1;
+/// How long the kernel may take to start a worker: a few times 10 µs, on a busy machine more.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct UringBackend {
     ring: IoUring,
@@ -36,7 +39,7 @@ pub(crate) struct UringBackend {
 
 #[derive(Debug)]
 struct Attached {
-    file: Arc<File>,
+    file: Arc<OsFile>,
     /// The kernel holds the memory's pages: writes name a registered buffer.
     registered: bool,
 }
@@ -114,6 +117,17 @@ impl UringBackend {
         }
     }
 
+    /// Waits for completions of the trial, for a limited time; returns their results.
+    fn trials(&mut self, want: usize) -> io::Result<Vec<i32>> {
+        let until = Instant::now() + PATIENCE;
+        let mut results = Vec::new();
+        while results.len() < want && Instant::now() < until {
+            self.enter(1, Some(until))?;
+            results.extend(self.ring.completion().map(|entry| entry.result()));
+        }
+        Ok(results)
+    }
+
     fn enter(&mut self, want: usize, deadline: Option<Instant>) -> io::Result<()> {
         let submitter = self.ring.submitter();
         let result = match deadline {
@@ -143,6 +157,26 @@ impl Io for UringBackend {
 
     fn abilities(&self) -> Abilities {
         Abilities { blocking: false, dsync: true, link: true }
+    }
+
+    /// A flush needs a worker thread of the kernel's. Where a limit on threads forbids it the
+    /// flush is cancelled without end, or waits for ever: so one is tried now.
+    fn begin(&mut self) -> io::Result<()> {
+        let nothing = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
+        self.push(&nothing.user_data(TRIAL));
+        match self.trials(1)?[..] {
+            [0] => return Ok(()),
+            [] => {
+                self.push(&opcode::AsyncCancel::new(TRIAL).build().user_data(TRIAL));
+                self.trials(2)?;
+            }
+            _ => {} // cancelled, since there is nobody to do it
+        }
+        Err(io::Error::new(
+            io::ErrorKind::WouldBlock,
+            "the kernel can start no worker thread for io_uring, which flushes need: raise the \
+             limit on threads, or choose the sync backend",
+        ))
     }
 
     fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId> {

@@ -37,6 +37,11 @@ impl Driver {
         Self { io, lanes }
     }
 
+    /// Called once, by the thread that will drive.
+    pub(crate) fn begin(&mut self) -> std::io::Result<()> {
+        self.io.begin()
+    }
+
     /// Reaps what has completed and submits what can start, until neither is left. Never sleeps
     /// (a blocking backend works here, though: one operation at a time, publishing in between).
     pub(crate) fn turn(&mut self) {

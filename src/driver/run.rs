@@ -1,6 +1,6 @@
 //! Who turns the driver: a thread of its own, or whoever waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -41,9 +41,15 @@ pub(crate) enum Waited {
 }
 
 impl Runner {
-    pub(crate) fn new(driver: Driver, stream: Arc<Stream>, drive: Drive) -> std::io::Result<Self> {
+    /// Fails where no thread can be started, or the backend can't work on it.
+    pub(crate) fn new(
+        mut driver: Driver,
+        stream: Arc<Stream>,
+        drive: Drive,
+    ) -> std::io::Result<Self> {
         let who = match drive {
             Drive::Caller => {
+                driver.begin()?;
                 let eager = driver.is_asynchronous();
                 let company = Company::default();
                 Who::Caller { driver: Mutex::new(Some(driver)), eager, company }
@@ -51,9 +57,11 @@ impl Runner {
             Drive::Thread | Drive::Poll => {
                 let stop = Arc::new(AtomicBool::new(false));
                 let work = Thread { driver, stop: stop.clone(), polling: drive == Drive::Poll };
+                let (tell, begun) = mpsc::sync_channel(1);
                 let handle = std::thread::Builder::new()
                     .name("writeflush".into())
-                    .spawn(move || work.run())?;
+                    .spawn(move || work.run(&tell))?;
+                begun.recv().map_err(std::io::Error::other)??;
                 Who::Thread { handle: Mutex::new(Some(handle)), stop }
             }
         };
@@ -93,6 +101,9 @@ impl Runner {
 
     /// Takes the driver, if nobody else has it.
     fn take<'a>(&'a self, driver: &'a Mutex<Option<Driver>>) -> Option<Lead<'a>> {
+        if self.stream.is_left_behind() {
+            return None;
+        }
         match driver.try_lock() {
             Ok(driver) => Some(Lead { driver: Some(driver), stream: &self.stream }),
             Err(TryLockError::WouldBlock) => None,
@@ -107,7 +118,7 @@ impl Runner {
     fn ended(&self, deadline: Option<Instant>, ready: &impl Fn() -> bool) -> Option<Waited> {
         if ready() {
             Some(Waited::Ready)
-        } else if self.stream.failure().is_some() {
+        } else if self.stream.is_left_behind() || self.stream.failure().is_some() {
             Some(Waited::Failed)
         } else if deadline.is_some_and(|at| Instant::now() >= at) {
             Some(Waited::TimedOut)
@@ -143,6 +154,9 @@ impl Runner {
 
     /// Moves things on without waiting, where callers drive; returns whether it could.
     pub(crate) fn poll(&self) -> bool {
+        if self.stream.is_left_behind() {
+            return false;
+        }
         let Who::Caller { driver, .. } = &self.who else { return false };
         let Some(mut lead) = self.take(driver) else { return false };
         if let Some(driver) = lead.driver() {
@@ -177,6 +191,17 @@ impl Runner {
     }
 }
 
+impl Drop for Runner {
+    /// A forked child leaks the driver: the ring is its parent's.
+    fn drop(&mut self) {
+        if self.stream.is_left_behind()
+            && let Who::Caller { driver, .. } = &mut self.who
+        {
+            std::mem::forget(ignore_poison(driver.get_mut()).take());
+        }
+    }
+}
+
 /// The driver in the hands of a caller. Whoever failed to take it meanwhile sleeps: so the end of
 /// every lead, however short, wakes them, and one of them takes the next.
 struct Lead<'a> {
@@ -207,7 +232,13 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self) {
+    fn run(mut self, tell: &mpsc::SyncSender<std::io::Result<()>>) {
+        let begun = self.driver.begin();
+        let failed = begun.is_err();
+        let _ = tell.send(begun);
+        if failed {
+            return;
+        }
         let guard = PanicGuard(self.driver.streams().cloned().collect());
         if self.polling {
             self.poll()

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ pub(crate) trait Handle: Debug + Send + Sync {
     fn place(&self) -> Place;
 
     /// The file for backends of the operating system.
-    fn os_file(&self) -> Option<&Arc<File>>;
+    fn os_file(&self) -> Option<&Arc<OsFile>>;
 
     /// Tells the files of a simulated computer apart.
     #[cfg(test)]
@@ -53,8 +54,53 @@ pub(crate) trait Handle: Debug + Send + Sync {
     }
 }
 
+/// A file of the operating system. Somebody else may have closed its descriptor by number, and
+/// another file may have got the number: that one is not closed here.
+#[derive(Debug)]
+pub(crate) struct OsFile {
+    file: ManuallyDrop<File>,
+    #[cfg(unix)]
+    identity: Option<(u64, u64)>,
+}
+
+impl OsFile {
+    fn new(file: File) -> Self {
+        Self {
+            #[cfg(unix)]
+            identity: identity(&file),
+            file: ManuallyDrop::new(file),
+        }
+    }
+}
+
+/// Device and number; `None` for a descriptor that is not open.
+#[cfg(unix)]
+fn identity(file: &File) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl std::ops::Deref for OsFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for OsFile {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if identity(&self.file) != self.identity {
+            return;
+        }
+        // SAFETY: never used again.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
+    }
+}
+
 /// For backends that need a file of the operating system.
-pub(crate) fn os_file(handle: &dyn Handle) -> io::Result<Arc<File>> {
+pub(crate) fn os_file(handle: &dyn Handle) -> io::Result<Arc<OsFile>> {
     handle.os_file().cloned().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
@@ -66,12 +112,12 @@ pub(crate) fn open(
 ) -> io::Result<(Arc<dyn Handle>, bool)> {
     let (file, created) = open_mode(options, path, mode)?;
     let directory = directory_of(path)?;
-    Ok((Arc::new(SystemFile { file: Arc::new(file), directory }), created))
+    Ok((Arc::new(SystemFile { file: Arc::new(OsFile::new(file)), directory }), created))
 }
 
 #[derive(Debug)]
 struct SystemFile {
-    file: Arc<File>,
+    file: Arc<OsFile>,
     /// The directory that names the file.
     #[cfg_attr(not(unix), allow(dead_code, reason = "NTFS has no flush of a directory"))]
     directory: PathBuf,
@@ -140,7 +186,7 @@ impl Handle for SystemFile {
         place::look(&self.file)
     }
 
-    fn os_file(&self) -> Option<&Arc<File>> {
+    fn os_file(&self) -> Option<&Arc<OsFile>> {
         Some(&self.file)
     }
 }

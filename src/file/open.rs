@@ -37,6 +37,8 @@ pub(crate) struct OpenFile {
     pub(crate) place: Place,
     /// Why something asked for with `Auto` was not to be had.
     pub(crate) fallbacks: Vec<String>,
+    /// It was not there before.
+    created: bool,
 }
 
 impl OpenFile {
@@ -63,7 +65,7 @@ impl OpenFile {
         if options.lock && !file.try_lock().map_err(fail(Operation::Lock))? {
             return Err(Error::Locked { path });
         }
-        let opened = Self {
+        let mut opened = Self {
             place: file.place(),
             path: path.clone(),
             file,
@@ -72,17 +74,26 @@ impl OpenFile {
             existing: 0,
             block: 1,
             fallbacks: Vec::new(),
+            created,
         };
-        let result = opened.prepare(options);
-        if result.is_err() && created {
-            // What this call made and could not finish is not left behind.
-            host.remove(&path);
+        match opened.prepare(options) {
+            Ok(()) => Ok(opened),
+            Err(error) => {
+                opened.take_back(host);
+                Err(error)
+            }
         }
-        result
+    }
+
+    /// A new file that could not be finished is not left behind.
+    pub(crate) fn take_back(&self, host: &dyn Host) {
+        if self.created {
+            host.remove(&self.path);
+        }
     }
 
     /// Length, space, and a durable name: before the first durable claim.
-    fn prepare(mut self, options: &Options) -> Result<Self, Error> {
+    fn prepare(&mut self, options: &Options) -> Result<(), Error> {
         let path = self.path.clone();
         let fail = |operation| {
             let path = path.clone();
@@ -114,7 +125,7 @@ impl OpenFile {
         if !Canary::NoDirectorySync.is_planted() {
             self.file.sync_directory().map_err(fail(Operation::SyncDirectory))?;
         }
-        Ok(self)
+        Ok(())
     }
 }
 

@@ -1,6 +1,5 @@
 //! The simulated file system.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use super::disk::Computer;
 use super::io::SimulatedIo;
 use crate::backend::Io;
-use crate::file::{Durability, Handle, Medium as Promise, OpenMode, Place};
+use crate::file::{Durability, Handle, Medium as Promise, OpenMode, OsFile, Place};
 use crate::host::Host;
 use crate::options::Options;
 
@@ -119,7 +118,7 @@ impl Handle for SimulatedFile {
         Place { durability, dsync_flushes: true }
     }
 
-    fn os_file(&self) -> Option<&Arc<File>> {
+    fn os_file(&self) -> Option<&Arc<OsFile>> {
         None
     }
 

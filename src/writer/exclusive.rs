@@ -27,7 +27,6 @@ use crate::sync::Ordering;
 ///
 /// Dropping it drains and trims like [`close`](Self::close) as well as that goes, and nobody
 /// hears of an error: close it.
-#[derive(Debug)]
 pub struct Writer {
     control: Control,
     /// The core's stream, without the way through the core.
@@ -335,6 +334,12 @@ impl Writer {
                 return;
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Writer").field(self.core()).finish()
     }
 }
 

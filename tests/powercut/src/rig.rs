@@ -116,6 +116,18 @@ pub(crate) fn part(name: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// Where the disk takes orders: what is to fail.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders(pub(crate) PathBuf);
+
+impl Orders {
+    pub(crate) fn give(&self, order: &str) -> anyhow::Result<()> {
+        let file = File::options().write(true).open(&self.0);
+        file.and_then(|mut file| file.write_all(order.as_bytes()))
+            .with_context(|| format!("the disk refused '{order}'"))
+    }
+}
+
 /// The disk, a loop device on it, and the file system on that, mounted.
 #[derive(Debug)]
 pub(crate) struct Rig {
@@ -172,16 +184,13 @@ impl Rig {
         self.folder.join("fuse").join(CLAIMS)
     }
 
-    pub(crate) fn order(&self, order: &str) -> anyhow::Result<()> {
-        let path = self.folder.join("fuse").join(ORDERS);
-        let file = File::options().write(true).open(path);
-        file.and_then(|mut file| file.write_all(order.as_bytes()))
-            .with_context(|| format!("the disk refused '{order}'"))
+    pub(crate) fn orders(&self) -> Orders {
+        Orders(self.folder.join("fuse").join(ORDERS))
     }
 
     /// Ends the recording of the disk; returns what it has seen.
     pub(crate) fn finish(mut self) -> anyhow::Result<Log> {
-        self.order("dump")?;
+        self.orders().give("dump")?;
         let path = self.folder.join("log");
         let log = postcard::from_bytes(&std::fs::read(&path)?).context("the log is damaged")?;
         std::fs::remove_file(&path)?;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
+use crate::content::{HEADER, byte, bytes, header, name, position};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use writeflush::{BackendChoice, Direct, Drive, FenceForm, Options, Preallocate, Ticket, Writer};
@@ -43,7 +44,7 @@ impl Way {
         Self::SyncPageCache,
     ];
 
-    fn options(self) -> Options {
+    pub(crate) fn options(self) -> Options {
         let options = Options::new();
         let uring = |form| Options::new().backend(BackendChoice::Uring).fence_form(form);
         match self {
@@ -73,52 +74,21 @@ pub(crate) struct Scenario {
 const RESERVED: u64 = 1 << 20;
 const STEPS: usize = 60;
 const LONGEST: usize = 24_000;
-/// The header: two numbers, which a checkpoint keeps true.
-const HEADER: usize = 16;
 /// Files of one recording, one after the other.
 const TAKES: u64 = 2;
-
-fn name(take: u64) -> String {
-    format!("take-{take}")
-}
-
-/// The byte at a position: never zero, and another in every recording.
-fn byte(seed: u64, position: u64) -> u8 {
-    let mixed = (position ^ seed.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    ((mixed >> 56) as u8).max(1)
-}
-
-fn bytes(seed: u64, from: u64, len: usize) -> Vec<u8> {
-    (from..from + len as u64).map(|position| byte(seed, position)).collect()
-}
-
-/// A position, and a number that says whether all of it is there.
-fn header(position: u64) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    header[..8].copy_from_slice(&position.to_le_bytes());
-    header[8..].copy_from_slice(&check(position).to_le_bytes());
-    header
-}
-
-fn check(position: u64) -> u64 {
-    position.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ 0xA5A5_5A5A_0F0F_F0F0
-}
-
-/// `None`: it is damaged.
-fn position(header: &[u8; HEADER]) -> Option<u64> {
-    let (position, sum) = header.split_at(8);
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    let position = number(position);
-    (check(position) == number(sum)).then_some(position)
-}
 
 // ---- the program under test -------------------------------------------------------------------------
 
 /// Claims, in the order of the disk.
-struct Claims(File);
+#[derive(Debug)]
+pub(crate) struct Claims(File);
 
 impl Claims {
-    fn say(&mut self, claim: Claim) -> anyhow::Result<()> {
+    pub(crate) fn at(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self(File::options().write(true).open(path).context("no place for claims")?))
+    }
+
+    pub(crate) fn say(&mut self, claim: Claim) -> anyhow::Result<()> {
         let line = serde_json::to_string(&claim)?;
         self.0.write_all(line.as_bytes()).context("the disk took no claim")
     }
@@ -144,8 +114,7 @@ pub(crate) enum Claim {
 impl Scenario {
     /// Records, and claims what it knows.
     pub(crate) fn work(&self, folder: &Path, claims: &Path) -> anyhow::Result<()> {
-        let claims = File::options().write(true).open(claims).context("no place for claims")?;
-        let mut claims = Claims(claims);
+        let mut claims = Claims::at(claims)?;
         let mut random = fastrand::Rng::with_seed(self.seed);
         if self.state == State::Written {
             for take in 0..TAKES {

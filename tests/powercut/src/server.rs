@@ -46,6 +46,8 @@ struct Faults {
     writes: Option<i32>,
     flushes: Option<i32>,
     stall: Duration,
+    /// Everything fails, reads too.
+    gone: bool,
 }
 
 impl State {
@@ -58,13 +60,17 @@ impl State {
         DELAY + Duration::from_micros(self.random.u64(..JITTER_MICROS)) + self.faults.stall
     }
 
-    /// `fail writes 5`, `fail flushes 5`, `stall 700` (ms), `heal`, `dump`.
+    /// `fail writes 5`, `fail flushes 5`, `stall 700` (ms), `gone`, `heal`, `dump`.
     fn obey(&mut self, order: &str, dump: &Path) -> Result<(), Errno> {
         let words: Vec<&str> = order.split_whitespace().collect();
         match words[..] {
             ["fail", "writes", code] => self.faults.writes = Some(number(code)?),
             ["fail", "flushes", code] => self.faults.flushes = Some(number(code)?),
             ["stall", millis] => self.faults.stall = Duration::from_millis(number(millis)?),
+            ["gone"] => {
+                let gone = Some(libc::ENODEV);
+                self.faults = Faults { writes: gone, flushes: gone, gone: true, ..self.faults };
+            }
             ["heal"] => self.faults = Faults::default(),
             ["dump"] => {
                 let bytes = postcard::to_stdvec(&self.log).map_err(|_| Errno::EIO)?;
@@ -295,6 +301,9 @@ impl Filesystem for Server {
             return reply.data(&[]);
         }
         let state = lock(&self.state);
+        if state.faults.gone {
+            return reply.error(Errno::ENODEV);
+        }
         let end = state.image.len().min(offset as usize + size as usize);
         reply.data(state.image.get(offset as usize..end).unwrap_or_default());
     }

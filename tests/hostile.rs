@@ -1,0 +1,460 @@
+//! Odd and hostile use: forks, descriptors closed from outside, panics, ends of threads, and
+//! thousands of writers, together and one after the other.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::future::Future;
+use std::os::fd::RawFd;
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use common::{
+    Config, Mount, assert_file, bytes, child_succeeds, child_task, configs, directory, each_config,
+    may_mount, run_child, watched, with_own_mounts,
+};
+use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Options};
+
+// ---- forks ------------------------------------------------------------------------------------------
+
+/// Runs `body` in a forked child; returns its exit status. It may not allocate much or panic: only
+/// this thread is there.
+fn forked(body: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child calls `body` and leaves without running anything else of this process.
+    unsafe {
+        match libc::fork() {
+            0 => libc::_exit(body()),
+            child => {
+                assert!(child > 0);
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+                assert!(libc::WIFEXITED(status), "the child was killed: {status}");
+                libc::WEXITSTATUS(status)
+            }
+        }
+    }
+}
+
+/// A child of the child: with one thread more than the writer's own.
+#[test]
+fn a_forked_child_is_refused_and_disturbs_nobody() {
+    let Some(task) = child_task() else {
+        for number in 0..configs().len() {
+            child_succeeds(
+                "a_forked_child_is_refused_and_disturbs_nobody",
+                &number.to_string(),
+                |_| {},
+            );
+        }
+        return;
+    };
+    let config = configs()[task.parse::<usize>().unwrap()];
+    watched("a fork", move || {
+        let directory = directory();
+        let path = directory.path().join("take");
+        let mut writer = config.create(&path);
+        let control = writer.control().clone();
+        let data = bytes(1, 30_000);
+        let _ = writer.write(&data[..10_000]).unwrap();
+        let before = writer.fence();
+        let mut writer = Some(writer);
+        let status = forked(|| {
+            let mut mine = writer.take().unwrap();
+            let refused = |result: Result<u64, Error>| matches!(result, Err(Error::Forked));
+            let answers = [
+                // It may have been durable before the fork.
+                before.is_durable().is_ok() || refused(before.wait()),
+                refused(mine.write_flush(&data[..9_000])),
+                refused(control.flush()),
+                refused(control.fence().wait()),
+                refused(control.checkpoint(0, |_| [1])),
+                matches!(control.patch(0, &[1]), Err(Error::Forked)),
+                refused(mine.try_write(&data[..5])),
+                mine.close().is_err_and(|failed| matches!(failed.errors[..], [Error::Forked])),
+            ];
+            answers.iter().filter(|answer| !**answer).count() as i32
+        });
+        assert_eq!(status, 0, "{config}: so many answers of the child were wrong");
+        // One that does nothing but end, its destructors run.
+        assert_eq!(
+            forked(|| {
+                drop(writer.take());
+                0
+            }),
+            0,
+            "{config}"
+        );
+        let mut writer = writer.unwrap();
+        let second = Options::new().append(&path);
+        assert!(matches!(second, Err(Error::Locked { .. })), "{config}: the lock is the parent's");
+        let _ = writer.write(&data[10_000..]).unwrap();
+        assert_eq!(writer.flush().unwrap(), 30_000);
+        writer.close().unwrap();
+        assert_file(&path, &data, &config);
+    });
+}
+
+// ---- descriptors ------------------------------------------------------------------------------------
+
+fn descriptor_of(path: &Path) -> RawFd {
+    let path = path.canonicalize().unwrap();
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let mut ours = all.filter(|entry| std::fs::read_link(entry).is_ok_and(|to| to == path));
+    ours.next().unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+/// In a child, since another file may get the number.
+#[test]
+fn a_descriptor_that_someone_else_closed_is_an_error_and_no_lie() {
+    let name = "a_descriptor_that_someone_else_closed_is_an_error_and_no_lie";
+    let Some(task) = child_task() else {
+        for number in 0..configs().len() {
+            child_succeeds(name, &number.to_string(), |_| {});
+        }
+        return;
+    };
+    let config = configs()[task.parse::<usize>().unwrap()];
+    watched(name, move || {
+        let directory = directory();
+        let path = directory.path().join("take");
+        let mut writer = config.create(&path);
+        let data = bytes(2, 50_000);
+        assert_eq!(writer.write_flush(&data[..20_000]).unwrap(), 20_000);
+        // SAFETY: just what must not be done.
+        assert_eq!(unsafe { libc::close(descriptor_of(&path)) }, 0);
+        let rest = writer.write(&data[20_000..]).and_then(|_| writer.flush());
+        let durable = writer.positions().durable as usize;
+        match &rest {
+            // The ring holds the file itself, whatever becomes of the number.
+            Ok(position) => assert_eq!(*position, 50_000, "{config}"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EBADF), "{config}"),
+        }
+        let failed = writer.close().unwrap_err();
+        assert_eq!(failed.errors[0].raw_os_error(), Some(libc::EBADF), "{config}");
+        let found = std::fs::read(&path).unwrap();
+        assert!(durable >= 20_000 && found[..durable] == data[..durable], "{config}");
+    });
+}
+
+// ---- threads, panics, futures -------------------------------------------------------------------------
+
+#[test]
+fn a_panicking_producer_loses_nothing_that_was_accepted() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let data = bytes(3, 20_000);
+        let mut writer = config.create(&path);
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            let _ = writer.write(&data).unwrap();
+            let mut grant = writer.grant(1000).unwrap();
+            grant[..5].copy_from_slice(b"never");
+            std::panic::resume_unwind(Box::new(())); // the grant is dropped on the way
+        }));
+        assert!(panic.is_err());
+        let _ = writer.write(b"on").unwrap();
+        // And one that takes the writer with it: the drop closes.
+        let panic = catch_unwind(AssertUnwindSafe(move || {
+            let _writer = writer;
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(panic.is_err());
+        assert_file(&path, &[&data[..], b"on"].concat(), &config);
+    });
+}
+
+#[test]
+fn a_panicking_producer_leaves_the_others_alone() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let writer = config.create(&path).into_shared();
+        let record = bytes(4, 700);
+        let mine = writer.clone();
+        let theirs = record.clone();
+        let panic = std::thread::spawn(move || {
+            let _ = mine.write(&theirs).unwrap();
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(panic.join().is_err());
+        let _ = writer.write(&record).unwrap();
+        assert_eq!(writer.flush().unwrap(), 1400);
+        writer.close().unwrap();
+        assert_file(&path, &record.repeat(2), &config);
+    });
+}
+
+/// Also leaked: nothing is taken that was not committed.
+#[test]
+fn a_thread_may_end_with_a_grant() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let mut writer = config.create(&path);
+        writer = std::thread::spawn(move || {
+            let _ = writer.write(b"before ").unwrap();
+            let mut grant = writer.grant(500).unwrap();
+            grant.fill(b'x');
+            let _ = std::mem::ManuallyDrop::new(grant);
+            writer
+        })
+        .join()
+        .unwrap();
+        let mut grant = writer.grant(5).unwrap();
+        grant.copy_from_slice(b"after");
+        assert_eq!(grant.commit(5), 7);
+        let owner = std::thread::spawn(move || {
+            let mut writer = writer;
+            let _grant = writer.grant(500).unwrap();
+        });
+        owner.join().unwrap(); // it ends with the writer and the grant
+        assert_file(&path, b"before after", &config);
+    });
+}
+
+#[test]
+fn a_ticket_or_future_may_be_dropped_half_way() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let mut writer = config.options().buffers(4).create(&path).unwrap();
+        let mut data = Vec::new();
+        for turn in 0..50 {
+            let piece = bytes(turn, 300);
+            let _ = writer.write(&piece).unwrap();
+            data.extend_from_slice(&piece);
+            let ticket = writer.fence();
+            match turn % 3 {
+                0 => drop(ticket),
+                1 => {
+                    let mut future = pin!(ticket);
+                    let mut context = Context::from_waker(Waker::noop());
+                    let _ = future.as_mut().poll(&mut context);
+                }
+                _ => {
+                    let _ = ticket.wait_timeout(std::time::Duration::ZERO).unwrap();
+                }
+            }
+        }
+        assert_eq!(writer.flush().unwrap(), data.len() as u64);
+        writer.close().unwrap();
+        assert_file(&path, &data, &config);
+    });
+}
+
+// ---- numbers ----------------------------------------------------------------------------------------
+
+#[derive(Debug, PartialEq)]
+struct Held {
+    descriptors: usize,
+    threads: usize,
+    /// Resident pages of anonymous memory, in KiB.
+    kib: u64,
+}
+
+fn held() -> Held {
+    let count = |folder: &str| std::fs::read_dir(folder).unwrap().count();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kib = line.trim().trim_end_matches(" kB").parse().unwrap();
+    Held { descriptors: count("/proc/self/fd"), threads: count("/proc/self/task"), kib }
+}
+
+/// A directory whose fences cost nothing: the numbers are what matters here.
+fn memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| directory())
+}
+
+/// In a child: nobody else opens files or starts threads there.
+#[test]
+fn ten_thousand_times_open_and_close_leave_nothing_behind() {
+    let name = "ten_thousand_times_open_and_close_leave_nothing_behind";
+    if child_task().is_none() {
+        return child_succeeds(name, "alone", |_| {});
+    }
+    let directory = memory();
+    let once = |number: u32| {
+        let backend = [BackendChoice::Uring, BackendChoice::Sync][number as usize % 2];
+        let drive = [Drive::Caller, Drive::Thread][number as usize / 2 % 2];
+        let path = directory.path().join("take");
+        let options = Options::new().backend(backend).drive(drive).direct(Direct::Off);
+        let mut writer = options.buffer_size(4096).create(&path).unwrap();
+        assert_eq!(writer.write_flush(&[number as u8; 100]).unwrap(), 100);
+        writer.close().unwrap();
+    };
+    (0..100).for_each(once);
+    let before = held();
+    (0..10_000).for_each(once);
+    // A thread that was joined is in the list of tasks for a moment still.
+    let mut after = held();
+    for _ in 0..1000 {
+        if after.threads == before.threads {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        after = held();
+    }
+    assert_eq!((after.descriptors, after.threads), (before.descriptors, before.threads));
+    assert!(after.kib <= before.kib + 512, "{before:?} {after:?}");
+}
+
+#[test]
+fn a_thousand_writers_at_once() {
+    let name = "a_thousand_writers_at_once";
+    if child_task().is_none() {
+        return child_succeeds(name, "alone", |command| {
+            // Descriptors: a file, a ring and a doorbell each.
+            let raise = || {
+                let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+                // SAFETY: a system call on a live struct.
+                match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            };
+            // SAFETY: the closure allocates nothing and takes no lock.
+            unsafe { command.pre_exec(raise) };
+        });
+    }
+    let directory = memory();
+    let path = |number: usize| directory.path().join(number.to_string());
+    let record = |number: usize| bytes(number as u64, 5000);
+    let open = |number: usize| {
+        let drive = if number.is_multiple_of(2) { Drive::Thread } else { Drive::Caller };
+        Options::new().drive(drive).buffer_size(4096).create(path(number)).unwrap()
+    };
+    let mut writers: Vec<_> = (0..1000).map(open).collect();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        let _ = writer.write(&record(number)).unwrap();
+    }
+    let tickets: Vec<_> = writers.iter().map(|writer| writer.fence()).collect();
+    for ticket in tickets {
+        assert_eq!(ticket.wait().unwrap(), 5000);
+    }
+    for writer in writers {
+        writer.close().unwrap();
+    }
+    for number in 0..1000 {
+        assert_file(&path(number), &record(number), &number);
+    }
+}
+
+// ---- limits -----------------------------------------------------------------------------------------
+
+fn limited(resource: libc::__rlimit_resource_t, to: u64) {
+    let limit = libc::rlimit { rlim_cur: to, rlim_max: to };
+    // SAFETY: a system call on a live struct.
+    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
+
+/// Each limit at which something at open gives way: an error that names it, and no file that was
+/// not there before; or a writer that works.
+#[test]
+fn limits_are_told_or_lived_with() {
+    let name = "limits_are_told_or_lived_with";
+    let Some(task) = child_task() else {
+        for task in ["descriptors", "memory", "locked memory"] {
+            child_succeeds(name, task, |_| {});
+        }
+        return;
+    };
+    let directory = memory();
+    let path = directory.path().join("take");
+    match task.as_str() {
+        "descriptors" => limited(libc::RLIMIT_NOFILE, 3 + held().descriptors as u64 - 4),
+        "memory" => limited(libc::RLIMIT_AS, 512 << 20),
+        _ => limited(libc::RLIMIT_MEMLOCK, 0),
+    }
+    for backend in [BackendChoice::Auto, BackendChoice::Sync] {
+        for drive in [Drive::Thread, Drive::Caller] {
+            let options = Options::new().backend(backend).drive(drive).buffers(1000);
+            match options.memory_limit(usize::MAX).create(&path) {
+                Ok(mut writer) => {
+                    assert_eq!(writer.write_flush(b"works").unwrap(), 5);
+                    writer.close().unwrap();
+                    std::fs::remove_file(&path).unwrap();
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::Io { .. }), "{error}");
+                    assert!(!path.exists(), "{task}: {error}, and a file is left");
+                }
+            }
+        }
+    }
+}
+
+/// A control group whose members may start no more threads: not the writer's own, nor the kernel's
+/// for io_uring, without which a flush would wait for ever.
+#[test]
+fn no_more_threads() {
+    let name = "no_more_threads";
+    let group = Path::new("/sys/fs/cgroup/pids/writeflush-test");
+    if child_task().is_some() {
+        return watched(name, move || where_no_thread_starts(group));
+    }
+    if !may_mount(name) {
+        return;
+    }
+    if std::fs::create_dir(group).is_err() {
+        return eprintln!("SKIPPED: {name} needs the pids controller of control groups (v1)");
+    }
+    std::fs::write(group.join("pids.max"), "3").unwrap(); // the harness, the test, the watchdog
+    let output = run_child(name, "limited", |_| {});
+    let removed = std::fs::remove_dir(group);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
+    removed.unwrap();
+}
+
+fn where_no_thread_starts(group: &Path) {
+    std::fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    let directory = directory();
+    let path = directory.path().join("take");
+    let error = Options::new().create(&path).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
+    assert!(error.to_string().starts_with("could not start"), "{error}");
+    let options = Options::new().drive(Drive::Caller);
+    let error = options.clone().backend(BackendChoice::Uring).create(&path).unwrap_err();
+    assert!(error.to_string().contains("raise the limit on threads"), "{error}");
+    assert!(!path.exists(), "a file is left");
+    // Where the choice is free it works without.
+    let mut writer = options.create(&path).unwrap();
+    assert_eq!(writer.backend(), Backend::Sync);
+    assert!(writer.fallbacks()[0].contains("worker thread"), "{:?}", writer.fallbacks());
+    assert_eq!(writer.write_flush(b"works").unwrap(), 5);
+    writer.close().unwrap();
+}
+
+// ---- targets ----------------------------------------------------------------------------------------
+
+#[test]
+fn a_symlink_is_followed_and_its_target_is_made_durable() {
+    each_config(|config, directory| {
+        std::fs::create_dir(directory.join("elsewhere")).unwrap();
+        let (link, target) = (directory.join("link"), directory.join("elsewhere/take"));
+        std::os::unix::fs::symlink("elsewhere/take", &link).unwrap();
+        let mut writer = config.create(&link); // dangling until now
+        assert_eq!(writer.write_flush(b"through a link").unwrap(), 14);
+        writer.close().unwrap();
+        assert_file(&target, b"through a link", &config);
+        assert!(link.is_symlink());
+    });
+}
+
+#[test]
+fn a_directory_that_became_read_only_says_so() {
+    if !may_mount("a_directory_that_became_read_only_says_so") {
+        return;
+    }
+    let name = "a_directory_that_became_read_only_says_so";
+    if child_task().is_none() {
+        return child_succeeds(name, "alone", with_own_mounts);
+    }
+    let directory = directory();
+    let _mount = Mount::tmpfs(directory.path(), "size=1m,ro");
+    let config =
+        Config { backend: BackendChoice::Auto, direct: Direct::Auto, drive: Drive::Thread };
+    let error = config.options().create(directory.path().join("take")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    assert!(matches!(error, Error::Io { operation: Operation::Open, .. }), "{error}");
+}

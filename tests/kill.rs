@@ -1,0 +1,142 @@
+//! kill −9 at random moments: what was *written* is in the file, what was *durable* all the more,
+//! and the next writer finds the lock free.
+//!
+//! `WRITEFLUSH_KILLS=1000 cargo test --release --test kill` does it so often with each backend.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{assert_same, bytes, child_task, directory, watched};
+use writeflush::{BackendChoice, Direct, Drive, Error, Options, Preallocate};
+
+/// What the victim knew, in a page of a file that outlives it.
+#[repr(C)]
+struct Known {
+    written: AtomicU64,
+    durable: AtomicU64,
+}
+
+/// Maps the page; for the life of the process.
+fn known(path: &Path) -> &'static Known {
+    use std::os::fd::AsRawFd;
+    let mut options = std::fs::File::options();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    file.set_len(4096).unwrap();
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a new mapping of a page that is there; atomics may be shared between processes.
+    unsafe {
+        let page = libc::mmap(std::ptr::null_mut(), 4096, protection, flags, file.as_raw_fd(), 0);
+        assert_ne!(page, libc::MAP_FAILED);
+        &*page.cast()
+    }
+}
+
+fn options(turn: u64) -> Options {
+    let backend = if turn.is_multiple_of(2) { BackendChoice::Uring } else { BackendChoice::Sync };
+    let drive = [Drive::Thread, Drive::Caller, Drive::Poll][(turn / 2 % 3) as usize];
+    let direct = if (turn / 6).is_multiple_of(2) { Direct::On } else { Direct::Off };
+    let ahead = [Preallocate::None, Preallocate::Reserve(4 << 20), Preallocate::Zero(1 << 20)];
+    let options = Options::new().backend(backend).drive(drive).direct(direct).buffer_size(16 << 10);
+    options.buffers(3).preallocate(ahead[(turn / 12 % 3) as usize])
+}
+
+const CONTENT: usize = 8 << 20;
+
+/// Records until it is killed.
+fn victim(task: &str) -> ! {
+    let (turn, place) = task.split_once(' ').unwrap();
+    let (turn, place): (u64, &Path) = (turn.parse().unwrap(), Path::new(place));
+    let mut random = fastrand::Rng::with_seed(turn);
+    let content = bytes(turn, CONTENT);
+    let mut writer = options(turn).create(place.join("take")).unwrap();
+    let known = known(&place.join("known"));
+    let mut at = 0;
+    while at < CONTENT {
+        let len = random.usize(1..20_000).min(CONTENT - at);
+        let data = &content[at..at + len];
+        match random.u8(..8) {
+            0 => drop(writer.write_flush(data).unwrap()),
+            1 => {
+                let _ = writer.write(data).unwrap();
+                drop(writer.fence());
+            }
+            _ => drop(writer.write(data).unwrap()),
+        }
+        at += len;
+        // The durable one is at most the written one, so it is read first.
+        let now = writer.positions();
+        known.durable.store(now.durable, Ordering::SeqCst);
+        known.written.store(now.written, Ordering::SeqCst);
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+fn begin(turn: u64, place: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["killed_at_random_moments", "--exact", "--nocapture"]);
+    command.env("WRITEFLUSH_TEST_CHILD", format!("{turn} {}", place.display()));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The end of a ring takes the kernel a moment, and with it the lock of its file.
+fn append_when_free(path: &Path) -> writeflush::Writer {
+    let begun = Instant::now();
+    loop {
+        match Options::new().append(path) {
+            Err(Error::Locked { .. }) if begun.elapsed() < Duration::from_secs(20) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result.unwrap(),
+        }
+    }
+}
+
+fn kill_and_look(turn: u64) {
+    let directory = directory();
+    let place = directory.path();
+    let known = known(&place.join("known"));
+    let mut child = begin(turn, place);
+    while known.written.load(Ordering::SeqCst) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "turn {turn}: it ended by itself");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let mut random = fastrand::Rng::with_seed(!turn);
+    std::thread::sleep(Duration::from_micros(random.u64(..12_000)));
+    child.kill().unwrap();
+    let _ = child.wait().unwrap();
+
+    let path = place.join("take");
+    let (written, durable) = (&known.written, &known.durable);
+    let (written, durable) = (written.load(Ordering::SeqCst), durable.load(Ordering::SeqCst));
+    assert!(durable <= written, "turn {turn}");
+    let content = bytes(turn, CONTENT);
+    let mut writer = append_when_free(&path);
+    let found = std::fs::read(&path).unwrap();
+    assert!(found.len() as u64 >= written, "turn {turn}: {} of {written}", found.len());
+    let end = written as usize;
+    assert_same(&found[..end], &content[..end], &format!("turn {turn}"));
+    // The next recording goes on where this one was cut off.
+    assert_eq!(writer.positions().accepted, found.len() as u64);
+    assert_eq!(writer.write_flush(b"and on").unwrap(), found.len() as u64 + 6);
+    writer.close().unwrap();
+}
+
+#[test]
+fn killed_at_random_moments() {
+    if let Some(task) = child_task() {
+        victim(&task);
+    }
+    let each: u64 =
+        std::env::var("WRITEFLUSH_KILLS").map_or(18, |text| text.parse().expect("a number"));
+    for turn in 0..each * 2 {
+        watched(&format!("turn {turn}"), move || kill_and_look(turn));
+    }
+}

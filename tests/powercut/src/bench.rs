@@ -1,0 +1,78 @@
+//! Where everything happens: in memory, in a mount namespace of its own.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use writeflush::canary::Canary;
+
+use crate::log::Log;
+use crate::rig::{self, FileSystem, Rig};
+use crate::scenario::Scenario;
+
+/// A recording takes a few seconds; one that hangs is a failure.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Goes, with all mounts, when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        rig::leave_mount_namespace()?;
+        let folder = tempfile::tempdir()?;
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("powercut", folder.path(), "tmpfs", flags, None)
+            .context("no file system in memory")?;
+        Ok(Self { folder })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// One recording on a fresh disk.
+    pub(crate) fn record(
+        &self,
+        file_system: FileSystem,
+        base: &Path,
+        scenario: &Scenario,
+        canary: Option<Canary>,
+    ) -> anyhow::Result<Log> {
+        let rig = Rig::new(file_system, base, self.folder(), scenario.seed)?;
+        let mut work = rig::part("work")?;
+        work.arg(rig.mount_point()).arg(rig.claims()).arg(serde_json::to_string(scenario)?);
+        work.args(canary.map(Canary::name));
+        let what = format!("{scenario:?} on {}", file_system.name());
+        let output = patiently(work).with_context(|| what.clone())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the recording failed: {what}: {said}");
+        rig.finish()
+    }
+}
+
+/// Runs a part of this program; one that hangs is killed, and an error.
+pub(crate) fn patiently(mut part: Command) -> anyhow::Result<Output> {
+    part.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = part.spawn().context("a part of this program did not start")?;
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            let _ = child.kill();
+            anyhow::bail!("it hangs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    // They say little: it fits into the pipes.
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child.stdout.take().map(|mut pipe| pipe.read_to_end(&mut stdout)).transpose()?;
+    child.stderr.take().map(|mut pipe| pipe.read_to_end(&mut stderr)).transpose()?;
+    Ok(Output { status, stdout, stderr })
+}

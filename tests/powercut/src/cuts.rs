@@ -1,0 +1,227 @@
+//! Recordings, their replays, and what was lost; with planted bugs, whether that is seen.
+
+use std::time::Instant;
+
+use comfy_table::Table;
+use serde::Serialize;
+use writeflush::canary::Canary;
+
+use crate::bench::Bench;
+use crate::replay::{Found, Replay};
+use crate::rig::{self, FileSystem};
+use crate::run::CutArgs;
+use crate::scenario::{Scenario, State, Way};
+use crate::table::{grid, kernel, save, word};
+
+/// One combination, and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    file_system: FileSystem,
+    way: Way,
+    file_state: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<&'static str>,
+    first_seed: u64,
+    recordings: u64,
+    device_writes: usize,
+    device_flushes: usize,
+    pub(crate) images: usize,
+    looks: usize,
+    pub(crate) lost: Vec<String>,
+    seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    kernel: String,
+    rows: &'a [Row],
+    images: usize,
+    looks: usize,
+    lost: usize,
+    seconds: f64,
+}
+
+/// New recordings with other seeds, until there are images enough.
+const RECORDINGS: u64 = 400;
+
+type Combination = (FileSystem, Way, State);
+
+/// How much of a combination is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Different images.
+    pub(crate) images: usize,
+    pub(crate) seed: u64,
+    /// Looked at at the same time.
+    pub(crate) workers: usize,
+}
+
+impl Wanted {
+    fn of(args: &CutArgs) -> Self {
+        let common = &args.common;
+        Self { images: args.images, seed: common.seed, workers: common.workers }
+    }
+}
+
+/// Whether nothing was lost.
+pub(crate) fn run(args: &CutArgs) -> anyhow::Result<bool> {
+    let begun = Instant::now();
+    let bench = Bench::new()?;
+    let mut rows = Vec::new();
+    for &file_system in &args.common.file_systems {
+        for &way in args.common.ways() {
+            for &state in args.states() {
+                let wanted = Wanted::of(args);
+                let row = combination(&bench, (file_system, way, state), wanted, None)?;
+                println!("{}", row.line());
+                rows.push(row);
+            }
+        }
+    }
+    println!("{}", table(&rows));
+    let lost = rows.iter().flat_map(|row| &row.lost);
+    lost.clone().for_each(|lost| println!("LOST: {lost}"));
+    let report = Report {
+        kernel: kernel(),
+        images: rows.iter().map(|row| row.images).sum(),
+        looks: rows.iter().map(|row| row.looks).sum(),
+        lost: lost.count(),
+        seconds: begun.elapsed().as_secs_f64(),
+        rows: &rows,
+    };
+    println!(
+        "{} different images looked at ({} looks) in {:.0} s; {} lost",
+        report.images, report.looks, report.seconds, report.lost
+    );
+    save(args.common.report.as_deref(), &report)?;
+    Ok(report.lost == 0)
+}
+
+/// Whether every canary that has to be caught was. Each is a bug in the fences of the real driver.
+pub(crate) fn canaries(args: &CutArgs) -> anyhow::Result<bool> {
+    let bench = Bench::new()?;
+    let mut rows = Vec::new();
+    let mut missed = Vec::new();
+    for canary in Canary::ALL {
+        for &file_system in &args.common.file_systems {
+            let way = meets(canary);
+            let mut caught = false;
+            for state in State::ALL {
+                let row =
+                    combination(&bench, (file_system, way, state), Wanted::of(args), Some(canary))?;
+                println!("{}: {}", canary.name(), row.line());
+                caught |= !row.lost.is_empty();
+                rows.push(row);
+            }
+            if !caught && !hidden(canary, file_system) {
+                missed.push(format!("{} on {}", canary.name(), file_system.name()));
+            }
+        }
+    }
+    println!("{}", canary_table(&rows));
+    missed.iter().for_each(|missed| println!("NOT CAUGHT: {missed}"));
+    save(args.common.report.as_deref(), &rows)?;
+    Ok(missed.is_empty())
+}
+
+/// The way to write in which a planted bug shows.
+fn meets(canary: Canary) -> Way {
+    match canary {
+        Canary::NoFlush | Canary::FlushTooEarly | Canary::DurableWhenWritten => Way::UringFlush,
+        Canary::LinkLastOnly => Way::UringLink,
+        Canary::NoDirectorySync => Way::SyncPageCache,
+    }
+}
+
+/// Planted bugs that this file system covers up: btrfs writes what is ordered before it commits,
+/// and a flush of a new file takes its name along on all three. The simulated computer sees those.
+fn hidden(canary: Canary, file_system: FileSystem) -> bool {
+    canary == Canary::NoDirectorySync
+        || (canary, file_system) == (Canary::LinkLastOnly, FileSystem::Btrfs)
+}
+
+/// Records and replays until there are images enough.
+pub(crate) fn combination(
+    bench: &Bench,
+    (file_system, way, state): Combination,
+    wanted: Wanted,
+    canary: Option<Canary>,
+) -> anyhow::Result<Row> {
+    let begun = Instant::now();
+    let mut row = Row {
+        file_system,
+        way,
+        file_state: state,
+        canary: canary.map(Canary::name),
+        first_seed: wanted.seed,
+        recordings: 0,
+        device_writes: 0,
+        device_flushes: 0,
+        images: 0,
+        looks: 0,
+        lost: Vec::new(),
+        seconds: 0.0,
+    };
+    let base = rig::make(file_system, bench.folder())?;
+    for seed in wanted.seed..wanted.seed + RECORDINGS {
+        let scenario = Scenario { way, state, seed };
+        let log = bench.record(file_system, &base, &scenario, canary)?;
+        row.recordings += 1;
+        row.device_writes += log.writes.len();
+        row.device_flushes += log.flushes.len();
+        let replay = Replay::new(file_system, scenario, std::fs::read(&base)?, &log)?;
+        let more = wanted.images.saturating_sub(row.images);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let found =
+            replay.run(more, canary.is_some(), wanted.workers, bench.folder(), &mut random)?;
+        row.add(found, seed);
+        let enough = row.images >= wanted.images || canary.is_some() && row.recordings >= 3;
+        if enough || !row.lost.is_empty() {
+            break;
+        }
+    }
+    row.seconds = begun.elapsed().as_secs_f64();
+    Ok(row)
+}
+
+impl Row {
+    fn add(&mut self, found: Found, seed: u64) {
+        self.images += found.images;
+        self.looks += found.looks;
+        self.lost.extend(found.lost.into_iter().map(|lost| format!("seed {seed}: {lost}")));
+    }
+
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "{:5} {:16} {:8}  {} images, {} looks, {} lost, {:.1} s",
+            self.file_system.name(),
+            word(&self.way),
+            word(&self.file_state),
+            self.images,
+            self.looks,
+            self.lost.len(),
+            self.seconds
+        )
+    }
+}
+
+/// A row a way and file state, a column a file system.
+fn table(rows: &[Row]) -> Table {
+    let label = |row: &Row| format!("{} {}", word(&row.way), word(&row.file_state));
+    grid(
+        rows,
+        |row| row.file_system,
+        label,
+        |row| format!("{} images, {} lost", row.images, row.lost.len()),
+    )
+}
+
+fn canary_table(rows: &[Row]) -> Table {
+    let label = |row: &Row| format!("{} ({})", row.canary.unwrap_or(""), word(&row.file_state));
+    grid(
+        rows,
+        |row| row.file_system,
+        label,
+        |row| if row.lost.is_empty() { "hidden" } else { "caught" }.into(),
+    )
+}

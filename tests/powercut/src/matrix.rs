@@ -1,0 +1,128 @@
+//! Every fault on every file system in every way to write, and whether everybody was told.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::bench::{Bench, patiently};
+use crate::faults::{self, Fault, Told};
+use crate::log::Log;
+use crate::replay::Replay;
+use crate::rig::{self, FileSystem, Rig};
+use crate::run::FaultArgs;
+use crate::scenario::{Scenario, State, Way};
+use crate::table::{grid, save, word};
+
+/// One fault, and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Outcome {
+    file_system: FileSystem,
+    way: Way,
+    fault: Fault,
+    seed: u64,
+    told: Told,
+    /// Different images of a power cut that were looked at, and what was lost in them.
+    pub(crate) images: usize,
+    lost: Vec<String>,
+    seconds: f64,
+}
+
+/// Whether everybody was told the truth, in every one of them.
+pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<bool> {
+    let bench = Bench::new()?;
+    let mut all = Vec::new();
+    for &file_system in &args.common.file_systems {
+        for &way in args.common.ways() {
+            for &fault in args.faults() {
+                let looks = Looks { images: args.images, workers: args.common.workers };
+                let outcome = one(&bench, file_system, way, fault, args.common.seed, looks)?;
+                println!("{}", outcome.line());
+                all.push(outcome);
+            }
+        }
+    }
+    let label = |outcome: &Outcome| format!("{} {}", word(&outcome.fault), word(&outcome.way));
+    let cell = |outcome: &Outcome| {
+        let said = outcome.told.error.as_deref().unwrap_or("no error");
+        let code = said.rsplit_once("(os error ").map_or(said, |(_, code)| code);
+        let verb = said.split(' ').nth(2).filter(|_| said.starts_with("could not"));
+        let verdict = if outcome.is_right() { "" } else { " WRONG" };
+        format!("{} {}{verdict}", verb.unwrap_or_default(), code.trim_end_matches(')'))
+    };
+    println!("{}", grid(&all, |outcome| outcome.file_system, label, cell));
+    save(args.common.report.as_deref(), &all)?;
+    Ok(all.iter().all(Outcome::is_right))
+}
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looks {
+    pub(crate) images: usize,
+    pub(crate) workers: usize,
+}
+
+/// One recording on a disk that fails.
+pub(crate) fn one(
+    bench: &Bench,
+    file_system: FileSystem,
+    way: Way,
+    fault: Fault,
+    seed: u64,
+    looks: Looks,
+) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let scenario = Scenario { way, state: State::Growing, seed };
+    let base = rig::make(file_system, bench.folder())?;
+    let what = format!("{fault:?}, {way:?} on {}, seed {seed}", file_system.name());
+    let (told, log) = suffer(bench, file_system, &base, &scenario, fault).context(what)?;
+    let replay = Replay::new(file_system, scenario, std::fs::read(&base)?, &log)?;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let found = replay.run(looks.images, false, looks.workers, bench.folder(), &mut random)?;
+    Ok(Outcome {
+        file_system,
+        way,
+        fault,
+        seed,
+        told,
+        images: found.images,
+        lost: found.lost,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
+}
+
+fn suffer(
+    bench: &Bench,
+    file_system: FileSystem,
+    base: &std::path::Path,
+    scenario: &Scenario,
+    fault: Fault,
+) -> anyhow::Result<(Told, Log)> {
+    let rig = Rig::new(file_system, base, bench.folder(), scenario.seed)?;
+    let mut part = rig::part("suffer")?;
+    part.arg(rig.mount_point()).arg(rig.claims()).arg(&rig.orders().0);
+    part.arg(serde_json::to_string(scenario)?).arg(word(&fault));
+    let told = faults::told(&patiently(part)?)?;
+    Ok((told, rig.finish()?))
+}
+
+impl Outcome {
+    pub(crate) fn is_right(&self) -> bool {
+        self.told.wrong.is_empty() && self.lost.is_empty()
+    }
+
+    pub(crate) fn line(&self) -> String {
+        let said = self.told.error.as_deref().unwrap_or("no error");
+        let wrong = self.told.wrong.iter().chain(&self.lost);
+        let wrong: String = wrong.map(|wrong| format!("\n    WRONG: {wrong}")).collect();
+        format!(
+            "{:5} {:16} {:11}  {said}; {} images, {} lost, {:.1} s{wrong}",
+            self.file_system.name(),
+            word(&self.way),
+            word(&self.fault),
+            self.images,
+            self.lost.len(),
+            self.seconds
+        )
+    }
+}
