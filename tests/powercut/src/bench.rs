@@ -13,7 +13,7 @@ use crate::rig::{self, FileSystem, Rig};
 use crate::scenario::Scenario;
 
 /// A recording takes a few seconds; one that hangs is a failure.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Goes, with all mounts, when it is dropped.
 #[derive(Debug)]

@@ -76,7 +76,8 @@ const RECORD: usize = 3_000;
 const STALLED: Duration = Duration::from_millis(2_500);
 /// Between two calls of those who wait.
 const BREATH: Duration = Duration::from_millis(2);
-/// The most that anybody writes: the disk is small.
+/// The most that is written before something fails: a replay looks at all of it. Where the disk
+/// fills up there is no end.
 const MOST: u64 = 8 << 20;
 
 /// Records until the fault has been heard by all, or is over.
@@ -100,12 +101,13 @@ pub(crate) fn suffer(
     claims.say(Claim::Durable(0, durable))?;
 
     let stop = AtomicBool::new(false);
+    let most = if fault == Fault::Full { u64::MAX } else { MOST };
     let claims = Mutex::new(claims);
     let control = writer.control().clone();
     let claimed = |durable| lock(&claims).say(Claim::Durable(0, durable)).map_or((), drop);
     let heard = std::thread::scope(|scope| -> anyhow::Result<Vec<Heard>> {
         let all = [
-            ("producer", scope.spawn(|| produce(&mut writer, scenario, &stop))),
+            ("producer", scope.spawn(|| produce(&mut writer, scenario, most, &stop))),
             ("flusher", scope.spawn(|| again(&stop, || control.flush().map(claimed)))),
             ("ticket", scope.spawn(|| again(&stop, || control.fence().wait().map(claimed)))),
             ("patcher", scope.spawn(|| again(&stop, || control.patch(0, &header(0))))),
@@ -194,10 +196,15 @@ struct Heard {
     ended: std::thread::Result<Option<Error>>,
 }
 
-fn produce(writer: &mut Writer, scenario: &Scenario, stop: &AtomicBool) -> Option<Error> {
+fn produce(
+    writer: &mut Writer,
+    scenario: &Scenario,
+    most: u64,
+    stop: &AtomicBool,
+) -> Option<Error> {
     while !stop.load(Ordering::Relaxed) {
         let at = writer.positions().accepted;
-        if at < MOST {
+        if at < most {
             if let Err(error) = writer.write(&content(scenario, at, RECORD)) {
                 return Some(error);
             }
