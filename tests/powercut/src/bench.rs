@@ -55,6 +55,14 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// Before the folder, which can't go as long as something is mounted on it.
+    fn drop(&mut self) {
+        let detach = rustix::mount::UnmountFlags::DETACH;
+        let _ = rustix::mount::unmount(self.folder.path(), detach);
+    }
+}
+
 /// Runs a part of this program; one that hangs is killed, and an error.
 pub(crate) fn patiently(mut part: Command) -> anyhow::Result<Output> {
     part.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -4,6 +4,9 @@
 
 use std::process::{Command, Output};
 
+/// Nobody else's.
+const TEMPORARY: &str = env!("CARGO_TARGET_TMPDIR");
+
 /// `None`, loudly, where it can't run (never in continuous integration).
 fn powercut(arguments: &[&str]) -> Option<Output> {
     if !rustix::process::geteuid().is_root() || !std::path::Path::new("/dev/fuse").exists() {
@@ -12,23 +15,26 @@ fn powercut(arguments: &[&str]) -> Option<Output> {
         return None;
     }
     let program = env!("CARGO_BIN_EXE_writeflush-powercut");
-    Some(Command::new(program).args(arguments).output().expect("it starts"))
+    let mut command = Command::new(program);
+    Some(command.args(arguments).env("TMPDIR", TEMPORARY).output().expect("it starts"))
 }
 
-fn mounts_and_loops() -> (usize, usize) {
+/// Mounts, loop devices, and entries of the folder for temporary files.
+fn left_behind() -> (usize, usize, usize) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let loops = std::fs::read_dir("/sys/block").unwrap().filter(|entry| {
         let path = entry.as_ref().unwrap().path();
         path.join("loop/backing_file").exists()
     });
-    (mounts.lines().count(), loops.count())
+    let temporary = std::fs::read_dir(TEMPORARY).unwrap();
+    (mounts.lines().count(), loops.count(), temporary.count())
 }
 
 const FEW: [&str; 6] = ["--file-systems", "ext4", "--states", "growing", "--images", "20"];
 
 #[test]
 fn nothing_durable_is_lost_and_nothing_is_left_behind() {
-    let before = mounts_and_loops();
+    let before = left_behind();
     let arguments = [&["run", "--ways", "uring-flush,sync-direct"], &FEW[..]].concat();
     let Some(output) = powercut(&arguments) else { return };
     let said = String::from_utf8_lossy(&output.stdout);
@@ -36,7 +42,7 @@ fn nothing_durable_is_lost_and_nothing_is_left_behind() {
     let last = said.lines().last().unwrap();
     let images: u32 = last.split(' ').next().unwrap().parse().unwrap();
     assert!(images >= 40 && last.ends_with("; 0 lost"), "{said}");
-    assert_eq!(mounts_and_loops(), before, "mounts and loop devices");
+    assert_eq!(left_behind(), before, "mounts, loop devices, files");
 }
 
 #[test]
