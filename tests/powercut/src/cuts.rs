@@ -9,7 +9,7 @@ use writeflush::canary::Canary;
 use crate::bench::Bench;
 use crate::replay::{Found, Replay};
 use crate::rig::{self, FileSystem};
-use crate::run::CutArgs;
+use crate::run::{CutArgs, Wanted};
 use crate::scenario::{Scenario, State, Way};
 use crate::table::{grid, kernel, save, word};
 
@@ -46,23 +46,6 @@ const RECORDINGS: u64 = 400;
 
 type Combination = (FileSystem, Way, State);
 
-/// How much of a combination is looked at.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    /// Different images.
-    pub(crate) images: usize,
-    pub(crate) seed: u64,
-    /// Looked at at the same time.
-    pub(crate) workers: usize,
-}
-
-impl Wanted {
-    fn of(args: &CutArgs) -> Self {
-        let common = &args.common;
-        Self { images: args.images, seed: common.seed, workers: common.workers }
-    }
-}
-
 /// Whether nothing was lost.
 pub(crate) fn run(args: &CutArgs) -> anyhow::Result<bool> {
     let begun = Instant::now();
@@ -71,7 +54,7 @@ pub(crate) fn run(args: &CutArgs) -> anyhow::Result<bool> {
     for &file_system in &args.common.file_systems {
         for &way in args.common.ways() {
             for &state in args.states() {
-                let wanted = Wanted::of(args);
+                let wanted = args.common.wanted(args.images);
                 let row = combination(&bench, (file_system, way, state), wanted, None)?;
                 println!("{}", row.line());
                 rows.push(row);
@@ -107,8 +90,8 @@ pub(crate) fn canaries(args: &CutArgs) -> anyhow::Result<bool> {
             let way = meets(canary);
             let mut caught = false;
             for state in State::ALL {
-                let row =
-                    combination(&bench, (file_system, way, state), Wanted::of(args), Some(canary))?;
+                let wanted = args.common.wanted(args.images);
+                let row = combination(&bench, (file_system, way, state), wanted, Some(canary))?;
                 println!("{}: {}", canary.name(), row.line());
                 caught |= !row.lost.is_empty();
                 rows.push(row);

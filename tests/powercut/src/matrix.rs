@@ -10,7 +10,7 @@ use crate::faults::{self, Fault, Told};
 use crate::log::Log;
 use crate::replay::Replay;
 use crate::rig::{self, FileSystem, Rig};
-use crate::run::FaultArgs;
+use crate::run::{FaultArgs, Wanted};
 use crate::scenario::{Scenario, State, Way};
 use crate::table::{grid, save, word};
 
@@ -35,8 +35,8 @@ pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<bool> {
     for &file_system in &args.common.file_systems {
         for &way in args.common.ways() {
             for &fault in args.faults() {
-                let looks = Looks { images: args.images, workers: args.common.workers };
-                let outcome = one(&bench, file_system, way, fault, args.common.seed, looks)?;
+                let wanted = args.common.wanted(args.images);
+                let outcome = one(&bench, file_system, way, fault, wanted)?;
                 println!("{}", outcome.line());
                 all.push(outcome);
             }
@@ -55,30 +55,23 @@ pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<bool> {
     Ok(all.iter().all(Outcome::is_right))
 }
 
-/// How much is looked at.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Looks {
-    pub(crate) images: usize,
-    pub(crate) workers: usize,
-}
-
 /// One recording on a disk that fails.
 pub(crate) fn one(
     bench: &Bench,
     file_system: FileSystem,
     way: Way,
     fault: Fault,
-    seed: u64,
-    looks: Looks,
+    wanted: Wanted,
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
+    let Wanted { images, seed, workers } = wanted;
     let scenario = Scenario { way, state: State::Growing, seed };
     let base = rig::make(file_system, bench.folder())?;
     let what = format!("{fault:?}, {way:?} on {}, seed {seed}", file_system.name());
     let (told, log) = suffer(bench, file_system, &base, &scenario, fault).context(what)?;
     let replay = Replay::new(file_system, scenario, std::fs::read(&base)?, &log)?;
     let mut random = fastrand::Rng::with_seed(seed);
-    let found = replay.run(looks.images, false, looks.workers, bench.folder(), &mut random)?;
+    let found = replay.run(images, false, workers, bench.folder(), &mut random)?;
     Ok(Outcome {
         file_system,
         way,

@@ -102,7 +102,21 @@ pub(crate) struct SoakArgs {
     minutes: f64,
 }
 
+/// How much is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Different images.
+    pub(crate) images: usize,
+    pub(crate) seed: u64,
+    /// Looked at at the same time.
+    pub(crate) workers: usize,
+}
+
 impl Common {
+    pub(crate) fn wanted(&self, images: usize) -> Wanted {
+        Wanted { images, seed: self.seed, workers: self.workers }
+    }
+
     pub(crate) fn ways(&self) -> &[Way] {
         if self.ways.is_empty() { &Way::ALL } else { &self.ways }
     }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::bench::Bench;
 use crate::cuts;
 use crate::faults::Fault;
-use crate::matrix::{self, Looks};
-use crate::run::SoakArgs;
+use crate::matrix;
+use crate::run::{SoakArgs, Wanted};
 use crate::scenario::State;
 use crate::table::{kernel, save};
 
@@ -55,19 +55,18 @@ pub(crate) fn run(args: &SoakArgs) -> anyhow::Result<bool> {
 impl Report {
     fn round(&mut self, bench: &Bench, args: &SoakArgs, seed: u64) -> anyhow::Result<()> {
         let common = &args.common;
+        let wanted = Wanted { seed, ..common.wanted(IMAGES) };
         let mut random = fastrand::Rng::with_seed(seed);
         let way = common.ways()[random.usize(..common.ways().len())];
         let file_system = common.file_systems[random.usize(..common.file_systems.len())];
         if random.u8(..3) == 0 {
             let fault = Fault::ALL[random.usize(..Fault::ALL.len())];
-            let looks = Looks { images: IMAGES, workers: common.workers };
-            let outcome = matrix::one(bench, file_system, way, fault, seed, looks)?;
+            let outcome = matrix::one(bench, file_system, way, fault, wanted)?;
             self.faults += 1;
             self.images += outcome.images;
             self.wrong = (!outcome.is_right()).then(|| outcome.line());
         } else {
             let state = State::ALL[random.usize(..State::ALL.len())];
-            let wanted = cuts::Wanted { images: IMAGES, seed, workers: common.workers };
             let row = cuts::combination(bench, (file_system, way, state), wanted, None)?;
             self.images += row.images;
             self.wrong = (!row.lost.is_empty()).then(|| format!("{}: {:?}", row.line(), row.lost));
