@@ -81,6 +81,7 @@ mod error;
 mod file;
 mod fork;
 mod host;
+pub mod mmio;
 mod options;
 mod overrun;
 #[cfg(test)]

@@ -161,18 +161,7 @@ impl Handle for SystemFile {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        #[cfg(unix)]
-        match File::open(&self.directory) {
-            // A directory that may be searched but not read: everything on the file system then.
-            #[cfg(target_os = "linux")]
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                sync_all_of(&self.file)
-            }
-            directory => directory?.sync_all(),
-        }
-        // Windows has no such call for a directory; NTFS journals names with the file's flush.
-        #[cfg(not(unix))]
-        Ok(())
+        sync_directory(&self.directory, &self.file)
     }
 
     fn is_named(&self) -> io::Result<bool> {
@@ -189,6 +178,38 @@ impl Handle for SystemFile {
     fn os_file(&self) -> Option<&Arc<OsFile>> {
         Some(&self.file)
     }
+}
+
+/// Makes the name of a file durable: of one that is there, or that was until a moment ago.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    #[cfg(unix)]
+    return File::open(directory)?.sync_all();
+    #[cfg(not(unix))]
+    return directory.metadata().map(drop); // as `sync_directory`
+}
+
+/// Makes the names in a directory durable; `file` is one of its files.
+#[cfg(unix)]
+fn sync_directory(directory: &Path, file: &File) -> io::Result<()> {
+    match File::open(directory) {
+        // A directory that may be searched but not read: everything on the file system then.
+        #[cfg(target_os = "linux")]
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => sync_all_of(file),
+        directory => {
+            let _ = file;
+            directory?.sync_all()
+        }
+    }
+}
+
+/// Windows has no such call for a directory; NTFS journals names with the file's flush.
+#[cfg(not(unix))]
+fn sync_directory(_directory: &Path, _file: &File) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

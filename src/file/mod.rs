@@ -4,7 +4,7 @@ mod handle;
 mod open;
 mod place;
 
-pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
+pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file, sync_directory_of};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
 #[cfg(test)]
 pub(crate) use place::Place;

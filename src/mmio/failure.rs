@@ -1,0 +1,80 @@
+//! What went wrong, as a number for the message and a sentence for a person.
+
+use std::io;
+
+use super::abi::*;
+use crate::error::{Error, Operation};
+use crate::summary::CloseError;
+
+/// A refusal: the number that travels in messages, and the sentence behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One of the MMIOERR numbers.
+    pub code: u32,
+    /// What happened, and what to do about it.
+    pub sentence: String,
+}
+
+impl Failure {
+    pub(super) fn new(code: u32, sentence: impl Into<String>) -> Self {
+        Self { code, sentence: sentence.into() }
+    }
+
+    /// Bytes were refused: `CLOSE` has to say so.
+    pub(super) fn unwritten(error: impl std::fmt::Display) -> Self {
+        Self::new(MMIOERR_CANNOTWRITE, error.to_string())
+    }
+
+    /// Of a close: bytes that are missing weigh more than a name that may be.
+    pub(super) fn of_close(error: &CloseError) -> Self {
+        let is_data = |error: &Error| {
+            !matches!(
+                error,
+                Error::Closed
+                    | Error::Io { operation: Operation::Trim | Operation::SyncDirectory, .. }
+            )
+        };
+        let code = match error.errors.iter().any(is_data) {
+            true => MMIOERR_CANNOTWRITE,
+            false => MMIOERR_CANNOTCLOSE,
+        };
+        Self::new(code, error.to_string())
+    }
+
+    /// Of an operation on a name: open, delete, rename.
+    pub(super) fn of_name(error: &io::Error, folder_exists: bool, sentence: String) -> Self {
+        use io::ErrorKind as Kind;
+        // ENFILE and EMFILE; ERROR_TOO_MANY_OPEN_FILES.
+        let too_many: &[i32] = if cfg!(windows) { &[4] } else { &[23, 24] };
+        let code = match error.kind() {
+            _ if error.raw_os_error().is_some_and(|code| too_many.contains(&code)) => {
+                MMIOERR_TOOMANYOPENFILES
+            }
+            Kind::NotFound if folder_exists => MMIOERR_FILENOTFOUND,
+            Kind::NotFound | Kind::NotADirectory => MMIOERR_PATHNOTFOUND,
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => MMIOERR_ACCESSDENIED,
+            Kind::WouldBlock => MMIOERR_SHARINGVIOLATION,
+            Kind::OutOfMemory => MMIOERR_OUTOFMEMORY,
+            Kind::StorageFull | Kind::QuotaExceeded => MMIOERR_CANNOTEXPAND,
+            _ => MMIOERR_CANNOTOPEN,
+        };
+        Self::new(code, sentence)
+    }
+
+    /// Of an open for writing.
+    pub(super) fn of_open(error: &Error, folder_exists: bool) -> Self {
+        match error {
+            Error::Io { source, .. } => Self::of_name(source, folder_exists, error.to_string()),
+            Error::Locked { .. } => Self::new(MMIOERR_SHARINGVIOLATION, error.to_string()),
+            _ => Self::new(MMIOERR_CANNOTOPEN, error.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MMIO error {}: {}", self.code, self.sentence)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,355 @@
+//! The caller's side, for programs without winmm: a buffer, messages, and RIFF chunks.
+#![allow(unsafe_code)]
+
+use std::io::SeekFrom;
+use std::path::Path;
+
+use super::abi::*;
+use super::failure::Failure;
+use super::name;
+use super::procedure::io_procedure;
+
+/// An open file behind an I/O procedure: what `mmioOpen` gives elsewhere.
+///
+/// Small writes are collected in a buffer and go out as WRITE; [`flush`](Self::flush) sends what is
+/// in it as **WRITEFLUSH**, so that it returns when everything written is durable. Dropping it
+/// closes it, and nobody hears of an error: close it.
+///
+/// ```
+/// # fn main() -> Result<(), writeflush::mmio::Failure> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("take.wav");
+/// use writeflush::mmio::File;
+///
+/// let mut file = File::create(&path)?;
+/// let riff = file.create_list(*b"RIFF", *b"WAVE")?;
+/// let format = file.create_chunk(*b"fmt ")?;
+/// file.write(&[1, 0, 1, 0, 0x80, 0xbb, 0, 0, 0x80, 0xbb, 0, 0, 1, 0, 8, 0])?;
+/// file.ascend(format)?;
+/// let data = file.create_chunk(*b"data")?;
+/// file.write(&[128; 48_000])?;
+/// file.flush()?; // these bytes survive a power cut; the chunks' lengths come with `ascend`
+/// file.ascend(data)?;
+/// file.ascend(riff)?;
+/// file.close()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct File {
+    procedure: IOProc,
+    info: Box<MMIOINFO>,
+    /// Bytes that were not sent yet: they end at `position`.
+    buffer: Vec<u8>,
+    position: u64,
+    closed: bool,
+}
+
+// SAFETY: the raw pointers in `info` are null, and the procedure takes messages from any thread.
+unsafe impl Send for File {}
+
+/// A chunk of a RIFF file that is being written or was found: `MMCKINFO`, with the id first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its four-character code.
+    pub id: [u8; 4],
+    /// Bytes of data; of a list (RIFF, LIST) its type is among them. 0 while it is written.
+    pub size: u32,
+    /// The type of a list.
+    pub list: Option<[u8; 4]>,
+    /// Where the data begins: of a list, at its type.
+    pub data: u64,
+    /// It was made here, and its size is written by `ascend`.
+    is_new: bool,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.data + u64::from(self.size) + u64::from(self.size % 2)
+    }
+}
+
+impl File {
+    const BUFFER: usize = 8192;
+
+    /// Creates the file, or empties it.
+    ///
+    /// # Errors
+    /// What OPEN answered.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, Failure> {
+        Self::open(path, MMIO_CREATE | MMIO_READWRITE)
+    }
+
+    /// Opens with the flags of `mmioOpen`.
+    ///
+    /// # Errors
+    /// What OPEN answered.
+    pub fn open(path: impl AsRef<Path>, flags: u32) -> Result<Self, Failure> {
+        // SAFETY: our own procedure keeps the contract of its type.
+        unsafe { Self::open_with(io_procedure, path, flags) }
+    }
+
+    /// Opens behind another procedure.
+    ///
+    /// # Safety
+    /// The procedure takes the messages of this module with pointers as [`io_procedure`] does, from
+    /// whatever thread the file moves to.
+    ///
+    /// # Errors
+    /// What OPEN answered.
+    pub unsafe fn open_with(
+        procedure: IOProc,
+        path: impl AsRef<Path>,
+        flags: u32,
+    ) -> Result<Self, Failure> {
+        // A plus at the end, so that no other in the name means anything.
+        let mut name = path.as_ref().as_os_str().to_owned();
+        name.push("+");
+        let name = name::for_message(&name).ok_or_else(|| {
+            let sentence = format!("no message can carry the name {}", path.as_ref().display());
+            Failure::new(MMIOERR_CANNOTOPEN, sentence)
+        })?;
+        let info = MMIOINFO { dwFlags: flags, pIOProc: Some(procedure), ..MMIOINFO::default() };
+        let mut file = Self {
+            procedure,
+            info: Box::new(info),
+            buffer: Vec::with_capacity(Self::BUFFER),
+            position: 0,
+            closed: true, // until it is open
+        };
+        match file.send(MMIOM_OPEN, name.as_ptr() as LPARAM, 0) {
+            0 => {
+                file.closed = false;
+                Ok(file)
+            }
+            code => Err(file.failure(code as u32)),
+        }
+    }
+
+    /// Where the next byte is read or written.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Writes at the position: copied, and on its way when the buffer is full.
+    ///
+    /// # Errors
+    /// What WRITE was refused for: some of the bytes were not taken, and `close` will say so too.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.buffer.len() + bytes.len() > Self::BUFFER {
+            self.send_buffer(MMIOM_WRITE)?;
+        }
+        self.position += bytes.len() as u64;
+        if bytes.len() > Self::BUFFER {
+            return self.send_bytes(MMIOM_WRITE, bytes, self.position);
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Waits until everything written is durable.
+    ///
+    /// # Errors
+    /// What WRITEFLUSH was refused for.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.send_buffer(MMIOM_WRITEFLUSH)
+    }
+
+    /// Reads at the position; fewer bytes than asked for at the end only.
+    ///
+    /// # Errors
+    /// What READ, or a WRITE before it, was refused for.
+    pub fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
+        self.send_buffer(MMIOM_WRITE)?;
+        self.go_to(self.position)?;
+        let count = i32::try_from(bytes.len()).unwrap_or(i32::MAX) as LPARAM;
+        let answer = self.send(MMIOM_READ, bytes.as_mut_ptr() as LPARAM, count);
+        let taken = usize::try_from(answer).map_err(|_| self.failure(MMIOERR_CANNOTREAD))?;
+        self.position += taken as u64;
+        Ok(taken)
+    }
+
+    /// Moves the position; past the end is allowed, and leaves zeros in between once something is
+    /// written there.
+    ///
+    /// # Errors
+    /// There is no such position, or what a WRITE before it was refused for.
+    pub fn seek(&mut self, to: SeekFrom) -> Result<u64, Failure> {
+        let from = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => {
+                self.send_buffer(MMIOM_WRITE)?;
+                self.end()?.checked_add_signed(by)
+            }
+        };
+        let Some(position) = from.filter(|&position| position < u64::from(u32::MAX)) else {
+            let sentence = format!("{to:?} is before the start or past what a message can name");
+            return Err(Failure::new(MMIOERR_CANNOTSEEK, sentence));
+        };
+        if position != self.position {
+            self.send_buffer(MMIOM_WRITE)?;
+            self.position = position;
+        }
+        Ok(position)
+    }
+
+    /// Sends what is left, then CLOSE.
+    ///
+    /// # Errors
+    /// What CLOSE answered: any bytes that are not on disk are reported here at the latest.
+    pub fn close(mut self) -> Result<(), Failure> {
+        let sent = self.send_buffer(MMIOM_WRITE);
+        self.finish().and(sent)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.closed = true;
+        match self.send(MMIOM_CLOSE, 0, 0) {
+            0 => Ok(()),
+            code => Err(self.failure(code as u32)),
+        }
+    }
+
+    // ---- chunks -----------------------------------------------------------------------------------
+
+    /// Begins a chunk at the position: `mmioCreateChunk`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn create_chunk(&mut self, id: [u8; 4]) -> Result<Chunk, Failure> {
+        self.write(&[id, [0; 4]].concat())?;
+        Ok(Chunk { id, size: 0, list: None, data: self.position, is_new: true })
+    }
+
+    /// Begins a list (`RIFF` or `LIST`) of chunks, of this type.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn create_list(&mut self, id: [u8; 4], list: [u8; 4]) -> Result<Chunk, Failure> {
+        let chunk = self.create_chunk(id)?;
+        self.write(&list)?;
+        Ok(Chunk { list: Some(list), ..chunk })
+    }
+
+    /// Reads the header of the chunk at the position and goes to its data (of a list: to its first
+    /// chunk). `None` at the end of `within`, or of the file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn descend(&mut self, within: Option<&Chunk>) -> Result<Option<Chunk>, Failure> {
+        let end = within.map_or(u64::MAX, Chunk::end);
+        let mut header = [0; 8];
+        if self.position + 8 > end || self.read(&mut header)? < 8 {
+            return Ok(None);
+        }
+        let [a, b, c, d, size @ ..] = header;
+        let id = [a, b, c, d];
+        let data = self.position;
+        let mut list = None;
+        if matches!(&id, b"RIFF" | b"LIST") {
+            let mut kind = [0; 4];
+            if self.read(&mut kind)? < 4 {
+                return Ok(None);
+            }
+            list = Some(kind);
+        }
+        Ok(Some(Chunk { id, size: u32::from_le_bytes(size), list, data, is_new: false }))
+    }
+
+    /// Leaves a chunk: the position goes behind it. A chunk that was made here gets its size, and
+    /// a zero behind an odd one.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); `MMIOERR_CANNOTEXPAND` for a chunk of more than 4 GiB.
+    pub fn ascend(&mut self, chunk: Chunk) -> Result<(), Failure> {
+        if !chunk.is_new {
+            return self.seek(SeekFrom::Start(chunk.end())).map(drop);
+        }
+        let size = u32::try_from(self.position - chunk.data).map_err(|_| {
+            Failure::new(MMIOERR_CANNOTEXPAND, "a chunk of more than 4 GiB has no size")
+        })?;
+        if !size.is_multiple_of(2) {
+            self.write(&[0])?;
+        }
+        let end = self.position;
+        self.seek(SeekFrom::Start(chunk.data - 4))?;
+        self.write(&size.to_le_bytes())?;
+        self.seek(SeekFrom::Start(end)).map(drop)
+    }
+
+    // ---- messages ---------------------------------------------------------------------------------
+
+    fn send(&mut self, message: u32, first: LPARAM, second: LPARAM) -> LRESULT {
+        // SAFETY: a live MMIOINFO of our own; the callers pass live buffers with their lengths.
+        unsafe { (self.procedure)(&raw mut *self.info, message, first, second) }
+    }
+
+    /// Sends the buffer, whose last byte lies before the position.
+    fn send_buffer(&mut self, message: u32) -> Result<(), Failure> {
+        if self.buffer.is_empty() && message == MMIOM_WRITE {
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let sent = self.send_bytes(message, &bytes, self.position);
+        bytes.clear();
+        self.buffer = bytes;
+        sent
+    }
+
+    fn send_bytes(&mut self, message: u32, bytes: &[u8], to: u64) -> Result<(), Failure> {
+        self.go_to(to - bytes.len() as u64)?;
+        // A count is a LONG.
+        let mut pieces = bytes.chunks(1 << 30);
+        let mut piece = pieces.next().unwrap_or_default();
+        loop {
+            let next = pieces.next();
+            let message = if next.is_none() { message } else { MMIOM_WRITE };
+            let len = piece.len() as LPARAM;
+            if self.send(message, piece.as_ptr() as LPARAM, len) != len {
+                return Err(self.failure(MMIOERR_CANNOTWRITE));
+            }
+            match next {
+                Some(next) => piece = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Brings the procedure's position here.
+    fn go_to(&mut self, position: u64) -> Result<(), Failure> {
+        // A LONG whose bits are the position.
+        let position = position as u32 as i32;
+        if { self.info.lDiskOffset } == position {
+            return Ok(());
+        }
+        match self.send(MMIOM_SEEK, position as LPARAM, SEEK_SET as LPARAM) {
+            -1 => Err(self.failure(MMIOERR_CANNOTSEEK)),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<u64, Failure> {
+        match self.send(MMIOM_SEEK, 0, SEEK_END as LPARAM) {
+            -1 => Err(self.failure(MMIOERR_CANNOTSEEK)),
+            end => Ok(u64::from(end as u32)),
+        }
+    }
+
+    /// The sentence behind a refusal, where the procedure has one.
+    fn failure(&mut self, code: u32) -> Failure {
+        let mut text = vec![0u8; 1024];
+        let len = text.len() as LPARAM;
+        self.send(WFM_LAST_ERROR, text.as_mut_ptr() as LPARAM, len);
+        text.truncate(text.iter().position(|&byte| byte == 0).unwrap_or(0));
+        Failure::new(code, String::from_utf8_lossy(&text))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if !self.closed {
+            let _ = self.send_buffer(MMIOM_WRITE);
+            let _ = self.finish();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! One open file as the messages see it: a position, a storage, and what went wrong.
+
+use super::abi::*;
+use super::failure::Failure;
+use super::storage::Storage;
+use crate::ticket::Ticket;
+
+/// Positions are 64 bits wide in here; a message carries 32 of them, and `0xFFFF_FFFF` means −1.
+const LAST_POSITION: u64 = 0xFFFF_FFFE;
+
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    storage: Storage,
+    position: u64,
+    /// The first WRITE that was refused: CLOSE repeats it, since callers hide the −1 of a WRITE.
+    unwritten: Option<Failure>,
+    /// The last thing that went wrong.
+    last: Option<Failure>,
+}
+
+impl OpenFile {
+    pub(super) fn new(storage: Storage) -> Self {
+        Self { storage, position: 0, unwritten: None, last: None }
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// What went wrong last, on the way to the disk included.
+    pub(super) fn last(&self) -> Option<Failure> {
+        let poisoned = || self.storage.control()?.error().map(Failure::unwritten);
+        self.last.clone().or_else(poisoned)
+    }
+
+    pub(super) fn durable(&self) -> Option<u64> {
+        Some(self.storage.control()?.positions().durable)
+    }
+
+    /// Asks for a fence; `None` for a file that is only read.
+    pub(super) fn fence(&self) -> Option<Ticket> {
+        self.storage.fence()
+    }
+
+    pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
+        let room = usize::try_from(LAST_POSITION - self.position).unwrap_or(usize::MAX);
+        let len = bytes.len().min(room);
+        match self.storage.read(self.position, &mut bytes[..len]) {
+            Ok(n) => {
+                self.position += n as u64;
+                Ok(n)
+            }
+            Err(error) => Err(self.note(Failure::new(MMIOERR_CANNOTREAD, error.to_string()))),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
+        let end = self.position + bytes.len() as u64;
+        if end > LAST_POSITION {
+            return Err(self.refuse(Failure::new(
+                MMIOERR_CANNOTEXPAND,
+                format!(
+                    "{} bytes at {} would end past what a message can name ({LAST_POSITION}): go on \
+                     in another file",
+                    bytes.len(),
+                    self.position
+                ),
+            )));
+        }
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if let Err(error) = self.storage.write(self.position, bytes) {
+            return Err(self.refuse(Failure::unwritten(error)));
+        }
+        self.position = end;
+        Ok(bytes.len())
+    }
+
+    pub(super) fn seek(&mut self, by: LPARAM, origin: LPARAM) -> Result<u64, Failure> {
+        match self.target(by, origin) {
+            Ok(position) => {
+                self.position = position;
+                Ok(position)
+            }
+            Err(failure) => Err(self.note(failure)),
+        }
+    }
+
+    fn target(&self, by: LPARAM, origin: LPARAM) -> Result<u64, Failure> {
+        let cannot = |why: String| Failure::new(MMIOERR_CANNOTSEEK, why);
+        let target = match i32::try_from(origin) {
+            // Past 2 GiB a LONG has wrapped: its bits are the position.
+            Ok(SEEK_SET) => i32::try_from(by)
+                .map(|wrapped| u64::from(wrapped as u32))
+                .or_else(|_| u64::try_from(by))
+                .ok(),
+            Ok(SEEK_CUR) => self.position.checked_add_signed(by as i64),
+            Ok(SEEK_END) => {
+                let size = self.storage.len().map_err(|error| cannot(error.to_string()))?;
+                (by as i64).checked_neg().and_then(|by| size.checked_add_signed(by))
+            }
+            _ => return Err(cannot(format!("{origin} is no origin of a seek: give 0, 1 or 2"))),
+        };
+        target.filter(|&position| position <= LAST_POSITION).ok_or_else(|| {
+            cannot(format!("a seek by {by} from origin {origin} leaves the positions that exist"))
+        })
+    }
+
+    /// Bytes were not taken: noted for good.
+    pub(super) fn refuse(&mut self, failure: Failure) -> Failure {
+        self.unwritten.get_or_insert_with(|| failure.clone());
+        self.note(failure)
+    }
+
+    fn note(&mut self, failure: Failure) -> Failure {
+        self.last = Some(failure.clone());
+        failure
+    }
+
+    pub(super) fn close(self) -> Result<(), Failure> {
+        let Self { storage, unwritten, .. } = self;
+        let closed = storage.close();
+        match unwritten {
+            // Whatever the reason of the refusal, its bytes are not on disk.
+            Some(failure) => Err(Failure::new(MMIOERR_CANNOTWRITE, failure.sentence)),
+            None => closed,
+        }
+    }
+}

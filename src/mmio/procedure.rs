@@ -1,0 +1,343 @@
+//! The I/O procedure: messages in, answers out. The one place that trusts pointers.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::abi::*;
+use super::failure::Failure;
+use super::name::{self, Named};
+use super::open_file::OpenFile;
+use super::storage::Storage;
+use super::table::{Shared, table};
+use crate::sync::ignore_poison;
+
+/// What went wrong last with a file that is not open (any more).
+static LAST: Mutex<Option<Failure>> = Mutex::new(None);
+
+const REFUSED: LRESULT = -1;
+
+/// The I/O procedure: for `mmioInstallIOProc`, for [`File`](super::File), or for a program's own
+/// dispatcher.
+///
+/// Thread-safe: messages for one file are taken one after the other, but a WRITEFLUSH, or a fence,
+/// that waits for the disk keeps nobody from writing. A panic inside is a refusal outside.
+///
+/// # Safety
+/// `info` is null or a live [`MMIOINFO`] that nobody else uses during the call. Names are null or
+/// end with a zero; a buffer that comes with a count holds at least as many bytes, for READ and the
+/// USER messages writable ones.
+pub unsafe extern "system" fn io_procedure(
+    info: *mut MMIOINFO,
+    message: u32,
+    first: LPARAM,
+    second: LPARAM,
+) -> LRESULT {
+    // SAFETY: the caller's promise.
+    let answer = || unsafe { dispatch(info, message, first, second) };
+    catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|_| {
+        let failure =
+            Failure::new(MMIOERR_CANNOTCLOSE, "the I/O procedure panicked; please report this");
+        let code = failure.code;
+        note(failure);
+        if matches!(message, MMIOM_OPEN | MMIOM_CLOSE | MMIOM_RENAME) {
+            code as LRESULT
+        } else {
+            REFUSED
+        }
+    })
+}
+
+/// # Safety
+/// As [`io_procedure`].
+unsafe fn dispatch(info: *mut MMIOINFO, message: u32, first: LPARAM, second: LPARAM) -> LRESULT {
+    // SAFETY: the caller's promise, passed on with the arguments that the message has.
+    unsafe {
+        match message {
+            MMIOM_OPEN => status(open(info, first as *mut c_char)),
+            MMIOM_CLOSE => status(close(info)),
+            MMIOM_RENAME => status(rename(first as *const c_char, second as *const c_char)),
+            MMIOM_READ => read(info, first as *mut u8, second),
+            MMIOM_WRITE => write(info, first as *const u8, second, false),
+            MMIOM_WRITEFLUSH => write(info, first as *const u8, second, true),
+            MMIOM_SEEK => seek(info, first, second),
+            WFM_FENCE => fence(info),
+            WFM_DURABLE => durable(info, first as *mut u64),
+            WFM_LAST_ERROR => last_error(info, first as *mut u8, second),
+            _ => 0,
+        }
+    }
+}
+
+// ---- names ----------------------------------------------------------------------------------------
+
+unsafe fn open(info: *mut MMIOINFO, name: *mut c_char) -> Result<(), Failure> {
+    let cannot = |sentence: &str| Failure::new(MMIOERR_CANNOTOPEN, sentence);
+    if info.is_null() {
+        return Err(cannot("OPEN came without an MMIOINFO"));
+    }
+    // SAFETY: a live MMIOINFO; the name is null or ends with a zero.
+    let (flags, asked) = unsafe {
+        (*info).adwInfo[0] = 0; // of no file, until one is open
+        ((*info).dwFlags, named(name))
+    };
+    let asked = asked.ok_or_else(|| cannot("OPEN came without a name"))?;
+    let Named::File(asked) = asked else {
+        return Err(cannot(
+            "elements of compound files (a name behind the +) don't exist here: end the name with +",
+        ));
+    };
+    let path = if flags & MMIO_CREATE == 0 { name::find(asked) } else { asked };
+    if flags & MMIO_DELETE != 0 {
+        return on_name(&path, "delete", std::fs::remove_file(&path));
+    }
+    if flags & MMIO_EXIST != 0 {
+        return on_name(&path, "find", std::fs::metadata(&path).map(drop));
+    }
+    if flags & MMIO_PARSE != 0 {
+        // SAFETY: as winmm's documentation asks, the name lies in a buffer of PARSED bytes.
+        return unsafe { parse(&path, name) };
+    }
+    if flags & MMIO_GETTEMP != 0 {
+        return Err(cannot("MMIO_GETTEMP is not offered: choose a name"));
+    }
+    let number = table().insert(OpenFile::new(Storage::open(&path, flags)?));
+    // SAFETY: a live MMIOINFO.
+    unsafe {
+        (*info).adwInfo[0] = number;
+        (*info).lDiskOffset = 0;
+    }
+    Ok(())
+}
+
+/// Bytes that winmm's documentation asks for in the buffer of MMIO_PARSE.
+const PARSED: usize = 128;
+
+/// # Safety
+/// `name` points to [`PARSED`] writable bytes.
+unsafe fn parse(path: &Path, name: *mut c_char) -> Result<(), Failure> {
+    let full = on_name(path, "complete the name of", std::path::absolute(path))?;
+    let full = full.to_string_lossy();
+    if full.len() >= PARSED {
+        let sentence = format!("{full} does not fit the {PARSED} bytes that MMIO_PARSE has");
+        return Err(Failure::new(MMIOERR_CANNOTOPEN, sentence));
+    }
+    // SAFETY: it fits, with its zero.
+    unsafe {
+        std::ptr::copy_nonoverlapping(full.as_ptr(), name.cast(), full.len());
+        name.add(full.len()).write(0);
+    }
+    Ok(())
+}
+
+/// # Safety
+/// Both names are null or end with a zero.
+unsafe fn rename(from: *const c_char, to: *const c_char) -> Result<(), Failure> {
+    // SAFETY: passed on.
+    let (from, to) = unsafe { (named(from), named(to)) };
+    let (Some(Named::File(from)), Some(Named::File(to))) = (from, to) else {
+        return Err(Failure::new(MMIOERR_FILENOTFOUND, "RENAME needs the names of two files"));
+    };
+    let renamed = std::fs::rename(&from, &to).and_then(|()| {
+        crate::file::sync_directory_of(&to)?;
+        crate::file::sync_directory_of(&from)
+    });
+    on_name(&from, "rename", renamed)
+}
+
+fn on_name<T>(path: &Path, verb: &str, result: std::io::Result<T>) -> Result<T, Failure> {
+    result.map_err(|error| {
+        let sentence = format!("could not {verb} {}: {error}", path.display());
+        Failure::of_name(&error, name::folder_exists(path), sentence)
+    })
+}
+
+/// # Safety
+/// Null, or a string that ends with a zero.
+unsafe fn named(name: *const c_char) -> Option<Named> {
+    // SAFETY: the caller's promise.
+    (!name.is_null()).then(|| name::read(unsafe { CStr::from_ptr(name) }))
+}
+
+// ---- an open file ---------------------------------------------------------------------------------
+
+/// # Safety
+/// Null, or a live MMIOINFO.
+unsafe fn file(info: *const MMIOINFO) -> Option<Shared> {
+    if info.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    table().get(unsafe { (*info).adwInfo[0] })
+}
+
+/// Does something with the open file; `None` if it is not open.
+///
+/// # Safety
+/// As [`file`].
+unsafe fn with<T>(info: *mut MMIOINFO, act: impl FnOnce(&mut OpenFile) -> T) -> Option<T> {
+    // SAFETY: passed on.
+    let shared = unsafe { file(info) }?;
+    let mut guard = ignore_poison(shared.lock());
+    let open = guard.as_mut()?;
+    let result = act(open);
+    // The low 32 bits, as winmm keeps them; inside the position has 64.
+    let position = open.position() as u32 as i32;
+    // SAFETY: not null, or there would be no file.
+    unsafe { (*info).lDiskOffset = position };
+    Some(result)
+}
+
+/// # Safety
+/// As [`file`].
+unsafe fn close(info: *mut MMIOINFO) -> Result<(), Failure> {
+    let not_open = || Failure::new(MMIOERR_CANNOTCLOSE, "CLOSE came for a file that is not open");
+    if info.is_null() {
+        return Err(not_open());
+    }
+    // SAFETY: the caller's promise.
+    let number = unsafe {
+        let words = (*info).adwInfo;
+        (*info).adwInfo = [0, words[1], words[2]];
+        words[0]
+    };
+    let shared = table().remove(number).ok_or_else(not_open)?;
+    let open = ignore_poison(shared.lock()).take().ok_or_else(not_open)?;
+    open.close()
+}
+
+/// # Safety
+/// As [`file`]; the buffer holds `count` writable bytes.
+unsafe fn read(info: *mut MMIOINFO, buffer: *mut u8, count: LPARAM) -> LRESULT {
+    let count = match usize::try_from(count) {
+        Ok(0) => return 0,
+        Ok(count) if !buffer.is_null() && count <= i32::MAX as usize => count,
+        _ => return REFUSED,
+    };
+    // SAFETY: the caller's promise.
+    let taken = unsafe {
+        let bytes = std::slice::from_raw_parts_mut(buffer, count);
+        with(info, |open| open.read(bytes))
+    };
+    count_of(taken)
+}
+
+/// # Safety
+/// As [`file`]; the buffer holds `count` bytes.
+unsafe fn write(info: *mut MMIOINFO, buffer: *const u8, count: LPARAM, flush: bool) -> LRESULT {
+    let bytes = match usize::try_from(count) {
+        Ok(0) => &[],
+        Ok(count) if !buffer.is_null() && count <= i32::MAX as usize => {
+            // SAFETY: the caller's promise.
+            unsafe { std::slice::from_raw_parts(buffer, count) }
+        }
+        _ => {
+            let sentence = format!("a write of {count} bytes at {buffer:?} can't be taken");
+            let refuse = |open: &mut OpenFile| open.refuse(Failure::unwritten(sentence));
+            // SAFETY: passed on.
+            unsafe { with(info, refuse) };
+            return REFUSED;
+        }
+    };
+    let take = |open: &mut OpenFile| {
+        let taken = open.write(bytes)?;
+        Ok((taken, if flush { open.fence() } else { None }))
+    };
+    // SAFETY: passed on.
+    match unsafe { with(info, take) } {
+        Some(Ok((taken, None))) => taken as LRESULT,
+        Some(Ok((taken, Some(ticket)))) => match ticket.wait() {
+            Ok(_) => taken as LRESULT,
+            Err(error) => {
+                let refuse = |open: &mut OpenFile| open.refuse(Failure::unwritten(error));
+                // SAFETY: passed on.
+                unsafe { with(info, refuse) };
+                REFUSED
+            }
+        },
+        Some(Err(Failure { .. })) | None => REFUSED,
+    }
+}
+
+/// # Safety
+/// As [`file`].
+unsafe fn seek(info: *mut MMIOINFO, by: LPARAM, origin: LPARAM) -> LRESULT {
+    // SAFETY: passed on.
+    match unsafe { with(info, |open| open.seek(by, origin)) } {
+        Some(Ok(position)) => position as u32 as i32 as LRESULT,
+        Some(Err(_)) | None => REFUSED,
+    }
+}
+
+fn count_of(taken: Option<Result<usize, Failure>>) -> LRESULT {
+    match taken {
+        Some(Ok(count)) => count as LRESULT,
+        Some(Err(_)) | None => REFUSED,
+    }
+}
+
+// ---- our own messages -----------------------------------------------------------------------------
+
+/// # Safety
+/// As [`file`].
+unsafe fn fence(info: *mut MMIOINFO) -> LRESULT {
+    // SAFETY: passed on.
+    match unsafe { with(info, |open| open.fence()) } {
+        Some(Some(ticket)) if ticket.wait().is_ok() => 0,
+        Some(None) => 0, // nothing is written to a file that is only read
+        Some(Some(_)) | None => REFUSED,
+    }
+}
+
+/// # Safety
+/// As [`file`]; `position` is null or writable, of any alignment.
+unsafe fn durable(info: *mut MMIOINFO, position: *mut u64) -> LRESULT {
+    // SAFETY: passed on.
+    match unsafe { with(info, |open| open.durable()) } {
+        Some(Some(durable)) if !position.is_null() => {
+            // SAFETY: the caller's promise.
+            unsafe { position.write_unaligned(durable) };
+            0
+        }
+        _ => REFUSED,
+    }
+}
+
+/// # Safety
+/// As [`file`]; `buffer` is null or holds `size` writable bytes.
+unsafe fn last_error(info: *mut MMIOINFO, buffer: *mut u8, size: LPARAM) -> LRESULT {
+    // SAFETY: passed on.
+    let of_file = unsafe { with(info, |open| open.last()) };
+    let failure = of_file.unwrap_or_else(|| ignore_poison(LAST.lock()).clone());
+    let (code, sentence) = failure.map_or((0, String::new()), |it| (it.code, it.sentence));
+    if let Some(room) = usize::try_from(size).ok().and_then(|size| size.checked_sub(1))
+        && !buffer.is_null()
+    {
+        let len = (0..=sentence.len().min(room)).rev().find(|&end| sentence.is_char_boundary(end));
+        let len = len.unwrap_or(0);
+        // SAFETY: `len` and a zero fit into the caller's buffer.
+        unsafe {
+            std::ptr::copy_nonoverlapping(sentence.as_ptr(), buffer, len);
+            buffer.add(len).write(0);
+        }
+    }
+    code as LRESULT
+}
+
+/// The answer of a message that has no file of its own to remember a failure.
+fn status(result: Result<(), Failure>) -> LRESULT {
+    match result {
+        Ok(()) => 0,
+        Err(failure) => {
+            let code = failure.code;
+            note(failure);
+            code as LRESULT
+        }
+    }
+}
+
+fn note(failure: Failure) {
+    *ignore_poison(LAST.lock()) = Some(failure);
+}
