@@ -77,6 +77,21 @@ impl Control {
         Ticket::new(self.core.clone(), goal)
     }
 
+    /// A ticket from its [numbers](Ticket::numbers); `None` if no ticket of this stream has them.
+    /// Asks again for its fence, so that it never waits for something that nobody has asked for.
+    #[doc(hidden)]
+    pub fn ticket(&self, [position, patches]: [u64; 2]) -> Option<Ticket> {
+        let stream = &self.core.stream;
+        let exists = position <= stream.sequencer.accepted() && patches <= stream.patches_queued();
+        exists.then(|| {
+            let goal = Goal { position, patches };
+            if !self.core.reached(goal) {
+                stream.want_durable(position, patches);
+            }
+            Ticket::new(self.core.clone(), goal)
+        })
+    }
+
     /// Waits until everything accepted so far, and every patch, is durable; returns the durable
     /// position that it waited for. MMIOM_WRITEFLUSH with no bytes.
     ///

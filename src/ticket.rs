@@ -30,6 +30,13 @@ impl Ticket {
         self.goal.position
     }
 
+    /// The ticket as two numbers, for interfaces that can't hold one:
+    /// [`Control::ticket`](crate::Control::ticket) makes it a ticket again.
+    #[doc(hidden)]
+    pub fn numbers(&self) -> [u64; 2] {
+        [self.goal.position, self.goal.patches]
+    }
+
     /// Waits for the fence; returns its position.
     ///
     /// # Errors

@@ -1,0 +1,55 @@
+//! The MMIO procedure, for C.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use rust::mmio::{Settings, io_procedure};
+
+use crate::failure::{guarded, wf_status};
+use crate::options::wf_options;
+
+/// The I/O procedure of MMIO messages: for `mmioInstallIOProc` on Windows (where `info` is the
+/// `MMIOINFO` of mmsystem.h), for a program's own dispatcher everywhere (`wf_mmioinfo`). A WRITE
+/// copies and returns; a WRITEFLUSH returns when its bytes, and all before them, are durable; both
+/// return the bytes taken or -1 and leave lDiskOffset at the new position.
+///
+/// # Safety
+/// As mmsystem.h asks: `info` is null or points to a live MMIOINFO, names end with a zero, a buffer
+/// holds as many bytes as its count says.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn wf_mmio_procedure(
+    info: *mut c_void,
+    message: u32,
+    first: isize,
+    second: isize,
+) -> isize {
+    // SAFETY: the caller's promise.
+    unsafe { io_procedure(info.cast(), message, first, second) }
+}
+
+/// How the MMIO procedure opens files from now on: with `options` (null: the defaults; their `mode`
+/// and `on_full` don't matter), and a fence of its own every `fence_ms` milliseconds and every
+/// `fence_bytes` bytes (0: none of that kind). Before this call: the defaults, and a fence a second.
+///
+/// # Safety
+/// `options` is null or points to a `wf_options`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_mmio_settings(
+    options: *const wf_options,
+    fence_ms: u64,
+    fence_bytes: u64,
+) -> wf_status {
+    guarded(|| {
+        // SAFETY: the caller's promise.
+        match unsafe { wf_options::at(options) }.read() {
+            Ok(options) => {
+                let interval = (fence_ms > 0).then(|| Duration::from_millis(fence_ms));
+                let bytes = (fence_bytes > 0).then_some(fence_bytes);
+                let settings = Settings::new().options(options);
+                settings.fence_every(interval).fence_bytes(bytes).apply();
+                wf_status::WF_OK
+            }
+            Err(status) => status,
+        }
+    })
+}

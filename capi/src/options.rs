@@ -1,0 +1,208 @@
+//! Options as C gives them: numbers, each looked at before it is believed.
+#![allow(unsafe_code)]
+
+use std::time::Duration;
+
+use rust::{BackendChoice, Direct, Drive, FenceForm, OnFull, Options, Preallocate};
+
+use crate::failure::{invalid, wf_status};
+
+/// How a file is opened.
+pub const WF_CREATE: u32 = 0;
+/// The file must not exist.
+pub const WF_CREATE_NEW: u32 = 1;
+/// Goes on at the end; creates a file that is not there.
+pub const WF_APPEND: u32 = 2;
+/// Overwrites an existing file from its start.
+pub const WF_OVERWRITE: u32 = 3;
+
+/// The best backend that works here.
+pub const WF_BACKEND_AUTO: u32 = 0;
+/// io_uring, or an error.
+pub const WF_BACKEND_URING: u32 = 1;
+/// Positional writes and flush calls.
+pub const WF_BACKEND_SYNC: u32 = 2;
+
+/// Bypass the page cache where that works.
+pub const WF_DIRECT_AUTO: u32 = 0;
+/// Bypass it, or an error.
+pub const WF_DIRECT_ON: u32 = 1;
+/// Through the page cache.
+pub const WF_DIRECT_OFF: u32 = 2;
+
+/// A thread that sleeps when there is nothing to do.
+pub const WF_DRIVE_THREAD: u32 = 0;
+/// Whoever waits.
+pub const WF_DRIVE_CALLER: u32 = 1;
+/// A thread that never sleeps: a push makes no system call.
+pub const WF_DRIVE_POLL: u32 = 2;
+
+/// `wf_write` waits for room.
+pub const WF_ON_FULL_BLOCK: u32 = 0;
+/// ... for `block_ms` at most, then `WF_DEADLINE`.
+pub const WF_ON_FULL_BLOCK_FOR: u32 = 1;
+/// `wf_write` answers `WF_FULL`.
+pub const WF_ON_FULL_FAIL: u32 = 2;
+/// `wf_write` loses the bytes, and counts them.
+pub const WF_ON_FULL_DROP: u32 = 3;
+/// ... and later writes `fill_byte` in their place.
+pub const WF_ON_FULL_FILL: u32 = 4;
+
+/// The file grows with the data.
+pub const WF_PREALLOCATE_NONE: u32 = 0;
+/// Reserves `preallocate_bytes`.
+pub const WF_PREALLOCATE_RESERVE: u32 = 1;
+/// Writes `preallocate_bytes` zeros: the cheapest fences later.
+pub const WF_PREALLOCATE_ZERO: u32 = 2;
+
+/// The first of the forms below that is known to flush here.
+pub const WF_FENCE_AUTO: u32 = 0;
+/// A write that carries its own fence.
+pub const WF_FENCE_DSYNC: u32 = 1;
+/// A flush linked behind the write.
+pub const WF_FENCE_LINK: u32 = 2;
+/// A flush when the writes have completed.
+pub const WF_FENCE_FLUSH: u32 = 3;
+
+/// How to open a writer. Set it with `wf_options_default`, then change what you want to.
+#[allow(non_camel_case_types, reason = "a C name")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct wf_options {
+    /// Bytes in this struct: says which fields the caller knows.
+    pub size: u64,
+    /// Bytes in a buffer: a multiple of 4096 (default 1 MiB).
+    pub buffer_size: u64,
+    /// The most memory that the buffers may take (default 1 GiB).
+    pub memory_limit: u64,
+    /// For the kinds of preallocation that need a number.
+    pub preallocate_bytes: u64,
+    /// For `WF_ON_FULL_BLOCK_FOR`, in milliseconds.
+    pub block_ms: u64,
+    /// Number of buffers, 2 to 1000 (default 2).
+    pub buffers: u32,
+    /// `WF_CREATE` and its sisters.
+    pub mode: u32,
+    /// `WF_BACKEND_...`
+    pub backend: u32,
+    /// `WF_DIRECT_...`
+    pub direct: u32,
+    /// `WF_DRIVE_...`
+    pub drive: u32,
+    /// `WF_ON_FULL_...`
+    pub on_full: u32,
+    /// For `WF_ON_FULL_FILL`: 0 to 255.
+    pub fill_byte: u32,
+    /// `WF_PREALLOCATE_...`
+    pub preallocate: u32,
+    /// `WF_FENCE_...`
+    pub fence: u32,
+    /// Permission bits of a new file (default 0644).
+    pub permissions: u32,
+    /// 1 (default): takes an advisory lock against a second writer; 0: does not.
+    pub lock: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+impl Default for wf_options {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>() as u64,
+            buffer_size: 1 << 20,
+            memory_limit: 1 << 30,
+            preallocate_bytes: 0,
+            block_ms: 0,
+            buffers: 2,
+            mode: WF_CREATE,
+            backend: WF_BACKEND_AUTO,
+            direct: WF_DIRECT_AUTO,
+            drive: WF_DRIVE_THREAD,
+            on_full: WF_ON_FULL_BLOCK,
+            fill_byte: 0,
+            preallocate: WF_PREALLOCATE_NONE,
+            fence: WF_FENCE_AUTO,
+            permissions: 0o644,
+            lock: 1,
+            reserved: 0,
+        }
+    }
+}
+
+impl wf_options {
+    /// What the caller's pointer points to; the defaults if it is null.
+    ///
+    /// # Safety
+    /// `options` is null or points to a `wf_options`.
+    pub(crate) unsafe fn at(options: *const Self) -> Self {
+        if options.is_null() {
+            return Self::default();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { options.read_unaligned() }
+    }
+
+    /// The options of the crate; the sentence says what can't be.
+    pub(crate) fn read(&self) -> Result<Options, wf_status> {
+        if self.size != size_of::<Self>() as u64 {
+            return Err(invalid("wf_options has another size: set it with wf_options_default"));
+        }
+        let number = |value: u64| {
+            usize::try_from(value).map_err(|_| invalid("a size in wf_options is too large"))
+        };
+        let backend = match self.backend {
+            WF_BACKEND_AUTO => BackendChoice::Auto,
+            WF_BACKEND_URING => BackendChoice::Uring,
+            WF_BACKEND_SYNC => BackendChoice::Sync,
+            _ => return Err(invalid("wf_options.backend is none of WF_BACKEND_...")),
+        };
+        let direct = match self.direct {
+            WF_DIRECT_AUTO => Direct::Auto,
+            WF_DIRECT_ON => Direct::On,
+            WF_DIRECT_OFF => Direct::Off,
+            _ => return Err(invalid("wf_options.direct is none of WF_DIRECT_...")),
+        };
+        let drive = match self.drive {
+            WF_DRIVE_THREAD => Drive::Thread,
+            WF_DRIVE_CALLER => Drive::Caller,
+            WF_DRIVE_POLL => Drive::Poll,
+            _ => return Err(invalid("wf_options.drive is none of WF_DRIVE_...")),
+        };
+        let fill = u8::try_from(self.fill_byte);
+        let on_full = match self.on_full {
+            WF_ON_FULL_BLOCK => OnFull::Block,
+            WF_ON_FULL_BLOCK_FOR => OnFull::BlockFor(Duration::from_millis(self.block_ms)),
+            WF_ON_FULL_FAIL => OnFull::Fail,
+            WF_ON_FULL_DROP => OnFull::Drop,
+            WF_ON_FULL_FILL => {
+                OnFull::Fill(fill.map_err(|_| invalid("wf_options.fill_byte is more than 255"))?)
+            }
+            _ => return Err(invalid("wf_options.on_full is none of WF_ON_FULL_...")),
+        };
+        let preallocate = match self.preallocate {
+            WF_PREALLOCATE_NONE => Preallocate::None,
+            WF_PREALLOCATE_RESERVE => Preallocate::Reserve(self.preallocate_bytes),
+            WF_PREALLOCATE_ZERO => Preallocate::Zero(self.preallocate_bytes),
+            _ => return Err(invalid("wf_options.preallocate is none of WF_PREALLOCATE_...")),
+        };
+        let fence = match self.fence {
+            WF_FENCE_AUTO => FenceForm::Auto,
+            WF_FENCE_DSYNC => FenceForm::Dsync,
+            WF_FENCE_LINK => FenceForm::Link,
+            WF_FENCE_FLUSH => FenceForm::Flush,
+            _ => return Err(invalid("wf_options.fence is none of WF_FENCE_...")),
+        };
+        Ok(Options::new()
+            .buffer_size(number(self.buffer_size)?)
+            .buffers(self.buffers as usize)
+            .memory_limit(number(self.memory_limit)?)
+            .backend(backend)
+            .direct(direct)
+            .drive(drive)
+            .on_full(on_full)
+            .preallocate(preallocate)
+            .fence_form(fence)
+            .mode(self.permissions)
+            .lock(self.lock != 0))
+    }
+}
