@@ -141,7 +141,10 @@ impl Core {
         let facts = Facts {
             options: options.clone(),
             backend: io.kind(),
-            durability: opened.place.durability.clone(),
+            durability: match options.fence_form {
+                FenceForm::WriteThrough => Durability::trusting_the_drive(),
+                _ => opened.place.durability.clone(),
+            },
             fallbacks: opened.fallbacks.iter().cloned().chain(fallback).collect(),
             block: opened.block,
             piece: piece as u64,
@@ -402,7 +405,7 @@ fn forms(asked: FenceForm, able: Abilities, dsync_flushes: bool) -> Forms {
         // Asked for by name: but never where it is known not to flush.
         FenceForm::Dsync => Forms { dsync: able.dsync && dsync_flushes, link: false },
         FenceForm::Link => Forms { dsync: false, link: able.link },
-        FenceForm::Flush => Forms { dsync: false, link: false },
+        FenceForm::Flush | FenceForm::WriteThrough => Forms { dsync: false, link: false },
     }
 }
 

@@ -57,6 +57,6 @@ impl Host for System {
         options: &Options,
         depth: usize,
     ) -> io::Result<(Box<dyn Io>, Option<String>)> {
-        backend::choose(options.backend, options.drive, depth)
+        backend::choose(options, depth)
     }
 }

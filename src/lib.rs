@@ -84,7 +84,7 @@ mod host;
 pub mod mmio;
 mod options;
 mod overrun;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod sim;
 mod stats;
 mod stream;

@@ -14,12 +14,15 @@ use crate::writer::Writer;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendChoice {
-    /// The best that works here at run time: io_uring, else `Sync`. A fallback is reported by
+    /// The best that works here at run time: io_uring on Linux, overlapped I/O on Windows, else
+    /// `Sync`. A fallback is reported by
     /// [`Control::fallbacks`](crate::Control::fallbacks).
     #[default]
     Auto,
     /// io_uring, or an error where it is refused.
     Uring,
+    /// Windows overlapped I/O, or an error elsewhere.
+    Overlapped,
     /// Positional writes and flush calls, on any platform.
     Sync,
 }
@@ -28,7 +31,7 @@ pub enum BackendChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Direct {
-    /// Where the file system and the alignment allow it.
+    /// Where the file system and the alignment allow it; on Windows only `On` does.
     #[default]
     Auto,
     /// Bypass it, or an error where that is refused.
@@ -84,6 +87,10 @@ pub enum FenceForm {
     Link,
     /// The flush is submitted when the writes have completed.
     Flush,
+    /// No flush is sent: a write that has completed on a handle opened for write-through counts as
+    /// durable. **It trusts the drive** to obey FUA, which many consumer drives don't, and the
+    /// [durability label](crate::Control::durability) says so. Windows, overlapped backend only.
+    WriteThrough,
 }
 
 /// How to open a [`Writer`].
@@ -288,6 +295,15 @@ impl Options {
                 "a buffer of {size} bytes can't work: give a multiple of {page} up to 1 GiB, \
                  for example {below}"
             ));
+        }
+        if self.fence_form == FenceForm::WriteThrough
+            && (!cfg!(windows) || self.backend == BackendChoice::Sync)
+        {
+            return wrong(
+                "write-through alone exists with the overlapped backend on Windows only: choose \
+                 another fence form"
+                    .into(),
+            );
         }
         if self.longest_grant() > size {
             return wrong(format!(

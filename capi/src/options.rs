@@ -22,6 +22,8 @@ pub const WF_BACKEND_AUTO: u32 = 0;
 pub const WF_BACKEND_URING: u32 = 1;
 /// Positional writes and flush calls.
 pub const WF_BACKEND_SYNC: u32 = 2;
+/// Windows overlapped I/O, or an error.
+pub const WF_BACKEND_OVERLAPPED: u32 = 3;
 
 /// Bypass the page cache where that works.
 pub const WF_DIRECT_AUTO: u32 = 0;
@@ -63,6 +65,8 @@ pub const WF_FENCE_DSYNC: u32 = 1;
 pub const WF_FENCE_LINK: u32 = 2;
 /// A flush when the writes have completed.
 pub const WF_FENCE_FLUSH: u32 = 3;
+/// No flush: trusts the drive to obey write-through. Windows only.
+pub const WF_FENCE_WRITE_THROUGH: u32 = 4;
 
 /// How to open a writer. Set it with `wf_options_default`, then change what you want to.
 #[allow(non_camel_case_types, reason = "a C name")]
@@ -154,6 +158,7 @@ impl wf_options {
             WF_BACKEND_AUTO => BackendChoice::Auto,
             WF_BACKEND_URING => BackendChoice::Uring,
             WF_BACKEND_SYNC => BackendChoice::Sync,
+            WF_BACKEND_OVERLAPPED => BackendChoice::Overlapped,
             _ => return Err(invalid("wf_options.backend is none of WF_BACKEND_...")),
         };
         let direct = match self.direct {
@@ -190,6 +195,7 @@ impl wf_options {
             WF_FENCE_DSYNC => FenceForm::Dsync,
             WF_FENCE_LINK => FenceForm::Link,
             WF_FENCE_FLUSH => FenceForm::Flush,
+            WF_FENCE_WRITE_THROUGH => FenceForm::WriteThrough,
             _ => return Err(invalid("wf_options.fence is none of WF_FENCE_...")),
         };
         Ok(Options::new()

@@ -3,6 +3,8 @@
 //! A backend has no policy: it neither orders, retries, splits nor interprets. The driver submits
 //! operations, each with a token; completions come back in any order.
 
+#[cfg(windows)]
+mod overlapped;
 mod sync;
 #[cfg(target_os = "linux")]
 mod uring;
@@ -13,8 +15,10 @@ use std::time::Instant;
 
 use crate::buffers::Region;
 use crate::file::Handle;
-use crate::options::Drive;
+use crate::options::{BackendChoice, Options};
 
+#[cfg(windows)]
+pub(crate) use overlapped::OverlappedBackend;
 pub(crate) use sync::SyncBackend;
 #[cfg(target_os = "linux")]
 pub(crate) use uring::UringBackend;
@@ -25,6 +29,8 @@ pub(crate) use uring::UringBackend;
 pub enum Backend {
     /// Linux io_uring: many operations in flight, one system call a batch.
     Uring,
+    /// Windows overlapped I/O: many writes in flight, on a handle opened for write-through.
+    Overlapped,
     /// One positional write or flush at a time, on any platform.
     Sync,
 }
@@ -33,6 +39,7 @@ impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Uring => "io_uring",
+            Self::Overlapped => "overlapped",
             Self::Sync => "sync",
         })
     }
@@ -118,26 +125,42 @@ pub(crate) trait Io: Send + std::fmt::Debug {
 
 /// The best backend that works here, or the one that was asked for, with the reason for a
 /// fallback.
-pub(crate) fn choose(
-    choice: crate::options::BackendChoice,
-    drive: Drive,
-    depth: usize,
-) -> io::Result<(Box<dyn Io>, Option<String>)> {
-    use crate::options::BackendChoice;
+pub(crate) fn choose(options: &Options, depth: usize) -> io::Result<(Box<dyn Io>, Option<String>)> {
     let sync = || Box::new(SyncBackend::new(depth)) as Box<dyn Io>;
-    #[cfg(target_os = "linux")]
-    let uring = UringBackend::new(depth, drive).map(|io| Box::new(io) as Box<dyn Io>);
-    #[cfg(not(target_os = "linux"))]
-    let uring: io::Result<Box<dyn Io>> = {
-        let _ = drive;
-        Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring exists on Linux only"))
-    };
-    match choice {
+    match options.backend {
         BackendChoice::Sync => Ok((sync(), None)),
-        BackendChoice::Uring => Ok((uring?, None)),
-        BackendChoice::Auto => Ok(uring.map_or_else(
-            |error| (sync(), Some(format!("io_uring was refused ({error})"))),
-            |io| (io, None),
-        )),
+        BackendChoice::Uring => Ok((uring(options, depth)?, None)),
+        BackendChoice::Overlapped => Ok((overlapped(options, depth)?, None)),
+        BackendChoice::Auto => {
+            let (name, best) = if cfg!(windows) {
+                (Backend::Overlapped, overlapped(options, depth))
+            } else {
+                (Backend::Uring, uring(options, depth))
+            };
+            Ok(best.map_or_else(
+                |error| (sync(), Some(format!("{name} was refused ({error})"))),
+                |io| (io, None),
+            ))
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn uring(options: &Options, depth: usize) -> io::Result<Box<dyn Io>> {
+    Ok(Box::new(UringBackend::new(depth, options.drive)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uring(_: &Options, _: usize) -> io::Result<Box<dyn Io>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring exists on Linux only"))
+}
+
+#[cfg(windows)]
+fn overlapped(options: &Options, depth: usize) -> io::Result<Box<dyn Io>> {
+    Ok(Box::new(OverlappedBackend::new(depth, options.fence_form)?))
+}
+
+#[cfg(not(windows))]
+fn overlapped(_: &Options, _: usize) -> io::Result<Box<dyn Io>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "overlapped I/O exists on Windows only"))
 }

@@ -79,7 +79,13 @@ impl Io for SyncBackend {
     }
 
     fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
-        self.files.push(os_file(&**file)?);
+        let file = os_file(&**file)?;
+        #[cfg(windows)]
+        if file.direct_block() > 1 {
+            let text = "direct I/O needs the overlapped backend on Windows";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        self.files.push(file);
         Ok(FileId(self.files.len() as u32 - 1))
     }
 

@@ -3,13 +3,16 @@
 #![allow(unsafe_code)]
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::open::{MAX_BLOCK, OpenMode};
+use super::lock;
+#[cfg(any(target_os = "linux", windows))]
+use super::open::MAX_BLOCK;
+use super::open::OpenMode;
 use super::place::{self, Place};
 use crate::options::Options;
 
@@ -48,7 +51,7 @@ pub(crate) trait Handle: Debug + Send + Sync {
     fn os_file(&self) -> Option<&Arc<OsFile>>;
 
     /// Tells the files of a simulated computer apart.
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     fn number(&self) -> u64 {
         0
     }
@@ -61,13 +64,23 @@ pub(crate) struct OsFile {
     file: ManuallyDrop<File>,
     #[cfg(unix)]
     identity: Option<(u64, u64)>,
+    /// What backends that open it again have to align to: 1 with buffering.
+    #[cfg(windows)]
+    direct_block: std::sync::atomic::AtomicU64,
 }
 
 impl OsFile {
+    #[cfg(windows)]
+    pub(crate) fn direct_block(&self) -> u64 {
+        self.direct_block.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     fn new(file: File) -> Self {
         Self {
             #[cfg(unix)]
             identity: identity(&file),
+            #[cfg(windows)]
+            direct_block: 1.into(),
             file: ManuallyDrop::new(file),
         }
     }
@@ -125,15 +138,11 @@ struct SystemFile {
 
 impl Handle for SystemFile {
     fn try_lock(&self) -> io::Result<bool> {
-        match self.file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        lock::try_lock(&self.file)
     }
 
     fn unlock(&self) {
-        let _ = self.file.unlock(); // the close lets go of it too
+        lock::unlock(&self.file);
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -234,18 +243,9 @@ fn directory_of(path: &Path) -> io::Result<PathBuf> {
 /// A flag set after the open (fcntl(2) F_SETFL) rather than at it: a refusal then leaves nothing
 /// half created.
 #[cfg(target_os = "linux")]
-fn go_direct(file: &File, buffer_size: usize) -> io::Result<u64> {
+fn go_direct(file: &OsFile, buffer_size: usize) -> io::Result<u64> {
     use std::os::fd::AsRawFd;
-    let block = place::direct_block(file).ok_or_else(unsupported)?;
-    if !(buffer_size as u64).is_multiple_of(block) || block > MAX_BLOCK as u64 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "direct I/O needs blocks of {block} bytes here: give a buffer size that is a \
-                 multiple, or open without direct I/O"
-            ),
-        ));
-    }
+    let block = fitting_block(file, buffer_size)?;
     let fd = file.as_raw_fd();
     // SAFETY: a live descriptor; plain integers.
     let refused = unsafe {
@@ -255,9 +255,33 @@ fn go_direct(file: &File, buffer_size: usize) -> io::Result<u64> {
     if refused { Err(io::Error::last_os_error()) } else { Ok(block) }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn go_direct(_file: &File, _buffer_size: usize) -> io::Result<u64> {
+/// Only notes it: the backend opens the file again without buffering.
+#[cfg(windows)]
+fn go_direct(file: &OsFile, buffer_size: usize) -> io::Result<u64> {
+    let block = fitting_block(file, buffer_size)?;
+    file.direct_block.store(block, std::sync::atomic::Ordering::Relaxed);
+    Ok(block)
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+fn go_direct(_file: &OsFile, _buffer_size: usize) -> io::Result<u64> {
     Err(unsupported())
+}
+
+/// The block of direct I/O, if buffers of this size can keep to it.
+#[cfg(any(target_os = "linux", windows))]
+fn fitting_block(file: &File, buffer_size: usize) -> io::Result<u64> {
+    let block = place::direct_block(file).ok_or_else(unsupported)?;
+    if (buffer_size as u64).is_multiple_of(block) && block <= MAX_BLOCK as u64 {
+        return Ok(block);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!(
+            "direct I/O needs blocks of {block} bytes here: give a buffer size that is a \
+             multiple, or open without direct I/O"
+        ),
+    ))
 }
 
 fn unsupported() -> io::Error {

@@ -1,11 +1,13 @@
 //! The file itself: opening, locking, preallocating, and what its place promises.
 
 mod handle;
+mod lock;
 mod open;
 mod place;
 
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file, sync_directory_of};
+pub(crate) use lock::{try_lock, try_lock_shared};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
-#[cfg(test)]
+#[cfg(all(test, unix))]
 pub(crate) use place::Place;
 pub use place::{Durability, Medium};

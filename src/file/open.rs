@@ -99,7 +99,13 @@ impl OpenFile {
             let path = path.clone();
             move |error| Error::io(operation, &path, error)
         };
-        if options.direct != Direct::Off {
+        // Windows fills the tail block of a file without buffering by the writer's own merging only:
+        // worth it for those who ask.
+        let wants_direct = match options.direct {
+            Direct::Auto => !cfg!(windows),
+            direct => direct == Direct::On,
+        };
+        if wants_direct {
             match self.file.go_direct(options.buffer_size) {
                 Ok(block) => self.block = block,
                 Err(error) if options.direct == Direct::On => {

@@ -36,6 +36,13 @@ pub struct Durability {
     pub reason: String,
 }
 
+impl Durability {
+    /// Of writes that completed on a handle opened for write-through, without a flush.
+    pub(crate) fn trusting_the_drive() -> Self {
+        label(Medium::Device, "write-through without a flush: trusts the drive to obey FUA")
+    }
+}
+
 impl std::fmt::Display for Durability {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.medium, self.reason)
@@ -98,6 +105,12 @@ fn place_of(magic: u32) -> Place {
         (Medium::Device, reason)
     };
     Place { durability: label(medium, reason), dsync_flushes: medium == Medium::StableMedia }
+}
+
+/// The page, at least a sector of every known drive.
+#[cfg(windows)]
+pub(crate) fn direct_block(_file: &File) -> Option<u64> {
+    Some(4096)
 }
 
 #[cfg(not(target_os = "linux"))]

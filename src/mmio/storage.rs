@@ -1,7 +1,7 @@
 //! A file of bytes at any position, 64 bits wide: what a procedure needs, on a writer that knows
 //! appends and patches.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -208,14 +208,11 @@ impl Recording {
 /// that writers take.
 fn share(file: &File, flags: u32) -> io::Result<()> {
     let taken = match flags & MMIO_SHAREMODE {
-        MMIO_EXCLUSIVE | MMIO_DENYREAD => file.try_lock(),
-        MMIO_DENYWRITE => file.try_lock_shared(),
-        _ => Ok(()),
+        MMIO_EXCLUSIVE | MMIO_DENYREAD => crate::file::try_lock(file)?,
+        MMIO_DENYWRITE => crate::file::try_lock_shared(file)?,
+        _ => true,
     };
-    taken.map_err(|error| match error {
-        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
-        TryLockError::Error(error) => error,
-    })
+    if taken { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 fn read_at(file: &mut File, at: u64, mut bytes: &mut [u8]) -> io::Result<usize> {

@@ -4,10 +4,16 @@
 #![allow(unsafe_code)]
 
 pub mod block_on;
+#[cfg(target_os = "linux")]
+mod mounts;
 pub mod program;
 
+#[cfg(target_os = "linux")]
+#[allow(unused_imports)] // each test file uses its own part
+pub use mounts::*;
+
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -61,8 +67,12 @@ impl Config {
 /// Every backend × direct or not × who drives.
 pub fn configs() -> Vec<Config> {
     let mut all = Vec::new();
-    for backend in [BackendChoice::Uring, BackendChoice::Sync] {
+    let best = if cfg!(windows) { BackendChoice::Overlapped } else { BackendChoice::Uring };
+    for backend in [best, BackendChoice::Sync] {
         for direct in [Direct::On, Direct::Off] {
+            if cfg!(windows) && (backend, direct) == (BackendChoice::Sync, Direct::On) {
+                continue; // needs the overlapped backend there
+            }
             for drive in [Drive::Caller, Drive::Thread, Drive::Poll] {
                 all.push(Config { backend, direct, drive });
             }
@@ -185,91 +195,4 @@ pub fn child_succeeds(name: &str, task: &str, prepare: impl FnOnce(&mut Command)
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{name} {task}: {}\n{out}\n{err}", output.status);
     assert!(out.contains("1 passed"), "{name} is no test of this program: {out}");
-}
-
-/// Whether a test that mounts may run: as root. Otherwise it says so, and fails where the
-/// environment sets `CI`.
-pub fn may_mount(test: &str) -> bool {
-    // SAFETY: a system call without arguments.
-    if unsafe { libc::geteuid() } == 0 {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "{test} needs root, and CI must not skip it");
-    // Not `eprintln!`, which the test harness keeps to itself where a test passes.
-    let text = format!("SKIPPED: {test} needs root (it mounts file systems)\n");
-    let _ = std::io::stderr().write_all(text.as_bytes());
-    false
-}
-
-/// Gives the child mounts of its own, which go when it goes, however it ends.
-pub fn with_own_mounts(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    let isolate = || {
-        // SAFETY: system calls with constants and live C strings; allowed between fork and exec.
-        let result = unsafe {
-            match libc::unshare(libc::CLONE_NEWNS) {
-                0 => libc::mount(
-                    c"none".as_ptr(),
-                    c"/".as_ptr(),
-                    std::ptr::null(),
-                    libc::MS_REC | libc::MS_PRIVATE,
-                    std::ptr::null(),
-                ),
-                failed => failed,
-            }
-        };
-        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-    };
-    // SAFETY: the closure allocates nothing and takes no lock.
-    unsafe { command.pre_exec(isolate) };
-}
-
-/// Runs a command that has to succeed.
-#[track_caller]
-pub fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {err}");
-}
-
-/// A mount in a child's own namespace.
-#[derive(Debug)]
-pub struct Mount(pub PathBuf);
-
-impl Mount {
-    pub fn tmpfs(at: &Path, options: &str) -> Self {
-        run("mount", &["-t", "tmpfs", "-o", options, "tmpfs", at.to_str().unwrap()]);
-        Self(at.into())
-    }
-
-    /// Makes an ext4 image of this size.
-    pub fn make_ext4(image: &Path, mib: u64) {
-        std::fs::File::create(image).unwrap().set_len(mib << 20).unwrap();
-        let image = image.to_str().unwrap();
-        run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", "-J", "size=4", image]);
-    }
-
-    pub fn ext4(image: &Path, at: &Path) -> Self {
-        run("mount", &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()]);
-        Self(at.into())
-    }
-}
-
-impl Drop for Mount {
-    /// The kernel lets go of a ring's files a moment after the ring is closed: until then the
-    /// mount is busy.
-    fn drop(&mut self) {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::ffi::CString::new(self.0.as_os_str().as_bytes()).unwrap();
-        for attempt in 0.. {
-            let flags = if attempt < 2000 { 0 } else { libc::MNT_DETACH };
-            // SAFETY: a live C string.
-            if unsafe { libc::umount2(path.as_ptr(), flags) } == 0 || flags != 0 {
-                assert!(flags == 0 || std::thread::panicking(), "{} stays busy", self.0.display());
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
 }
