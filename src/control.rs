@@ -68,6 +68,12 @@ impl Control {
         self.core.stream.failure().cloned()
     }
 
+    /// Writes out what a process that is ending leaves behind: see `Core::rescue`.
+    #[cfg(windows)]
+    pub(crate) fn rescue(&self) -> std::io::Result<()> {
+        self.core.rescue()
+    }
+
     /// Asks for a fence over everything accepted, and every patch, so far. Never waits; with a
     /// polling driver it makes no system call. Writes go on meanwhile; fences asked for while one
     /// is in flight share the next.

@@ -348,6 +348,33 @@ impl Core {
         errors
     }
 
+    /// The process is ending, and every other thread is gone, the driver's with it: writes with
+    /// plain calls what the kernel has not got yet, trims and flushes. Waits for no lock, since the
+    /// thread that holds it may be gone too.
+    #[cfg(windows)]
+    pub(crate) fn rescue(&self) -> std::io::Result<()> {
+        let out_of_reach = || std::io::Error::from(std::io::ErrorKind::WouldBlock);
+        if self.closing.load(Ordering::SeqCst) || self.stream.failure().is_some() {
+            return Err(out_of_reach());
+        }
+        let held = self.held.try_lock().map_err(|_| out_of_reach())?;
+        let file = &held.as_ref().ok_or_else(out_of_reach)?.file;
+        let end = self.stream.sequencer.accepted();
+        let mut at = self.stream.written();
+        while at < end {
+            let to = end.min(align_down(at, self.facts.piece) + self.facts.piece);
+            let region = self.stream.memory.ring(at, to);
+            // SAFETY: committed bytes that nobody changes any more: there is no other thread.
+            file.write_at(unsafe { std::slice::from_raw_parts(region.address, region.len) }, at)?;
+            at = to;
+        }
+        for patch in self.stream.abandoned_patches() {
+            file.write_at(&patch.bytes, patch.from)?;
+        }
+        file.set_len(end)?;
+        file.sync_all()
+    }
+
     fn summary(&self) -> Summary {
         Summary {
             path: self.stream.path.clone(),

@@ -304,6 +304,12 @@ impl Stream {
                 .is_some_and(|patch| patch.to() <= committed)
     }
 
+    /// The patches that no driver will take any more; none if a thread that is gone holds them.
+    #[cfg(windows)]
+    pub(crate) fn abandoned_patches(&self) -> Vec<Patch> {
+        self.patches.try_lock().map_or_else(|_| Vec::new(), |mut queue| queue.drain(..).collect())
+    }
+
     // ---- what the driver publishes --------------------------------------------------------------
 
     /// Publishes positions, the largest first; returns whether a waiter may care. Writes nothing

@@ -3,7 +3,10 @@
 //! io_uring cancels what an ending thread has submitted and nobody has started yet; where the
 //! caller drives, that must cost nothing but another submission.
 
-use writeflush::{BackendChoice, Direct, Drive, FenceForm, Options, Writer};
+mod common;
+
+use common::{Config, configs};
+use writeflush::{Drive, FenceForm, Options, Writer};
 
 /// Pushes `count` records that say where they are.
 fn push(writer: &mut Writer, count: u64) {
@@ -18,14 +21,11 @@ fn push(writer: &mut Writer, count: u64) {
 fn a_thread_that_ends_takes_no_write_with_it() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = dir.path().join("moved");
-    for backend in [BackendChoice::Uring, BackendChoice::Sync] {
+    let caller = |config: &Config| config.drive == Drive::Caller;
+    for config in configs().into_iter().filter(caller) {
         for form in [FenceForm::Dsync, FenceForm::Link, FenceForm::Flush] {
-            for direct in [Direct::On, Direct::Off] {
-                let options = Options::new().backend(backend).fence_form(form).direct(direct);
-                let configuration = format!("{backend:?} {form:?} {direct:?}");
-                for _ in 0..3 {
-                    relay(&options.clone().drive(Drive::Caller), &path, &configuration);
-                }
+            for _ in 0..3 {
+                relay(&config.options().fence_form(form), &path, &format!("{config} {form:?}"));
             }
         }
     }

@@ -77,6 +77,17 @@ intptr_t WF_WINAPI wf_mmio_procedure(void *info,
                                      intptr_t first,
                                      intptr_t second);
 
+#ifdef _WIN32
+/* Sends names with this extension and a plus at the end ("wav": take.wav+) through the procedure,
+ * in this process. */
+int32_t wf_winmm_install(const char *extension);
+/* Takes one wf_winmm_install back. */
+int32_t wf_winmm_remove(const char *extension);
+/* Whether such names come here: WF_OK, or an error. Without it winmm quietly makes a file whose name
+ * ends with a plus. */
+int32_t wf_winmm_check(const char *extension);
+#endif
+
 #ifdef __cplusplus
 }
 #endif
@@ -116,6 +127,11 @@ intptr_t WF_WINAPI wf_mmio_procedure(void *info,
  Positional writes and flush calls.
  */
 #define WF_BACKEND_SYNC 2
+
+/*
+ Windows overlapped I/O, or an error.
+ */
+#define WF_BACKEND_OVERLAPPED 3
 
 /*
  Bypass the page cache where that works.
@@ -206,6 +222,11 @@ intptr_t WF_WINAPI wf_mmio_procedure(void *info,
  A flush when the writes have completed.
  */
 #define WF_FENCE_FLUSH 3
+
+/*
+ No flush: trusts the drive to obey write-through. Windows only.
+ */
+#define WF_FENCE_WRITE_THROUGH 4
 
 /*
  What a call answers. Negative: nothing was done, and [`wf_last_error`](crate::wf_last_error)

@@ -11,6 +11,8 @@ mod failure;
 mod mmio;
 mod options;
 mod slots;
+#[cfg(windows)]
+mod winmm;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::catch_unwind;

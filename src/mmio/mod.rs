@@ -47,3 +47,5 @@ pub use failure::Failure;
 pub use file::{Chunk, File};
 pub use procedure::io_procedure;
 pub use settings::Settings;
+#[cfg(windows)]
+pub use windows::process_ends;

@@ -118,6 +118,12 @@ impl OpenFile {
         failure
     }
 
+    /// As well as it goes: nobody is left who could be told.
+    #[cfg(windows)]
+    pub(super) fn rescue(&mut self) {
+        let _ = self.storage.control().map(crate::Control::rescue);
+    }
+
     pub(super) fn close(self) -> Result<(), Failure> {
         let Self { storage, unwritten, .. } = self;
         let closed = storage.close();

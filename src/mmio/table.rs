@@ -44,6 +44,16 @@ impl Table {
         ignore_poison(self.files.read()).as_ref()?.get(&number).cloned()
     }
 
+    /// Every file, unless a thread that is gone holds the table.
+    #[cfg(windows)]
+    pub(super) fn all(&self) -> Vec<Shared> {
+        let files = self.files.try_read();
+        files.map_or_else(
+            |_| Vec::new(),
+            |files| files.iter().flatten().map(|(_, file)| file.clone()).collect(),
+        )
+    }
+
     pub(super) fn remove(&self, number: u32) -> Option<Shared> {
         ignore_poison(self.files.write()).as_mut()?.remove(&number)
     }

@@ -1,4 +1,4 @@
-//! Names between the code page of the process, in which messages carry them, and Unicode.
+//! What only Windows has: a process that ends under open files, and names in a code page.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr};
@@ -7,6 +7,23 @@ use std::ptr::null_mut;
 
 use windows_sys::Win32::Globalization::{CP_ACP, MultiByteToWideChar, WideCharToMultiByte};
 
+use super::table::table;
+
+/// For `DLL_PROCESS_DETACH` at the end of a process: winmm closes nothing then, and every other
+/// thread is gone. Writes out and flushes each file that is open, as well as that goes; waits for
+/// nobody. A file whose thread was inside a message at that moment is left as it is.
+#[doc(hidden)]
+pub fn process_ends() {
+    for file in table().all() {
+        if let Ok(mut open) = file.try_lock()
+            && let Some(open) = open.as_mut()
+        {
+            open.rescue();
+        }
+    }
+}
+
+/// A name as messages carry it, in the code page of the process.
 pub(super) fn from_code_page(name: &CStr) -> String {
     let from = name.to_bytes();
     let len = from.len() as i32;

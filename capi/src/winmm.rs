@@ -1,0 +1,123 @@
+//! Programs that record through winmm: the procedure for names like `take.wav+`, and what keeps
+//! their files whole when they end without closing them.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::null_mut;
+
+use windows_sys::Win32::Media::Multimedia::{
+    LPMMIOPROC, MMIO_FINDPROC, MMIO_INSTALLPROC, MMIO_REMOVEPROC, mmioInstallIOProcA,
+};
+use windows_sys::Win32::System::LibraryLoader::{
+    GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExA,
+};
+use windows_sys::Win32::System::SystemServices::{DLL_PROCESS_ATTACH, DLL_PROCESS_DETACH};
+
+use crate::failure::{guarded, invalid, refuse, wf_status};
+use wf_status::*;
+
+/// The procedure with the type that winmm's declaration has.
+unsafe extern "system" fn procedure(
+    info: *const u8,
+    message: u32,
+    first: isize,
+    second: isize,
+) -> isize {
+    // SAFETY: winmm keeps the contract of its messages.
+    unsafe { crate::wf_mmio_procedure(info.cast_mut().cast(), message, first, second) }
+}
+
+/// The four-character code of an extension: upper case, filled up with spaces.
+fn code(extension: &[u8]) -> Option<u32> {
+    if extension.is_empty() || extension.len() > 4 || extension.contains(&b'.') {
+        return None;
+    }
+    let mut code = [b' '; 4];
+    code[..extension.len()].copy_from_slice(&extension.to_ascii_uppercase());
+    Some(u32::from_le_bytes(code))
+}
+
+/// # Safety
+/// `extension` is null or ends with a zero.
+unsafe fn with_code(extension: *const c_char, act: impl FnOnce(u32) -> wf_status) -> wf_status {
+    guarded(|| {
+        // SAFETY: the caller's promise.
+        let bytes = (!extension.is_null()).then(|| unsafe { CStr::from_ptr(extension) }.to_bytes());
+        match bytes.and_then(code) {
+            Some(code) => act(code),
+            None => invalid("an extension has one to four characters, without the dot"),
+        }
+    })
+}
+
+/// Sends names with this extension and a `+` at the end (`take.wav+`) through the procedure, in
+/// this process.
+///
+/// # Safety
+/// `extension` is null or a string that ends with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_winmm_install(extension: *const c_char) -> wf_status {
+    let install = |code| {
+        // SAFETY: a procedure that lives as long as the process: the library is pinned.
+        let installed = unsafe { mmioInstallIOProcA(code, Some(procedure), MMIO_INSTALLPROC) };
+        match installed {
+            Some(_) => WF_OK,
+            None => refuse(WF_IO, "winmm did not take the procedure"),
+        }
+    };
+    // SAFETY: passed on.
+    unsafe { with_code(extension, install) }
+}
+
+/// Takes one `wf_winmm_install` back.
+///
+/// # Safety
+/// `extension` is null or a string that ends with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_winmm_remove(extension: *const c_char) -> wf_status {
+    // SAFETY: constants.
+    let remove = |code| match unsafe { mmioInstallIOProcA(code, None, MMIO_REMOVEPROC) } {
+        Some(_) => WF_OK,
+        None => refuse(WF_INVALID, "no procedure was installed for this extension"),
+    };
+    // SAFETY: passed on.
+    unsafe { with_code(extension, remove) }
+}
+
+/// Whether names with this extension and a `+` come here: `WF_OK`, or an error. Without it winmm
+/// quietly makes a file whose name ends with a plus.
+///
+/// # Safety
+/// `extension` is null or a string that ends with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_winmm_check(extension: *const c_char) -> wf_status {
+    let ours: LPMMIOPROC = Some(procedure);
+    // SAFETY: constants.
+    let check = |code| match unsafe { mmioInstallIOProcA(code, None, MMIO_FINDPROC) } {
+        Some(found) if ours.is_some_and(|ours| ours as usize == found as usize) => WF_OK,
+        Some(_) => refuse(WF_INVALID, "another procedure is installed for this extension"),
+        None => refuse(WF_INVALID, "no procedure is installed for this extension"),
+    };
+    // SAFETY: passed on.
+    unsafe { with_code(extension, check) }
+}
+
+/// Pins the library, since threads of its own run in it; at the end of the process, when those are
+/// gone and winmm closes nothing, the files that are open are written out.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the name that Windows calls")]
+extern "system" fn DllMain(_: *mut c_void, reason: u32, ending: *mut c_void) -> i32 {
+    if reason == DLL_PROCESS_ATTACH {
+        let mut module = null_mut();
+        // SAFETY: an address in this library; a live place for the result.
+        unsafe {
+            GetModuleHandleExA(
+                GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+                DllMain as *const u8,
+                &raw mut module,
+            );
+        }
+    } else if reason == DLL_PROCESS_DETACH && !ending.is_null() {
+        let _ = std::panic::catch_unwind(rust::mmio::process_ends);
+    }
+    1
+}
