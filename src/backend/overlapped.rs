@@ -66,6 +66,16 @@ struct Write {
     overlapped: OVERLAPPED,
     index: usize,
     token: Token,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    UnderWay,
+    /// It failed at once, and was answered. Windows sends no packet then, Wine does: until one
+    /// comes the place is not used again. (A failed write ends the stream.)
+    Refused,
 }
 
 // SAFETY: the raw pointers in OVERLAPPED are null, or the kernel's.
@@ -90,7 +100,8 @@ impl OverlappedBackend {
         // SAFETY: a handle that was just made and belongs to nobody else.
         let port = Arc::new(Port(unsafe { OwnedHandle::from_raw_handle(port) }));
         // SAFETY: OVERLAPPED is plain data, zero is valid.
-        let write = |index| Write { overlapped: unsafe { std::mem::zeroed() }, index, token: 0 };
+        let idle = || unsafe { std::mem::zeroed() };
+        let write = |index| Write { overlapped: idle(), index, token: 0, state: State::Idle };
         Ok(Self {
             flusher: Some(Flusher::start(port.clone())?),
             port,
@@ -118,6 +129,7 @@ impl OverlappedBackend {
         let index = self.free.pop().expect("room() was asked before");
         let write = &mut self.writes[index];
         write.token = token;
+        write.state = State::UnderWay;
         // SAFETY: OVERLAPPED is plain data, zero is valid.
         write.overlapped = unsafe { std::mem::zeroed() };
         write.overlapped.Anonymous.Anonymous.Offset = at as u32;
@@ -132,7 +144,7 @@ impl OverlappedBackend {
         if started == 0 {
             let error = io::Error::last_os_error();
             if error.raw_os_error() != Some(ERROR_IO_PENDING as i32) {
-                self.free.push(index);
+                write.state = State::Refused;
                 self.ready.push_back(Completion { token, result: Err(error) });
             }
         }
@@ -165,12 +177,12 @@ impl OverlappedBackend {
                     _ => Ok(bytes as usize),
                 };
                 // SAFETY: the OVERLAPPED of a write of ours, first in its `Write`.
-                let (index, token) = unsafe {
-                    let write = overlapped.cast::<Write>();
-                    ((*write).index, (*write).token)
-                };
+                let index = unsafe { (*overlapped.cast::<Write>()).index };
+                let write = &mut self.writes[index];
+                if std::mem::replace(&mut write.state, State::Idle) == State::UnderWay {
+                    self.ready.push_back(Completion { token: write.token, result });
+                }
                 self.free.push(index);
-                self.ready.push_back(Completion { token, result });
             }
             FLUSH => {
                 // A flush that the helper made: the token travels as a pointer, the error as bytes.
@@ -187,7 +199,7 @@ impl OverlappedBackend {
     }
 
     fn in_flight(&self) -> bool {
-        self.flushes > 0 || self.free.len() < self.writes.len()
+        self.flushes > 0 || self.writes.iter().any(|write| write.state == State::UnderWay)
     }
 }
 

@@ -1,0 +1,126 @@
+/* A recorder as programs for winmm are written: mmioOpen, mmioCreateChunk, mmioWrite, mmioAscend.
+ *
+ *   recorder install|plain  NAME  BUFFER  HOW
+ *
+ * install: sends NAME (which ends with a +) through writeflush's procedure; plain: through winmm's
+ * own. BUFFER: 0 for none. HOW: close; exit (ends the process without closing); fail (every call
+ * but the close may lie: says what the close answered); far (a patch and bytes past 2 GiB). */
+#include <windows.h>
+#include <mmsystem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "writeflush.h"
+
+static void die(const char *what) {
+  char why[512];
+  wf_last_error(why, sizeof why);
+  fprintf(stderr, "recorder: %s: %s\n", what, why);
+  exit(1);
+}
+
+#define MUST(what) \
+  do {             \
+    if (!(what)) die(#what); \
+  } while (0)
+
+static HMMIO open_it(char *name, long buffer) {
+  MMIOINFO info = {0};
+  info.cchBuffer = buffer;
+  DWORD flags = MMIO_CREATE | MMIO_READWRITE | (buffer ? MMIO_ALLOCBUF : 0);
+  HMMIO file = mmioOpenA(name, &info, flags);
+  if (!file) {
+    fprintf(stderr, "recorder: open: %u\n", (unsigned)info.wErrorRet);
+    exit(1);
+  }
+  return file;
+}
+
+/* 200,000 samples in pieces of many lengths, with flushes, a read and a patch in between. */
+static void record(HMMIO file) {
+  static const WAVEFORMATEX format = {WAVE_FORMAT_PCM, 2, 48000, 192000, 4, 16, 0};
+  MMCKINFO riff = {0}, chunk = {0};
+  riff.fccType = mmioFOURCC('W', 'A', 'V', 'E');
+  MUST(mmioCreateChunk(file, &riff, MMIO_CREATERIFF) == 0);
+  chunk.ckid = mmioFOURCC('f', 'm', 't', ' ');
+  MUST(mmioCreateChunk(file, &chunk, 0) == 0);
+  MUST(mmioWrite(file, (const char *)&format, 16) == 16);
+  MUST(mmioAscend(file, &chunk, 0) == 0);
+  chunk.ckid = mmioFOURCC('d', 'a', 't', 'a');
+  MUST(mmioCreateChunk(file, &chunk, 0) == 0);
+  static char bytes[20000];
+  unsigned seed = 1;
+  long total = 0;
+  for (int round = 0; round < 100; round++) {
+    long count = (long)((seed = seed * 1103515245 + 12345) >> 16) % (long)sizeof bytes;
+    for (long i = 0; i < count; i++) bytes[i] = (char)(total + i * 7 + round);
+    MUST(mmioWrite(file, bytes, count) == count);
+    total += count;
+    if (round % 10 == 9) MUST(mmioFlush(file, 0) == 0);
+    if (round == 50) {
+      char back[100];
+      LONG here = mmioSeek(file, 0, SEEK_CUR);
+      MUST(mmioSeek(file, here - 100, SEEK_SET) == here - 100);
+      MUST(mmioRead(file, back, 100) == 100);
+      MUST(memcmp(back, bytes + count - 100, 100) == 0);
+      MUST(mmioSeek(file, here, SEEK_SET) == here);
+    }
+  }
+  MUST(mmioAscend(file, &chunk, 0) == 0);
+  MUST(mmioAscend(file, &riff, 0) == 0);
+}
+
+static void fence(HMMIO file) {
+  uint64_t durable = 0;
+  LONG end = mmioSeek(file, 0, SEEK_END);
+  MUST(mmioSendMessage(file, WF_MMIOM_FENCE, 0, 0) == 0);
+  MUST(mmioSendMessage(file, WF_MMIOM_DURABLE, (LPARAM)&durable, 0) == 0);
+  MUST((LONG)durable == end);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5) return 2;
+  int ours = strcmp(argv[1], "install") == 0;
+  const char *how = argv[4];
+  if (ours) {
+    MUST(wf_winmm_check("wav") != WF_OK);
+    MUST(wf_winmm_install("toolong") == WF_INVALID);
+    MUST(wf_winmm_install(NULL) == WF_INVALID);
+    MUST(wf_winmm_install("wav") == WF_OK);
+    MUST(wf_winmm_check("wav") == WF_OK);
+  }
+  HMMIO file = open_it(argv[2], atol(argv[3]));
+  if (strcmp(how, "fail") == 0) {
+    static char bytes[1 << 16];
+    for (int round = 0; round < 64; round++) mmioWrite(file, bytes, sizeof bytes);
+    mmioFlush(file, 0);
+    MMRESULT answer = mmioClose(file, 0);
+    printf("close answered %u\n", (unsigned)answer);
+    return 0;
+  }
+  if (strcmp(how, "time") == 0) { /* small unbuffered writes, for a ratio */
+    enum { WRITES = 20000 };
+    LARGE_INTEGER from, to, per_second;
+    char bytes[256] = {1};
+    QueryPerformanceFrequency(&per_second);
+    QueryPerformanceCounter(&from);
+    for (int round = 0; round < WRITES; round++) MUST(mmioWrite(file, bytes, 256) == 256);
+    QueryPerformanceCounter(&to);
+    MUST(mmioClose(file, 0) == 0);
+    printf("%.1f\n", (double)(to.QuadPart - from.QuadPart) * 1e9 / (double)per_second.QuadPart / WRITES);
+    return 0;
+  }
+  record(file);
+  if (ours && strcmp(how, "exit") != 0) fence(file);
+  if (strcmp(how, "exit") == 0) {
+    mmioFlush(file, 0);
+    ExitProcess(0);
+  }
+  MUST(mmioClose(file, 0) == 0);
+  if (ours) {
+    MUST(wf_winmm_remove("wav") == WF_OK);
+    MUST(wf_winmm_check("wav") != WF_OK);
+  }
+  return 0;
+}
