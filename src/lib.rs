@@ -53,13 +53,20 @@
 //!
 //! # What it can't do
 //!
-//! Read. Write one file from two writers (an advisory lock refuses the second one). Promise
+//! Read (but [`mmio`] does). Write one file from two writers (an advisory lock refuses the second one). Promise
 //! anything about a file that others change meanwhile.
 //!
 //! # Platforms
 //!
-//! Linux has io_uring and direct I/O, both with fallbacks that are reported. Every other platform
-//! of std has the `Sync` backend through the page cache.
+//! Linux has io_uring and direct I/O, both with fallbacks that are reported. Windows has overlapped
+//! I/O; it was run under Wine only, never on a real Windows machine. Every platform of std has the
+//! `Sync` backend through the page cache.
+//!
+//! # Other faces
+//!
+//! [`mmio`] takes the messages of the Windows multimedia file services, on every platform. For C
+//! there is a library with a header (the folder `capi`), which on Windows is a DLL for programs that
+//! record through winmm.
 //!
 //! # Threads
 //!

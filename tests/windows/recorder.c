@@ -1,10 +1,11 @@
 /* A recorder as programs for winmm are written: mmioOpen, mmioCreateChunk, mmioWrite, mmioAscend.
  *
- *   recorder install|plain  NAME  BUFFER  HOW
+ *   recorder install|plain NAME BUFFER HOW
  *
- * install: sends NAME (which ends with a +) through writeflush's procedure; plain: through winmm's
- * own. BUFFER: 0 for none. HOW: close; exit (ends the process without closing); fail (every call
- * but the close may lie: says what the close answered); far (a patch and bytes past 2 GiB). */
+ * install: through writeflush's procedure (NAME ends with a plus); plain: through winmm's own.
+ * BUFFER: of winmm, in bytes; 0 for none.
+ * HOW: close; exit (the process ends without a close); fail (says what the close answered, whatever
+ * the writes did); time (prints the nanoseconds of a write of 256 bytes). */
 #include <windows.h>
 #include <mmsystem.h>
 #include <stdio.h>
