@@ -1,0 +1,190 @@
+//! The recorder against a JACK server without a sound card, and a client whose samples are known.
+
+#[allow(dead_code, unsafe_code)]
+#[path = "../../../tests/common/mounts.rs"]
+mod mounts;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server ends politely: killed, it would keep one of the eight places that JACK has for servers.
+struct EndsPolitely(Child);
+
+impl Drop for EndsPolitely {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// One test at a time: each has a thread that takes a whole core, beside threads with deadlines.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A server of the test's own with a generator that counts; `None`, said loudly, without jackd.
+struct Server {
+    name: String,
+    // In this order: clients before the server.
+    _generator: Ends,
+    _server: EndsPolitely,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Server {
+    fn start(test: &str, period: u32) -> Option<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("{test}-{}", std::process::id());
+        let period = period.to_string();
+        // -S: the server waits for its clients, so that a busy machine costs time and no periods.
+        let args =
+            ["--no-realtime", "-S", "-n", &name, "-d", "dummy", "-r", "48000", "-p", &period];
+        let server = Command::new("jackd")
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map(EndsPolitely);
+        let server = match server {
+            Ok(server) => server,
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "jackd: {error}; CI must not skip it");
+                eprintln!("SKIPPED: {test} needs jackd ({error})");
+                return None;
+            }
+        };
+        for _ in 0..200 {
+            std::thread::sleep(Duration::from_millis(100));
+            let mut generator = Ends(
+                Command::new(env!("CARGO_BIN_EXE_jack-generator"))
+                    .env("JACK_DEFAULT_SERVER", &name)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap(),
+            );
+            let mut line = String::new();
+            BufReader::new(generator.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            if line == "ready\n" {
+                return Some(Self { name, _generator: generator, _server: server, _alone: alone });
+            }
+        }
+        panic!("the JACK server does not come up");
+    }
+
+    fn recorder(&self, file: &Path, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jack-recorder"));
+        command.env("JACK_DEFAULT_SERVER", &self.name).arg(file);
+        command.args(["generator:up", "generator:down"]).args(more);
+        command
+    }
+}
+
+/// Runs a recorder to its end; what it says.
+#[track_caller]
+fn said(mut recorder: Command) -> String {
+    let output = recorder.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).into()
+}
+
+/// Checks that the header describes consecutive samples; returns their number. Silence is allowed
+/// before the ports were connected, and after JACK has disconnected them, which it does before it
+/// calls for the last time.
+#[track_caller]
+fn counted(file: &Path, said: &str) -> usize {
+    let bytes = std::fs::read(file).unwrap();
+    assert_eq!(&bytes[..4], b"RIFF");
+    let data = u32::from_le_bytes(bytes[76..80].try_into().unwrap()) as usize;
+    let samples = &bytes[80..80 + data];
+    let number = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    let frames = samples.chunks(8).map(|frame| (number(&frame[..4]), number(&frame[4..])));
+    let frames: Vec<_> = frames.collect();
+    // The ports are connected, and disconnected, one after the other.
+    let both = |frame: &(f32, f32)| frame.0 != 0.0 && frame.1 != 0.0;
+    let first = frames.iter().position(both).expect("samples of the generator");
+    let end = frames.iter().rposition(both).map_or(0, |last| last + 1);
+    for (index, &(up, down)) in frames[first..end].iter().enumerate() {
+        let expected = frames[first].0 + index as f32;
+        assert_eq!((up, down), (expected, -expected), "after {index} samples: {said}");
+    }
+    end - first
+}
+
+#[test]
+fn every_sample_arrives_with_short_and_long_periods() {
+    let dir = tempfile::tempdir().unwrap();
+    for period in [64, 1024] {
+        let Some(server) = Server::start("exact", period) else { return };
+        let file = dir.path().join(format!("{period}.wav"));
+        let said = said(server.recorder(&file, &["--seconds", "4"]));
+        assert!(said.contains("; 0 overruns"), "{said}");
+        assert!(counted(&file, &said) > 48_000, "{said}");
+    }
+}
+
+#[test]
+fn a_disk_that_stalls_for_less_than_the_buffer_costs_nothing() {
+    /// A file system that takes nothing until it is dropped.
+    struct Frozen<'a>(&'a Path);
+    impl Drop for Frozen<'_> {
+        fn drop(&mut self) {
+            mounts::run("fsfreeze", &["-u", self.0.to_str().unwrap()]);
+        }
+    }
+    if !mounts::may_mount("a_disk_that_stalls_for_less_than_the_buffer_costs_nothing") {
+        return;
+    }
+    let Some(server) = Server::start("stall", 64) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (image, at) = (dir.path().join("image"), dir.path().join("disk"));
+    std::fs::create_dir(&at).unwrap();
+    mounts::Mount::make_ext4(&image, 64);
+    let mount = mounts::Mount::ext4(&image, &at);
+    let file = at.join("take.wav");
+    let recorder = server.recorder(&file, &["--seconds", "6", "--checkpoint", "100"]);
+    let recording = std::thread::spawn(move || said(recorder));
+    std::thread::sleep(Duration::from_secs(2));
+    let frozen = Frozen(&at);
+    mounts::run("fsfreeze", &["-f", at.to_str().unwrap()]);
+    std::thread::sleep(Duration::from_secs(2));
+    drop(frozen);
+    let said = recording.join().unwrap();
+    assert!(said.contains("; 0 overruns"), "{said}");
+    assert!(counted(&file, &said) > 48_000, "{said}");
+    drop(mount);
+}
+
+#[test]
+fn kill_9_leaves_a_file_that_sox_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start("kill", 64) else { return };
+    let file = dir.path().join("take.wav");
+    let mut recorder = server.recorder(&file, &["--checkpoint", "100"]);
+    let recorder = Ends(recorder.stderr(Stdio::null()).spawn().unwrap());
+    std::thread::sleep(Duration::from_secs(3));
+    drop(recorder); // SIGKILL
+    let count = counted(&file, "killed");
+    assert!(count > 4800, "{count} samples of some 3 s");
+    let frames = Command::new("soxi").arg("-s").arg(&file).output();
+    let Ok(frames) = frames else {
+        assert!(std::env::var_os("CI").is_none(), "CI must not skip sox");
+        return eprintln!("SKIPPED: sox is not installed");
+    };
+    let frames: usize = String::from_utf8_lossy(&frames.stdout).trim().parse().unwrap();
+    assert!(frames >= count);
+    mounts::run("sox", &[file.to_str().unwrap(), "-n", "stat"]);
+}
