@@ -168,6 +168,36 @@ fn a_disk_that_stalls_for_less_than_the_buffer_costs_nothing() {
     drop(mount);
 }
 
+/// Under strace, which slows the threads down but hides no call of theirs.
+#[test]
+fn the_callback_makes_no_system_call_but_jacks_own() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI must not skip strace");
+        return eprintln!("SKIPPED: strace is not installed");
+    }
+    let Some(server) = Server::start("calls", 1024) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = server.recorder(&dir.path().join("take.wav"), &["--seconds", "6"]);
+    let mut traced = Command::new("strace");
+    traced.arg("-ff").arg("-o").arg(dir.path().join("calls")).arg(recorder.get_program());
+    traced.args(recorder.get_args()).env("JACK_DEFAULT_SERVER", &server.name);
+    let said = said(traced);
+    let frames: usize = said.split(' ').next().unwrap().parse().unwrap();
+    let is_trace = |path: &Path| path.extension().is_some() && !path.ends_with("take.wav");
+    let traces = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let traces =
+        traces.filter(|path| is_trace(path)).map(|path| std::fs::read_to_string(path).unwrap());
+    // JACK's thread waits for the server, and tells the next client, once a period each.
+    let is_jacks = |line: &&str| line.starts_with("futex(");
+    let busiest = traces.max_by_key(|trace| trace.lines().filter(is_jacks).count()).unwrap();
+    let calls: Vec<_> = busiest.lines().collect();
+    let periods = frames / 1024;
+    assert!(calls.len() > periods && calls.len() < 3 * periods + 60, "{} {said}", calls.len());
+    // But for how a thread begins and ends.
+    let rest: Vec<_> = calls[20..calls.len() - 20].iter().filter(|line| !is_jacks(line)).collect();
+    assert!(rest.is_empty(), "{rest:#?}");
+}
+
 #[test]
 fn kill_9_leaves_a_file_that_sox_reads() {
     let dir = tempfile::tempdir().unwrap();
