@@ -115,8 +115,8 @@ int main(int argc, char **argv) {
   record(file);
   if (ours && strcmp(how, "exit") != 0) {
     fence(file);
-    printf("fenced\n"); /* whoever traces the system calls sees where the fence has returned */
-    fflush(stdout);
+    FILE *mark = fopen("fenced", "wb"); /* shows a trace where the fence has returned */
+    MUST(mark && fputs("x", mark) >= 0 && fclose(mark) == 0);
   }
   if (strcmp(how, "exit") == 0) {
     mmioFlush(file, 0);
