@@ -135,12 +135,25 @@ unsafe fn put<T>(place: *mut T, value: T) {
     }
 }
 
-fn pushed(result: Result<Push, rust::Error>) -> wf_status {
-    match result {
-        Ok(Push::Accepted(_)) => WF_OK,
-        Ok(Push::Lost(_)) => WF_LOST,
-        Err(error) => failed(&error),
-    }
+/// Offers bytes to a writer, one way or another.
+///
+/// # Safety
+/// `bytes` is null or points to `len` bytes.
+unsafe fn push(
+    writer: wf_writer,
+    bytes: *const c_void,
+    len: usize,
+    take: impl FnOnce(&SharedWriter, &[u8]) -> Result<Push, rust::Error>,
+) -> wf_status {
+    with(writer, |writer| {
+        // SAFETY: the caller's promise.
+        match unsafe { slice(bytes, len) }.map(|bytes| take(writer, bytes)) {
+            Ok(Ok(Push::Accepted(_))) => WF_OK,
+            Ok(Ok(Push::Lost(_))) => WF_LOST,
+            Ok(Err(error)) => failed(&error),
+            Err(status) => status,
+        }
+    })
 }
 
 // ---- open and close -------------------------------------------------------------------------------
@@ -256,13 +269,8 @@ pub unsafe extern "C" fn wf_write(
     bytes: *const c_void,
     len: usize,
 ) -> wf_status {
-    with(writer, |writer| {
-        // SAFETY: the caller's promise.
-        match unsafe { slice(bytes, len) } {
-            Ok(bytes) => pushed(writer.write(bytes)),
-            Err(status) => status,
-        }
-    })
+    // SAFETY: passed on.
+    unsafe { push(writer, bytes, len, SharedWriter::write) }
 }
 
 /// Takes all the bytes or none (`WF_FULL`); never waits, takes no lock, allocates nothing, and with
@@ -276,13 +284,9 @@ pub unsafe extern "C" fn wf_try_write(
     bytes: *const c_void,
     len: usize,
 ) -> wf_status {
-    with(writer, |writer| {
-        // SAFETY: the caller's promise.
-        match unsafe { slice(bytes, len) } {
-            Ok(bytes) => pushed(writer.try_write(bytes).map(Push::Accepted)),
-            Err(status) => status,
-        }
-    })
+    let take = |writer: &SharedWriter, bytes: &[u8]| writer.try_write(bytes).map(Push::Accepted);
+    // SAFETY: passed on.
+    unsafe { push(writer, bytes, len, take) }
 }
 
 /// Takes the bytes and returns when they, and all before them, are durable; puts the durable
