@@ -114,8 +114,14 @@ fn tool(name: &str, args: &[&str]) -> Option<String> {
 
 #[test]
 fn a_muxer_through_custom_io_makes_what_a_plain_file_makes() {
-    let libraries = ["--cflags", "--libs", "libavformat", "libavcodec", "libavutil"];
-    let Some(flags) = tool("pkg-config", &libraries) else { return };
+    let libraries = ["libavformat", "libavcodec", "libavutil"];
+    let there = Command::new("pkg-config").arg("--exists").args(libraries).status();
+    if !there.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "CI must not skip libavformat");
+        return eprintln!("SKIPPED: pkg-config finds no libavformat");
+    }
+    let flags = [&["--cflags", "--libs"], &libraries[..]].concat();
+    let Some(flags) = tool("pkg-config", &flags) else { return };
     let flags: Vec<_> = flags.split_whitespace().collect();
     let dir = tempfile::tempdir().unwrap();
     let program = compile("examples/muxer.c", Link::Static, dir.path(), &flags);
