@@ -4,7 +4,8 @@
 #[path = "../../../tests/common/mounts.rs"]
 mod mounts;
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,13 +21,19 @@ impl Drop for Ends {
     }
 }
 
-/// A server ends politely: killed, it would keep one of the eight places that JACK has for servers.
+/// The one name of the tests' server. JACK has eight places for servers on a machine, and one that
+/// had a client killed doesn't give its place back until another of the same name comes.
+const NAME: &str = "writeflush-tests";
+
+/// A server ends politely. Of a client that was killed it leaves the semaphores.
 struct EndsPolitely(Child);
 
 impl Drop for EndsPolitely {
     fn drop(&mut self) {
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
+        let semaphores = format!("rm -f /dev/shm/jack_sem.*_{NAME}_*");
+        let _ = Command::new("sh").args(["-c", &semaphores]).status();
     }
 }
 
@@ -35,40 +42,42 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// A server of the test's own with a generator that counts; `None`, said loudly, without jackd.
 struct Server {
-    name: String,
     // In this order: clients before the server.
     _generator: Ends,
     _server: EndsPolitely,
+    _turn: File,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Server {
     fn start(test: &str, period: u32) -> Option<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = format!("{test}-{}", std::process::id());
+        // And one run of the tests on a machine: they share the name.
+        let turn = File::create(std::env::temp_dir().join(NAME)).unwrap();
+        turn.lock().unwrap();
         let period = period.to_string();
         // -S: the server waits for its clients, so that a busy machine costs time and no periods.
-        let args =
-            ["--no-realtime", "-S", "-n", &name, "-d", "dummy", "-r", "48000", "-p", &period];
-        let server = Command::new("jackd")
+        let args = ["--no-realtime", "-S", "-n", NAME, "-d", "dummy", "-r", "48000", "-p", &period];
+        if let Err(error) = Command::new("jackd").arg("--version").stdout(Stdio::null()).status() {
+            assert!(std::env::var_os("CI").is_none(), "jackd: {error}; CI must not skip it");
+            eprintln!("SKIPPED: {test} needs jackd ({error})");
+            return None;
+        }
+        let mut says = tempfile::tempfile().unwrap();
+        // A server that is asked to end tells so to clients that were killed, and would die of it.
+        let server = Command::new("env")
+            .args(["--ignore-signal=PIPE", "jackd"])
             .args(args)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(says.try_clone().unwrap())
             .spawn()
-            .map(EndsPolitely);
-        let server = match server {
-            Ok(server) => server,
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "jackd: {error}; CI must not skip it");
-                eprintln!("SKIPPED: {test} needs jackd ({error})");
-                return None;
-            }
-        };
+            .map(EndsPolitely)
+            .unwrap();
         for _ in 0..200 {
             std::thread::sleep(Duration::from_millis(100));
             let mut generator = Ends(
                 Command::new(env!("CARGO_BIN_EXE_jack-generator"))
-                    .env("JACK_DEFAULT_SERVER", &name)
+                    .env("JACK_DEFAULT_SERVER", NAME)
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
                     .stderr(Stdio::null())
@@ -78,15 +87,26 @@ impl Server {
             let mut line = String::new();
             BufReader::new(generator.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
             if line == "ready\n" {
-                return Some(Self { name, _generator: generator, _server: server, _alone: alone });
+                return Some(Self {
+                    _generator: generator,
+                    _server: server,
+                    _turn: turn,
+                    _alone: alone,
+                });
             }
         }
-        panic!("the JACK server does not come up");
+        let mut text = String::new();
+        says.rewind().unwrap();
+        says.read_to_string(&mut text).unwrap();
+        panic!(
+            "the JACK server does not come up (JACK has eight places on a machine; servers that \
+             were killed keep theirs until /dev/shm/jack* are removed): {text}"
+        );
     }
 
     fn recorder(&self, file: &Path, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jack-recorder"));
-        command.env("JACK_DEFAULT_SERVER", &self.name).arg(file);
+        command.env("JACK_DEFAULT_SERVER", NAME).arg(file);
         command.args(["generator:up", "generator:down"]).args(more);
         command
     }
@@ -180,7 +200,7 @@ fn the_callback_makes_no_system_call_but_jacks_own() {
     let recorder = server.recorder(&dir.path().join("take.wav"), &["--seconds", "6"]);
     let mut traced = Command::new("strace");
     traced.arg("-ff").arg("-o").arg(dir.path().join("calls")).arg(recorder.get_program());
-    traced.args(recorder.get_args()).env("JACK_DEFAULT_SERVER", &server.name);
+    traced.args(recorder.get_args()).env("JACK_DEFAULT_SERVER", NAME);
     let said = said(traced);
     let frames: usize = said.split(' ').next().unwrap().parse().unwrap();
     let is_trace = |path: &Path| path.extension().is_some() && !path.ends_with("take.wav");
