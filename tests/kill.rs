@@ -69,10 +69,10 @@ fn victim(task: &str) -> ! {
             _ => drop(writer.write(data).unwrap()),
         }
         at += len;
-        // The durable one is at most the written one, so it is read first.
+        // The kill may fall between the two stores: what is durable was told as written before.
         let now = writer.positions();
-        known.durable.store(now.durable, Ordering::SeqCst);
         known.written.store(now.written, Ordering::SeqCst);
+        known.durable.store(now.durable, Ordering::SeqCst);
     }
     loop {
         std::thread::park();
