@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, raise};
 
 /// What [`write`](crate::Writer::write) does when there is no room for all the bytes.
 ///
@@ -100,19 +100,19 @@ impl OverrunLog {
                 Ok(_) => {
                     self.count.fetch_add(1, Ordering::AcqRel);
                     lost.fetch_add(bytes, Ordering::AcqRel);
-                    self.longest.fetch_max(bytes, Ordering::Relaxed);
+                    raise(&self.longest, bytes, Ordering::Relaxed);
                     return;
                 }
                 Err(at) if at == key => {
                     let before = lost.fetch_add(bytes, Ordering::AcqRel);
-                    self.longest.fetch_max(before + bytes, Ordering::Relaxed);
+                    raise(&self.longest, before + bytes, Ordering::Relaxed);
                     return;
                 }
                 Err(_) => {}
             }
         }
         self.count.fetch_add(1, Ordering::AcqRel);
-        self.longest.fetch_max(bytes, Ordering::Relaxed);
+        raise(&self.longest, bytes, Ordering::Relaxed);
     }
 
     /// (losses, bytes, longest loss in bytes)

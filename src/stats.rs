@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, raise};
 
 /// A figure that one thread adds to at a time.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl Counter {
     pub(crate) fn raise(&self, n: u64) {
         // A look first: the maximum seldom changes, and a look does not claim the cache line.
         if self.get() < n {
-            self.0.fetch_max(n, Ordering::Relaxed);
+            raise(&self.0, n, Ordering::Relaxed);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Operation};
 use crate::fork::Process;
 use crate::overrun::OverrunLog;
 use crate::stats::Counters;
-use crate::sync::{AtomicBool, AtomicU64, Event, Ordering, fence, ignore_poison};
+use crate::sync::{AtomicBool, AtomicU64, Event, Ordering, fence, ignore_poison, raise};
 
 /// Four file positions, each the end of a prefix of the file. At any instant
 /// `accepted ≥ submitted ≥ written ≥ durable`.
@@ -214,8 +214,8 @@ impl Stream {
     /// Asks for a fence over `position` and the first `patches` patches, and wakes the driver if
     /// it sleeps for want of work.
     pub(crate) fn want_durable(&self, position: u64, patches: u64) {
-        self.requests.patches.fetch_max(patches, Ordering::AcqRel);
-        self.requests.durable.fetch_max(position, Ordering::AcqRel);
+        raise(&self.requests.patches, patches, Ordering::AcqRel);
+        raise(&self.requests.durable, position, Ordering::AcqRel);
         if self.is_shared() {
             // Settle what is quiet now, so that copies that begin later can't delay this fence.
             self.sequencer.advance();
@@ -230,7 +230,7 @@ impl Stream {
 
     /// Asks for everything below `position` to be handed to the kernel.
     pub(crate) fn want_written(&self, position: u64) {
-        self.requests.written.fetch_max(position, Ordering::AcqRel);
+        raise(&self.requests.written, position, Ordering::AcqRel);
         self.ring_doorbell();
     }
 

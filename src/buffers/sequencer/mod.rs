@@ -2,7 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, fence, raise};
 
 /// Why a reservation was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +193,7 @@ impl Sequencer {
             break;
         }
         if at > known {
-            self.committed.fetch_max(at, Ordering::AcqRel);
+            raise(&self.committed, at, Ordering::AcqRel);
         }
         at
     }

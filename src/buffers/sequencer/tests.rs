@@ -127,7 +127,7 @@ fn many_threads_lose_nothing_and_share_nothing() {
                         taken.push((at, len * 7));
                     }
                     let committed = sequencer.advance();
-                    sequencer.limit.fetch_max(committed + 64 * CELL, Ordering::AcqRel);
+                    raise(&sequencer.limit, committed + 64 * CELL, Ordering::AcqRel);
                 }
                 taken
             })
