@@ -20,6 +20,7 @@ impl Process {
     }
 
     /// Whether it is another one than this.
+    #[inline]
     pub(crate) fn is_gone(self) -> bool {
         FORKS.load(Ordering::Relaxed) != self.0
     }

@@ -1,6 +1,7 @@
 //! What producers, waiters and the driver share about one file.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
@@ -211,6 +212,12 @@ impl Stream {
         }
     }
 
+    /// Every fence that was asked for has ended.
+    pub(crate) fn is_content(&self) -> bool {
+        let wanted = self.wanted();
+        wanted.durable <= self.durable() && wanted.patches <= self.patches_durable()
+    }
+
     /// Asks for a fence over `position` and the first `patches` patches, and wakes the driver if
     /// it sleeps for want of work.
     pub(crate) fn want_durable(&self, position: u64, patches: u64) {
@@ -234,10 +241,11 @@ impl Stream {
         self.ring_doorbell();
     }
 
-    /// A fence or a drain waits for bytes that end past `position`.
+    /// A fence or a drain waits for bytes that end past `position`, or a patch for some before it.
     pub(crate) fn is_awaited_past(&self, position: u64) -> bool {
         self.requests.durable.load(Ordering::Acquire) > position
             || self.requests.written.load(Ordering::Acquire) > position
+            || self.patches_wait()
     }
 
     /// Wakes the driver if it has announced that it sleeps; otherwise makes no system call.
@@ -284,9 +292,14 @@ impl Stream {
         Some(number)
     }
 
+    /// There are patches that the driver has not taken.
+    fn patches_wait(&self) -> bool {
+        self.patches_queued() != self.published.patches_taken.load(Ordering::Relaxed)
+    }
+
     /// The driver takes the oldest patch, if its bytes are all below `committed`.
     pub(crate) fn take_patch(&self, committed: u64) -> Option<Patch> {
-        if self.patches_queued() == self.published.patches_taken.load(Ordering::Relaxed) {
+        if !self.patches_wait() {
             return None;
         }
         let mut queue = ignore_poison(self.patches.lock());
@@ -298,7 +311,7 @@ impl Stream {
 
     /// Whether [`take_patch`](Self::take_patch) would give one.
     pub(crate) fn patch_waits(&self, committed: u64) -> bool {
-        self.patches_queued() != self.published.patches_taken.load(Ordering::Relaxed)
+        self.patches_wait()
             && ignore_poison(self.patches.lock())
                 .front()
                 .is_some_and(|patch| patch.to() <= committed)
@@ -357,13 +370,19 @@ impl Stream {
 
     /// Whether this is a forked child of the process that opened the stream. Then it is poisoned
     /// here, without a wake-up: the child has no other thread, and may find any lock taken.
+    #[inline]
     pub(crate) fn is_left_behind(&self) -> bool {
         let gone = self.process.is_gone();
         if gone {
-            let _ = self.failure.set(Error::Forked);
-            self.sequencer.stop();
+            self.leave_behind();
         }
         gone
+    }
+
+    #[cold]
+    fn leave_behind(&self) {
+        let _ = self.failure.set(Error::Forked);
+        self.sequencer.stop();
     }
 
     // ---- tasks ----------------------------------------------------------------------------------
@@ -374,16 +393,23 @@ impl Stream {
         if !wakers.iter().any(|known| known.will_wake(waker)) {
             wakers.push(waker.clone());
         }
-        self.futures.any.store(true, Ordering::SeqCst);
+        self.futures.any.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `wake_futures`: either the driver sees the task, or the task,
+        // which looks at its condition next, sees what the driver has published.
+        fence(Ordering::SeqCst);
     }
 
-    /// Wakes every task that polled since the last call.
+    /// Wakes every task that polled since the last call. What a waker does runs here, in the
+    /// driver: a panic of it is not the driver's.
     pub(crate) fn wake_futures(&self) {
-        // Pairs with `add_future`, after which the task looks at its condition again.
-        fence(Ordering::SeqCst);
-        if self.futures.any.swap(false, Ordering::SeqCst) {
+        fence(Ordering::SeqCst); // see `add_future`
+        if self.futures.any.load(Ordering::Relaxed)
+            && self.futures.any.swap(false, Ordering::Relaxed)
+        {
             let wakers = std::mem::take(&mut *ignore_poison(self.futures.wakers.lock()));
-            wakers.into_iter().for_each(Waker::wake);
+            for waker in wakers {
+                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
         }
     }
 }

@@ -245,3 +245,66 @@ fn nothing_to_do_is_durable_at_once() {
         assert_eq!(writer.stats().flushes, flushes, "{config}: a flush with nothing to flush");
     });
 }
+
+/// What a task of an executor may do when it is woken.
+struct OnWake<F>(std::sync::Mutex<Option<F>>);
+
+impl<F: FnOnce() + Send + 'static> OnWake<F> {
+    fn waker(act: F) -> Waker {
+        Waker::from(std::sync::Arc::new(Self(std::sync::Mutex::new(Some(act)))))
+    }
+}
+
+impl<F: FnOnce() + Send + 'static> std::task::Wake for OnWake<F> {
+    fn wake(self: std::sync::Arc<Self>) {
+        let act = self.0.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+    }
+}
+
+#[test]
+fn a_waker_that_panics_harms_nobody() {
+    each_config(|config, directory| {
+        let mut writer = config.create(&directory.join("take"));
+        push(&mut writer, 1, 1000);
+        let mut ticket = writer.fence();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waker = OnWake::waker(move || {
+            let _ = tell.send(());
+            std::panic::resume_unwind(Box::new("a waker's own trouble"));
+        });
+        let pinned = std::pin::Pin::new(&mut ticket);
+        if pinned.poll(&mut Context::from_waker(&waker)).is_pending()
+            && config.drive != writeflush::Drive::Caller
+        {
+            told.recv().unwrap();
+        }
+        push(&mut writer, 2, 1000);
+        assert_eq!(writer.flush().unwrap(), 2000, "{config}");
+        writer.close().unwrap();
+    });
+}
+
+#[test]
+fn a_waker_that_drops_the_last_writer_hangs_nobody() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let mut writer = config.create(&path);
+        let data = push(&mut writer, 1, 1000);
+        let mut ticket = writer.fence();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waker = OnWake::waker(move || {
+            drop(writer);
+            let _ = tell.send(());
+        });
+        let pinned = std::pin::Pin::new(&mut ticket);
+        let pending = pinned.poll(&mut Context::from_waker(&waker)).is_pending();
+        drop(waker); // where the ticket was through at once, the writer goes here
+        if pending {
+            let _ = ticket.wait();
+        }
+        told.recv().ok();
+        drop(ticket);
+        assert!(std::fs::read(&path).unwrap().starts_with(&data), "{config}");
+    });
+}

@@ -34,7 +34,57 @@ pub(crate) struct UringBackend {
     bell_armed: bool,
     /// Submitted and not yet reaped, the doorbell left out.
     in_flight: usize,
+    chain: Chain,
     depth: usize,
+}
+
+/// A write and the flush that is linked behind it; the planner has one such pair in flight at most.
+///
+/// Short of memory the kernel takes the head of a chain alone and leaves the rest in the queue (it
+/// submits what it has of a link when it can't have another request, io_submit_sqes in Linux
+/// 6.18): what it takes next is linked to nothing. So a pair that went in two steps was none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Chain {
+    #[default]
+    None,
+    /// The head is in the submission queue.
+    Head,
+    /// So is the flush; so many entries follow it.
+    Whole { flush: Token, behind: usize },
+    /// The flush was taken by itself: whatever it answers, it never ran behind the write.
+    Cut { flush: Token },
+}
+
+impl Chain {
+    /// An entry went into the submission queue.
+    fn pushed(&mut self, token: Token, link: bool) {
+        *self = match *self {
+            Self::Head => Self::Whole { flush: token, behind: 0 },
+            Self::Whole { flush, behind } => Self::Whole { flush, behind: behind + 1 },
+            _ if link => Self::Head,
+            same => same,
+        };
+    }
+
+    /// The kernel has taken what it could; so many entries are left in the submission queue.
+    fn taken(&mut self, left: usize) {
+        if let Self::Whole { flush, behind } = *self {
+            *self = match left {
+                _ if left == behind + 1 => Self::Cut { flush },
+                _ if left <= behind => Self::None,
+                _ => return, // it has not come so far
+            };
+        }
+    }
+
+    /// Whether this completion is that of a flush which was cut off.
+    fn is_cut(&mut self, token: Token) -> bool {
+        let cut = *self == Self::Cut { flush: token };
+        if cut {
+            *self = Self::None;
+        }
+        cut
+    }
 }
 
 #[derive(Debug)]
@@ -97,22 +147,26 @@ impl UringBackend {
             bell_count: Box::new(0),
             bell_armed: false,
             in_flight: 0,
+            chain: Chain::None,
             depth,
         })
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    fn push(&mut self, entry: squeue::Entry, token: Token, link: bool) {
+        let flags = if link { squeue::Flags::IO_LINK } else { squeue::Flags::empty() };
+        let entry = entry.flags(flags).user_data(token);
         // SAFETY: what the entry points to (a region, the doorbell's count) outlives the
         // operation: the driver keeps memory and files until everything has been reaped, and
         // dropping the backend reaps the doorbell.
-        unsafe { self.ring.submission().push(entry) }.expect("room() was asked before");
+        unsafe { self.ring.submission().push(&entry) }.expect("room() was asked before");
+        self.chain.pushed(token, link);
     }
 
     fn arm_bell(&mut self) {
         if !self.bell_armed {
             let fd = types::Fd(self.bell.0.as_raw_fd());
             let count = (&raw mut *self.bell_count).cast();
-            self.push(&opcode::Read::new(fd, count, 8).build().user_data(BELL));
+            self.push(opcode::Read::new(fd, count, 8).build(), BELL, false);
             self.bell_armed = true;
         }
     }
@@ -139,6 +193,8 @@ impl UringBackend {
                 submitter.submit_with_args(want, &types::SubmitArgs::new().timespec(&timespec))
             }
         };
+        let left = self.ring.submission().len();
+        self.chain.taken(left);
         match result {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -163,11 +219,11 @@ impl Io for UringBackend {
     /// flush is cancelled without end, or waits for ever: so one is tried now.
     fn begin(&mut self) -> io::Result<()> {
         let nothing = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
-        self.push(&nothing.user_data(TRIAL));
+        self.push(nothing, TRIAL, false);
         match self.trials(1)?[..] {
             [0] => return Ok(()),
             [] => {
-                self.push(&opcode::AsyncCancel::new(TRIAL).build().user_data(TRIAL));
+                self.push(opcode::AsyncCancel::new(TRIAL).build(), TRIAL, false);
                 self.trials(2)?;
             }
             _ => {} // cancelled, since there is nobody to do it
@@ -207,19 +263,18 @@ impl Io for UringBackend {
         let plain = types::Fd(attached.file.as_raw_fd());
         let registered = attached.registered;
         let entry = match op {
-            Op::Write { at, region, dsync, link } => {
+            Op::Write { at, region, dsync, .. } => {
                 let dsync = dsync && !Canary::NoFlush.is_planted();
                 let flags = if dsync { libc::RWF_DSYNC } else { 0 };
                 let (address, len) = (region.address.cast_const(), region.len as u32);
-                let entry = if registered {
+                if registered {
                     opcode::WriteFixed::new(fixed, address, len, region.index)
                         .offset(at)
                         .rw_flags(flags)
                         .build()
                 } else {
                     opcode::Write::new(plain, address, len).offset(at).rw_flags(flags).build()
-                };
-                if link { entry.flags(squeue::Flags::IO_LINK) } else { entry }
+                }
             }
             Op::Flush if Canary::NoFlush.is_planted() => opcode::Nop::new().build(),
             Op::Flush => {
@@ -232,7 +287,7 @@ impl Io for UringBackend {
             }
         };
         self.in_flight += 1;
-        self.push(&entry.user_data(token));
+        self.push(entry, token, matches!(op, Op::Write { link: true, .. }));
     }
 
     fn kick(&mut self) -> io::Result<()> {
@@ -255,8 +310,11 @@ impl Io for UringBackend {
                 continue;
             }
             self.in_flight -= 1;
-            let result = usize::try_from(entry.result())
-                .map_err(|_| io::Error::from_raw_os_error(-entry.result()));
+            let code = match self.chain.is_cut(entry.user_data()) {
+                true => -libc::ECANCELED,
+                false => entry.result(),
+            };
+            let result = usize::try_from(code).map_err(|_| io::Error::from_raw_os_error(-code));
             return Some(Completion { token: entry.user_data(), result });
         }
     }
@@ -289,5 +347,51 @@ impl Drop for UringBackend {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITE: Token = 1;
+    const FLUSH: Token = 2;
+
+    fn pair() -> Chain {
+        let mut chain = Chain::None;
+        chain.pushed(WRITE, true);
+        chain.pushed(FLUSH, false);
+        chain
+    }
+
+    #[test]
+    fn a_pair_that_is_taken_at_once_is_whole() {
+        let mut chain = pair();
+        chain.pushed(3, false);
+        chain.taken(3); // nothing taken: the kernel was busy
+        chain.taken(1);
+        assert!(!chain.is_cut(FLUSH));
+    }
+
+    #[test]
+    fn a_flush_that_is_taken_by_itself_proves_nothing() {
+        let mut chain = pair();
+        chain.pushed(3, false);
+        chain.taken(2); // the write alone
+        chain.taken(0);
+        assert!(!chain.is_cut(WRITE));
+        assert!(chain.is_cut(FLUSH));
+        assert!(!chain.is_cut(FLUSH), "the next flush is another one");
+    }
+
+    #[test]
+    fn a_pair_behind_others_is_not_cut_between_them() {
+        let mut chain = Chain::None;
+        chain.pushed(7, false);
+        chain.pushed(WRITE, true);
+        chain.pushed(FLUSH, false);
+        chain.taken(2); // all but the pair
+        chain.taken(0);
+        assert!(!chain.is_cut(FLUSH));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::blocks::{align_down, align_up, split_patch};
 use super::plan::{Covers, Plan, Write, WriteFence};
@@ -83,7 +83,19 @@ pub(crate) struct Lane {
     flush_since: Option<Instant>,
     /// When the lane first saw the fence that is now being worked on.
     fence_since: Option<Instant>,
+    last_fence: Duration,
+    /// Blocks whose bytes behind the tail lie in the bounce: the next tail in them needs no read.
+    tail_read: Option<TailBlocks>,
+    /// Operations that had to be asked again since the last one that got anywhere.
+    fruitless: u32,
     changed: Changed,
+}
+
+/// The blocks of a tail: it starts at `from`, and `padded` is the end of its last block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TailBlocks {
+    from: u64,
+    padded: u64,
 }
 
 #[derive(Debug)]
@@ -93,6 +105,9 @@ struct PatchOnDisk {
     to: u64,
     in_flight: Option<InFlight>,
 }
+
+/// Operations in a row that may get nowhere before the stream fails.
+const MOST_FRUITLESS: u32 = 1000;
 
 #[derive(Debug, Default)]
 struct Changed {
@@ -120,6 +135,9 @@ impl Lane {
             patch: None,
             flush_since: None,
             fence_since: None,
+            last_fence: Duration::ZERO,
+            tail_read: None,
+            fruitless: 0,
             changed: Changed::default(),
         }
     }
@@ -133,6 +151,17 @@ impl Lane {
         self.flush_since.is_some()
             || self.writes.iter().any(Option::is_some)
             || self.patch.as_ref().is_some_and(|patch| patch.in_flight.is_some())
+    }
+
+    /// A whole buffer waits to be written, or a patch.
+    pub(crate) fn is_urgent(&self) -> bool {
+        let committed = self.stream.committed();
+        self.plan.next_write(committed, &Wanted::default()).is_some() || self.patch_ready(committed)
+    }
+
+    /// How long the last fence took: from the moment the lane saw it until it was granted.
+    pub(crate) fn last_fence(&self) -> Duration {
+        self.last_fence
     }
 
     // ---- submitting -----------------------------------------------------------------------------
@@ -174,11 +203,13 @@ impl Lane {
         self.note_fence(&wanted);
         if self.take_patch(committed) || self.start_patch(&wanted, io) {
             true
+        } else if let Some(covers) = self.plan.fence_due(&wanted) {
+            // Before the next write: a producer that keeps up with a backend which does one thing
+            // at a time always has one, and nobody would ever be told.
+            self.start_flush(covers, io);
+            true
         } else if let Some(write) = self.plan.next_write(committed, &wanted) {
             self.start_write(write, io);
-            true
-        } else if let Some(covers) = self.plan.fence_due(&wanted) {
-            self.start_flush(covers, io);
             true
         } else {
             false
@@ -221,24 +252,33 @@ impl Lane {
 
     /// Copies a tail aside, so that producers may go on in its block at once, and completes the
     /// block with what the file holds behind it.
-    fn copy_tail(&self, write: &Write, io: &mut dyn Io) -> io::Result<Region> {
+    fn copy_tail(&mut self, write: &Write, io: &mut dyn Io) -> io::Result<Region> {
         let len = (write.to - write.from) as usize;
-        let padded = align_up(write.to, self.block);
-        let target = self.stream.memory.tail_bounce().first((padded - write.from) as usize);
-        let last = (padded - self.block - write.from) as usize;
-        let mut found = 0;
-        if write.to < self.existing {
-            found = io.read(self.file, padded - self.block, target.rest(last))?;
+        let blocks = TailBlocks { from: write.from, padded: align_up(write.to, self.block) };
+        let target = self.stream.memory.tail_bounce().first((blocks.padded - write.from) as usize);
+        // A tail that grows within its blocks finds them as the last one left them.
+        if self.tail_read != Some(blocks) {
+            self.tail_read = None;
+            self.read_last_block(write, target, io)?;
+            self.tail_read = Some(blocks);
         }
         // SAFETY: no write is in flight from the tail bounce (the next tail waits for the last
         // one's completion, rule 2); positions below `committed` belong to the driver.
-        unsafe {
-            let zero_from = len.max(last + found);
-            target.rest(zero_from).address.write_bytes(0, target.len - zero_from);
-            self.stream.memory.copy_out(write.from, target.first(len));
-        }
+        unsafe { self.stream.memory.copy_out(write.from, target.first(len)) };
         self.stream.counters.copied.add(len as u64);
         Ok(target)
+    }
+
+    /// Fills the last block of `target` with what the file holds there, zeros behind its end.
+    fn read_last_block(&self, write: &Write, target: Region, io: &mut dyn Io) -> io::Result<()> {
+        let last = target.rest(target.len - self.block as usize);
+        let mut found = 0;
+        if write.to < self.existing {
+            let at = write.from + (target.len - last.len) as u64;
+            found = io.read(self.file, at, last)?;
+        }
+        zero(last.rest(found));
+        Ok(())
     }
 
     fn start_flush(&mut self, covers: Covers, io: &mut dyn Io) {
@@ -302,10 +342,15 @@ impl Lane {
         let len = (align_up(to, self.block) - at) as usize;
         let region = self.stream.memory.patch_bounce().first(len);
         let bytes = &on_disk.patch.bytes[..(to - from) as usize];
-        let merged = bytes.len() < len;
-        if merged && let Err(error) = io.read(self.file, at, region) {
-            self.stream.fail_io(Operation::Read, error);
-            return false;
+        if bytes.len() < len {
+            match io.read(self.file, at, region) {
+                // Short where somebody has cut the file: zeros, as a hole would read.
+                Ok(found) => zero(region.rest(found)),
+                Err(error) => {
+                    self.stream.fail_io(Operation::Read, error);
+                    return false;
+                }
+            }
         }
         // SAFETY: the driver alone touches the patch bounce, and one patch is in flight at most.
         unsafe {
@@ -386,15 +431,12 @@ impl Lane {
     }
 
     /// A write has ended: was it whole? A short one goes on from the last whole block.
-    fn judge(&self, flight: InFlight, result: io::Result<usize>) -> Outcome {
-        // Cancelled: io_uring drops what a thread submitted that has ended since, if nobody has
-        // started it. Nothing was written, and another thread drives now.
-        let transient = |error: &io::Error| {
-            matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
-                || is_cancelled(error)
-        };
+    fn judge(&mut self, flight: InFlight, result: io::Result<usize>) -> Outcome {
         match result {
-            Ok(n) if n == flight.region.len => Outcome::Complete,
+            Ok(n) if n == flight.region.len => {
+                self.fruitless = 0;
+                Outcome::Complete
+            }
             Ok(n) => match align_down(n as u64, self.block) {
                 0 => Outcome::Failed(io::Error::new(
                     io::ErrorKind::WriteZero,
@@ -403,15 +445,25 @@ impl Lane {
                         flight.region.len
                     ),
                 )),
-                done => Outcome::Rest(InFlight {
-                    at: flight.at + done,
-                    region: flight.region.rest(done as usize),
-                    ..flight
-                }),
+                done => {
+                    self.fruitless = 0;
+                    Outcome::Rest(InFlight {
+                        at: flight.at + done,
+                        region: flight.region.rest(done as usize),
+                        ..flight
+                    })
+                }
             },
-            Err(error) if transient(&error) => Outcome::Rest(flight),
+            Err(error) if is_transient(&error) && self.may_ask_again() => Outcome::Rest(flight),
             Err(error) => Outcome::Failed(error),
         }
+    }
+
+    /// Whether an operation that got nowhere may be submitted once more: not for ever, since
+    /// whoever waits for it would wait for ever.
+    fn may_ask_again(&mut self) -> bool {
+        self.fruitless += 1;
+        self.fruitless <= MOST_FRUITLESS
     }
 
     /// A failed flush is never tried again: the kernel may have dropped the pages that it could
@@ -423,10 +475,11 @@ impl Lane {
         }
         match result {
             Ok(_) => {
+                self.fruitless = 0;
                 self.stream.counters.device_flushes.record(since.elapsed());
                 self.plan.flush_completed();
             }
-            Err(error) if never_ran(&error) => self.plan.flush_cancelled(),
+            Err(error) if never_ran(&error) && self.may_ask_again() => self.plan.flush_cancelled(),
             Err(error) => self.stream.fail_io(Operation::Flush, error),
         }
     }
@@ -450,7 +503,8 @@ impl Lane {
         }
         stream.set_fencing(plan.fence_in_flight());
         if fenced && let Some(since) = self.fence_since.take() {
-            stream.counters.fenced(since.elapsed());
+            self.last_fence = since.elapsed();
+            stream.counters.fenced(self.last_fence);
         }
     }
 
@@ -479,9 +533,22 @@ fn never_ran(error: &io::Error) -> bool {
     is_cancelled(error)
 }
 
+/// Whether a write got nowhere for want of a moment. Cancelled: io_uring drops what a thread
+/// submitted that has ended since, if nobody has started it; another thread drives now.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+        || is_cancelled(error)
+}
+
 fn is_cancelled(error: &io::Error) -> bool {
     #[cfg(unix)]
-    return error.raw_os_error() == Some(libc::ECANCELED);
-    #[cfg(not(unix))]
-    return error.kind() == io::ErrorKind::Interrupted;
+    const CANCELLED: i32 = libc::ECANCELED;
+    #[cfg(windows)]
+    const CANCELLED: i32 = windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED as i32;
+    error.raw_os_error() == Some(CANCELLED)
+}
+
+fn zero(region: Region) {
+    // SAFETY: a bounce of the driver's own, with nothing in flight from it.
+    unsafe { region.address.write_bytes(0, region.len) };
 }

@@ -16,7 +16,7 @@ mod plan;
 pub(crate) mod run;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::Io;
 use crate::error::Operation;
@@ -42,29 +42,39 @@ impl Driver {
         self.io.begin()
     }
 
-    /// Reaps what has completed and submits what can start, until neither is left. Never sleeps
-    /// (a blocking backend works here, though: one operation at a time, publishing in between).
+    /// Reaps what has completed and starts what can start, until neither is left, and hands it to
+    /// the kernel. Never sleeps (a blocking backend works here, though: one operation at a time).
     pub(crate) fn turn(&mut self) {
         self.turn_until(|| false);
+        self.kick();
     }
 
-    /// As [`turn`](Self::turn), but starts nothing once `done`.
+    /// As [`turn`](Self::turn), but starts nothing once `done`, and leaves it to the caller to
+    /// [`kick`](Self::kick): whoever waits next does so in the same system call.
+    ///
+    /// Where producers and device keep each other busy this goes on and on, so waiters are told in
+    /// between. Not when it is `done`: the caller may want to know first who waits.
     pub(crate) fn turn_until(&mut self, done: impl Fn() -> bool) {
         loop {
             let mut moved = self.reap();
             if done() {
                 return;
             }
+            self.announce();
             for lane in &mut self.lanes {
                 moved |= lane.advance(&mut *self.io);
                 lane.publish();
             }
-            if let Err(error) = self.io.kick() {
-                self.fail(error);
-            }
             if !moved {
                 return;
             }
+        }
+    }
+
+    /// Hands what was started to the kernel.
+    pub(crate) fn kick(&mut self) {
+        if let Err(error) = self.io.kick() {
+            self.fail(error);
         }
     }
 
@@ -122,6 +132,16 @@ impl Driver {
 
     pub(crate) fn streams(&self) -> impl Iterator<Item = &Arc<Stream>> {
         self.lanes.iter().map(Lane::stream)
+    }
+
+    /// A whole buffer waits to be written, or a patch: what should not wait for company.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.lanes.iter().any(Lane::is_urgent)
+    }
+
+    /// How long the last fence took, from its start to its end.
+    pub(crate) fn last_fence(&self) -> Duration {
+        self.lanes.iter().map(Lane::last_fence).max().unwrap_or_default()
     }
 
     fn fail(&mut self, error: std::io::Error) {

@@ -1,5 +1,6 @@
 //! Who turns the driver: a thread of its own, or whoever waits.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -89,6 +90,9 @@ impl Runner {
             if let Some(ended) = self.ended(deadline, &ready) {
                 return ended;
             }
+            if Driving::is(&self.stream) {
+                return Waited::Failed; // the thread that would have to end this wait is this one
+            }
             match &self.who {
                 Who::Thread { .. } => event.sleep(ticket, deadline),
                 Who::Caller { driver, company, .. } => match self.take(driver) {
@@ -105,7 +109,10 @@ impl Runner {
             return None;
         }
         match driver.try_lock() {
-            Ok(driver) => Some(Lead { driver: Some(driver), stream: &self.stream }),
+            Ok(driver) => {
+                let driving = Some(Driving::new(&self.stream));
+                Some(Lead { driver: Some(driver), driving, stream: &self.stream })
+            }
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Poisoned(_)) => {
                 driver.clear_poison();
@@ -137,8 +144,8 @@ impl Runner {
         let Some(driver) = lead.driver() else {
             return self.stream.fail(Error::Closed);
         };
-        company.gather(|| self.stream.counters.fences_asked.get());
-        let since = Instant::now();
+        let asked = || self.stream.counters.fences_asked.get();
+        company.gather(asked, || driver.is_urgent());
         loop {
             // What has come up since is the next leader's, who gathers first.
             driver.turn_until(ready);
@@ -148,8 +155,8 @@ impl Runner {
             driver.announce();
             driver.wait(deadline);
         }
-        company.disband(self.stream.progress.sleepers() + 1, since.elapsed());
-        self.stream.wake_futures();
+        driver.kick();
+        company.disband(self.stream.progress.sleepers() + 1, asked(), driver.last_fence());
     }
 
     /// Moves things on without waiting, where callers drive; returns whether it could.
@@ -172,8 +179,12 @@ impl Runner {
     }
 
     /// Ends the driver, once nothing is in the kernel's hands; file and ring are let go.
+    ///
+    /// On a thread that drives, which is where a waker runs, it only tells the driver to end.
     pub(crate) fn retire(&self) {
+        let here = Driving::is(&self.stream);
         match &self.who {
+            Who::Caller { .. } if here => {}
             Who::Caller { driver, .. } => {
                 let driver = ignore_poison(driver.lock()).take();
                 if let Some(mut driver) = driver {
@@ -183,7 +194,9 @@ impl Runner {
             Who::Thread { handle, stop } => {
                 stop.store(true, Ordering::SeqCst);
                 self.stream.ring_doorbell();
-                if let Some(handle) = ignore_poison(handle.lock()).take() {
+                if let Some(handle) = ignore_poison(handle.lock()).take()
+                    && !here
+                {
                     let _ = handle.join(); // a panic in it has poisoned the stream already
                 }
             }
@@ -202,10 +215,37 @@ impl Drop for Runner {
     }
 }
 
+/// Says, as long as it lives, that this thread turns the driver of a stream.
+struct Driving {
+    /// A waker may drive another stream meanwhile.
+    before: *const Stream,
+}
+
+thread_local! {
+    static DRIVEN: Cell<*const Stream> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Driving {
+    fn new(stream: &Stream) -> Self {
+        Self { before: DRIVEN.replace(stream) }
+    }
+
+    fn is(stream: &Stream) -> bool {
+        std::ptr::eq(DRIVEN.get(), stream)
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        DRIVEN.set(self.before);
+    }
+}
+
 /// The driver in the hands of a caller. Whoever failed to take it meanwhile sleeps: so the end of
 /// every lead, however short, wakes them, and one of them takes the next.
 struct Lead<'a> {
     driver: Option<MutexGuard<'a, Option<Driver>>>,
+    driving: Option<Driving>,
     stream: &'a Stream,
 }
 
@@ -218,9 +258,10 @@ impl Lead<'_> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        drop(self.driver.take()); // first: who wakes has to find it free
+        drop((self.driver.take(), self.driving.take())); // first: who wakes has to find it free
         self.stream.progress.announce();
         self.stream.space.announce();
+        self.stream.wake_futures();
     }
 }
 
@@ -239,6 +280,8 @@ impl Thread {
         if failed {
             return;
         }
+        let stream = self.driver.streams().next().cloned();
+        let _driving = stream.as_deref().map(Driving::new);
         let guard = PanicGuard(self.driver.streams().cloned().collect());
         if self.polling {
             self.poll()
@@ -249,9 +292,18 @@ impl Thread {
         drop(guard);
     }
 
+    /// Told to stop, and every fence that was asked for has ended (whoever closed on this very
+    /// thread could not wait for his); or a failure, after which there is nothing left to do.
+    fn is_over(&self) -> bool {
+        let stop = self.stop.load(Ordering::SeqCst);
+        self.driver
+            .streams()
+            .all(|stream| stream.failure().is_some() || stop && stream.is_content())
+    }
+
     fn poll(&mut self) {
         let mut idle = 0u32;
-        while !self.stop.load(Ordering::SeqCst) {
+        while !self.is_over() {
             self.driver.turn();
             self.driver.announce();
             idle = relax(idle);
@@ -260,20 +312,19 @@ impl Thread {
 
     fn sleep_and_wake(&mut self) {
         let streams: Vec<_> = self.driver.streams().cloned().collect();
-        let durable = || streams.iter().map(|stream| stream.durable()).sum::<u64>();
+        let fences = || streams.iter().map(|stream| stream.counters.fences_done.get()).sum::<u64>();
         let asked = || streams.iter().map(|stream| stream.counters.fences_asked.get()).sum();
         let company = Company::default();
-        let mut since = Instant::now();
-        while !self.stop.load(Ordering::SeqCst) {
-            let before = durable();
-            self.driver.turn_until(|| durable() > before);
-            if durable() > before {
+        while !self.is_over() {
+            let before = fences();
+            self.driver.turn_until(|| fences() > before);
+            if fences() > before {
                 // A fence has ended: the next one begins when those who waited had a moment.
+                self.driver.kick();
                 let sleepers = streams.iter().map(|stream| stream.progress.sleepers()).sum();
-                company.disband(sleepers, since.elapsed());
+                company.disband(sleepers, asked(), self.driver.last_fence());
                 self.driver.announce();
-                company.gather(asked);
-                since = Instant::now();
+                company.gather(asked, || self.driver.is_urgent());
             } else {
                 self.driver.announce();
                 self.driver.wait_unless(None, || self.stop.load(Ordering::SeqCst));

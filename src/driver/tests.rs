@@ -30,6 +30,9 @@ struct Disk {
     writes: VecDeque<Fate>,
     flushes: VecDeque<Fate>,
     flushes_seen: usize,
+    reads_seen: usize,
+    /// Every write fails with it, for ever.
+    stuck: Option<i32>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +40,7 @@ struct ScriptedIo {
     disk: Arc<Mutex<Disk>>,
     done: VecDeque<Completion>,
     link_broken: bool,
+    blocking: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +55,8 @@ impl ScriptedIo {
         let mut disk = self.disk.lock().unwrap();
         match op {
             Op::Write { at, region, link, .. } => {
-                let fate = disk.writes.pop_front().unwrap_or(Fate::Fine);
+                let stuck = disk.stuck.map(Fate::Error);
+                let fate = stuck.or_else(|| disk.writes.pop_front()).unwrap_or(Fate::Fine);
                 let len = match fate {
                     Fate::Fine => region.len,
                     Fate::Short(len) => len,
@@ -89,7 +94,7 @@ impl Io for ScriptedIo {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { blocking: false, dsync: true, link: true }
+        Abilities { blocking: self.blocking, dsync: true, link: true }
     }
 
     fn attach(&mut self, _file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
@@ -122,7 +127,8 @@ impl Io for ScriptedIo {
     }
 
     fn read(&mut self, _file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        let disk = self.disk.lock().unwrap();
+        let mut disk = self.disk.lock().unwrap();
+        disk.reads_seen += 1;
         let known = disk.bytes.get(at as usize..).unwrap_or_default();
         let len = known.len().min(region.len);
         // SAFETY: the driver alone touches the bounce that it asks to be filled.
@@ -140,7 +146,12 @@ struct Rig {
 
 impl Rig {
     fn new(forms: Forms, block: u64) -> Self {
-        let io = ScriptedIo::default();
+        Self::over(ScriptedIo::default(), forms, block, 0)
+    }
+
+    /// Over a file of `existing` bytes.
+    fn over(io: ScriptedIo, forms: Forms, block: u64, existing: u64) -> Self {
+        io.disk.lock().unwrap().bytes = vec![0xaa; existing as usize];
         let disk = io.disk.clone();
         let memory = Memory::new(BUFFER, 2, 4096, 4096).unwrap();
         let stream =
@@ -148,7 +159,7 @@ impl Rig {
         let stream = Arc::new(stream);
         let geometry = Geometry { block, buffer: BUFFER as u64, bounce: Memory::BOUNCE as u64 };
         let plan = Plan::new(geometry, forms, 0, 3);
-        let lane = Lane::new(0, stream.clone(), FileId(0), plan, (block, 0), 3);
+        let lane = Lane::new(0, stream.clone(), FileId(0), plan, (block, existing), 3);
         let driver = Driver::new(Box::new(io), vec![lane]);
         Self { driver, stream, disk, model: Vec::new() }
     }
@@ -280,4 +291,98 @@ fn a_patch_survives_an_interruption_and_a_short_write() {
         rig.assert_durable();
         assert_eq!(rig.stream.patches_durable(), 1);
     }
+}
+
+/// Invariant 7: what never gets anywhere is no reason to wait for ever.
+#[test]
+fn what_is_interrupted_for_ever_fails_in_the_end() {
+    for code in [libc::EAGAIN, libc::ECANCELED] {
+        each_rig(|mut rig| {
+            rig.disk.lock().unwrap().stuck = Some(code);
+            rig.push(5000).fence();
+            assert_eq!(rig.stream.failure().unwrap().raw_os_error(), Some(code));
+            assert_eq!(rig.stream.durable(), 0);
+        });
+    }
+    let mut rig = Rig::new(EVERY_FORM[2], 1);
+    let never = std::iter::repeat_n(Fate::Error(libc::ECANCELED), 2 * 1000);
+    rig.disk.lock().unwrap().flushes = never.collect();
+    rig.push(5000).fence();
+    assert_eq!(rig.stream.failure().unwrap().raw_os_error(), Some(libc::ECANCELED));
+}
+
+/// A backend that does one thing at a time, and a producer that always has a buffer ready.
+#[test]
+fn a_producer_that_keeps_up_does_not_starve_a_fence() {
+    for forms in EVERY_FORM {
+        let io = ScriptedIo { blocking: true, ..ScriptedIo::default() };
+        let mut rig = Rig::over(io, forms, 4096, 0);
+        rig.push(BUFFER);
+        let goal = rig.model.len() as u64;
+        rig.stream.want_durable(goal, 0);
+        // After every operation the producer fills what has become free.
+        for _ in 0..8 {
+            let advanced = rig.driver.lanes[0].advance(&mut *rig.driver.io);
+            assert!(advanced || rig.stream.durable() >= goal);
+            rig.driver.reap();
+            let at = rig.model.len() as u64;
+            while rig.stream.sequencer.room(rig.model.len() as u64, BUFFER as u64).is_ok() {
+                rig.push(BUFFER);
+            }
+            assert!(rig.model.len() as u64 > at || rig.stream.durable() >= goal);
+        }
+        assert!(rig.stream.durable() >= goal, "{forms:?}: the fence never came");
+    }
+}
+
+/// Where one operation follows another without end, whoever waits for one of them is told.
+#[test]
+fn a_driver_that_is_never_done_tells_those_who_wait() {
+    let mut rig = Rig::new(EVERY_FORM[0], 4096);
+    rig.push(BUFFER);
+    let ticket = rig.stream.space.ticket();
+    let turns = std::cell::Cell::new(0);
+    let (stream, told) = (rig.stream.clone(), std::cell::Cell::new(false));
+    rig.driver.turn_until(|| {
+        turns.set(turns.get() + 1);
+        told.set(told.get() || stream.space.ticket() != ticket);
+        // The producer fills again what has been written.
+        let at = stream.sequencer.committed();
+        if stream.sequencer.room(at, BUFFER as u64).is_ok() {
+            stream.sequencer.commit_exclusive(at + BUFFER as u64);
+        }
+        turns.get() == 100
+    });
+    assert!(told.get(), "after {} turns nobody has been told of room", turns.get());
+}
+
+#[test]
+fn a_tail_that_grows_reads_what_lies_behind_it_once() {
+    let mut rig = Rig::over(ScriptedIo::default(), EVERY_FORM[0], 4096, 3 * 4096);
+    for _ in 0..20 {
+        rig.push(300).fence();
+        rig.assert_durable();
+    }
+    let disk = rig.disk.lock().unwrap();
+    assert_eq!(disk.bytes.len(), 3 * 4096);
+    assert!(disk.bytes[rig.model.len()..].iter().all(|byte| *byte == 0xaa), "what lay behind");
+    // Of the first block, by the write that crosses into the second, and by the one after it.
+    assert_eq!(disk.reads_seen, 3);
+}
+
+#[test]
+fn a_patch_of_blocks_that_somebody_cut_off_is_surrounded_by_zeros() {
+    let mut rig = Rig::new(EVERY_FORM[0], 4096);
+    rig.push(BUFFER).fence();
+    // Leaves other bytes in the block where patches are merged.
+    rig.stream.try_queue_patch(0, &[0xdd; 10]).unwrap();
+    rig.fence();
+    rig.model[..10].fill(0xdd);
+    rig.disk.lock().unwrap().bytes.truncate(4100);
+    rig.stream.try_queue_patch(5000, &[0xee; 100]).unwrap();
+    rig.fence();
+    let mut expected = rig.model[..4100].to_vec();
+    expected.resize(BUFFER, 0);
+    expected[5000..5100].fill(0xee);
+    assert_eq!(rig.disk.lock().unwrap().bytes, expected);
 }

@@ -193,6 +193,9 @@ impl Writer {
     /// Room for all of `len` bytes now, behind whatever still has to be filled.
     #[inline]
     fn make_room(&mut self, len: usize) -> Result<(), Error> {
+        if self.stream.is_left_behind() {
+            return Err(Error::Forked);
+        }
         self.repay(len)?;
         match self.stream.sequencer.room_within(&mut self.limit, self.position, len as u64) {
             Ok(()) => Ok(()),

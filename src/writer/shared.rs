@@ -133,6 +133,9 @@ impl Producers {
     }
 
     fn reserve(&self, len: usize) -> Result<u64, Error> {
+        if self.core().stream.is_left_behind() {
+            return Err(Error::Forked);
+        }
         self.core().stream.sequencer.try_reserve(len as u64).map_err(|refused| {
             let limit = self.core().longest_whole();
             self.core().runner.nudge(); // where callers drive, trying again has to help
@@ -145,7 +148,7 @@ impl Producers {
     }
 
     /// Counts the bytes in, and wakes the driver if they were the last that something waits for:
-    /// a buffer that is now whole, or a fence.
+    /// a buffer that is now whole, a fence, or a patch.
     fn commit(&self, from: u64, len: u64) {
         let stream = &self.core().stream;
         stream.sequencer.commit_shared(from, len);
@@ -283,6 +286,53 @@ impl Producers {
                 Ok(()) | Err(Error::Full { .. }) => {}
                 Err(_) => return,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use crate::{Drive, Options};
+
+    /// A copy in progress, a record behind it with a patch, a checkpoint behind that: the end of
+    /// the copy is what all of them wait for, though no fence reaches so far.
+    #[test]
+    fn the_end_of_a_copy_wakes_the_driver_for_the_patches_behind_it() {
+        for drive in [Drive::Thread, Drive::Caller] {
+            let directory = tempfile::tempdir().unwrap();
+            let options = Options::new().drive(drive);
+            let writer = options.create(directory.path().join("take")).unwrap().into_shared();
+            writer.write_flush(&[1; 50]).unwrap();
+
+            let slow = &writer.producers;
+            let from = slow.reserve(100).unwrap();
+            writer.try_write(&[2; 100]).unwrap();
+            writer.patch(from + 100, &[3; 10]).unwrap();
+            let (tell, told) = channel();
+            let goal = slow.core().stream.durable();
+            let header = slow.core().patch(0, &[4; 10]).unwrap();
+            let core = slow.control.core.clone();
+            let waiter = std::thread::spawn(move || {
+                let goal = crate::core::Goal { position: goal, patches: header };
+                core.want(goal);
+                tell.send(core.wait_durable(goal, None).unwrap()).unwrap();
+            });
+            // The driver has nothing to do: it sleeps, or is about to.
+            assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+            // SAFETY: reserved above, by this thread.
+            unsafe { slow.core().stream.memory.copy_in(from, &[5; 100]) };
+            slow.commit(from, 100);
+            let told = told.recv_timeout(Duration::from_secs(60));
+            assert_eq!(told, Ok(true), "{drive:?}: nobody woke the driver");
+            waiter.join().unwrap();
+            let mut expected = [vec![1; 50], vec![5; 100], vec![2; 100]].concat();
+            expected[..10].fill(4);
+            expected[150..160].fill(3);
+            writer.close().unwrap();
+            assert_eq!(std::fs::read(directory.path().join("take")).unwrap(), expected);
         }
     }
 }
