@@ -80,6 +80,8 @@ pub(crate) struct Lane {
     writes: Vec<Option<InFlight>>,
     /// The patch whose disk part waits for writes in flight, or is in flight itself.
     patch: Option<PatchOnDisk>,
+    /// The last thing that was started was a step of a patch.
+    patched_last: bool,
     flush_since: Option<Instant>,
     /// When the lane first saw the fence that is now being worked on.
     fence_since: Option<Instant>,
@@ -133,6 +135,7 @@ impl Lane {
             plan,
             writes: vec![None; slots],
             patch: None,
+            patched_last: false,
             flush_since: None,
             fence_since: None,
             last_fence: Duration::ZERO,
@@ -201,19 +204,37 @@ impl Lane {
         let wanted = self.stream.wanted();
         let committed = self.stream.committed();
         self.note_fence(&wanted);
-        if self.take_patch(committed) || self.start_patch(&wanted, io) {
-            true
-        } else if let Some(covers) = self.plan.fence_due(&wanted) {
-            // Before the next write: a producer that keeps up with a backend which does one thing
-            // at a time always has one, and nobody would ever be told.
-            self.start_flush(covers, io);
-            true
-        } else if let Some(write) = self.plan.next_write(committed, &wanted) {
-            self.start_write(write, io);
-            true
-        } else {
-            false
+        // A patcher, or a producer, that keeps up with a backend which does one thing at a time
+        // always has something to do: they take turns.
+        match self.patched_last {
+            true => {
+                self.start_data(committed, &wanted, io) || self.start_patch(committed, &wanted, io)
+            }
+            false => {
+                self.start_patch(committed, &wanted, io) || self.start_data(committed, &wanted, io)
+            }
         }
+    }
+
+    /// A flush or a data write.
+    fn start_data(&mut self, committed: u64, wanted: &Wanted, io: &mut dyn Io) -> bool {
+        // A fence that is due first: there may always be another write.
+        if let Some(covers) = self.plan.fence_due(wanted) {
+            self.start_flush(covers, io);
+        } else if let Some(write) = self.plan.next_write(committed, wanted) {
+            self.start_write(write, io);
+        } else {
+            return false;
+        }
+        self.patched_last = false;
+        true
+    }
+
+    /// The next step of a patch: into the ring, or to the file.
+    fn start_patch(&mut self, committed: u64, wanted: &Wanted, io: &mut dyn Io) -> bool {
+        let started = self.take_patch(committed) || self.write_patch(wanted, io);
+        self.patched_last |= started;
+        started
     }
 
     fn note_fence(&mut self, wanted: &Wanted) {
@@ -332,7 +353,7 @@ impl Lane {
     }
 
     /// Starts the disk part of the patch at hand once no write in flight touches its blocks.
-    fn start_patch(&mut self, wanted: &Wanted, io: &mut dyn Io) -> bool {
+    fn write_patch(&mut self, wanted: &Wanted, io: &mut dyn Io) -> bool {
         let Some(on_disk) = &self.patch else { return false };
         if on_disk.in_flight.is_some() || self.plan.in_flight_below(on_disk.to) {
             return false;

@@ -335,6 +335,25 @@ fn a_producer_that_keeps_up_does_not_starve_a_fence() {
     }
 }
 
+/// The same, and a patcher that always has a patch ready.
+#[test]
+fn a_patcher_that_keeps_up_starves_nobody() {
+    for forms in EVERY_FORM {
+        let io = ScriptedIo { blocking: true, ..ScriptedIo::default() };
+        let mut rig = Rig::over(io, forms, 4096, 0);
+        rig.push(100).fence();
+        rig.push(BUFFER);
+        rig.stream.want_durable(rig.model.len() as u64, 0);
+        for _ in 0..20 {
+            while rig.stream.try_queue_patch(0, &[7; 10]).is_some() {}
+            rig.driver.lanes[0].advance(&mut *rig.driver.io);
+            rig.driver.reap();
+        }
+        assert!(rig.stream.patches_queued() > 8, "{forms:?}: no patch was taken");
+        assert_eq!(rig.stream.durable(), rig.model.len() as u64, "{forms:?}");
+    }
+}
+
 /// Where one operation follows another without end, whoever waits for one of them is told.
 #[test]
 fn a_driver_that_is_never_done_tells_those_who_wait() {
