@@ -12,13 +12,12 @@ use crate::environment::Environment;
 use crate::error::Bad;
 use crate::output::table;
 
-/// The version of the format (`results/README.md` documents it). A reader refuses any other.
-pub(crate) const FORMAT: u32 = 1;
-
 /// What a measuring command has found out.
 pub(crate) trait Findings: Serialize + DeserializeOwned {
     /// The subcommand, as `kind` in the file.
     const KIND: &'static str;
+    /// The version of its format (`results/README.md` documents it). A reader refuses any other.
+    const FORMAT: u32 = 1;
 }
 
 /// A result with its circumstances.
@@ -43,17 +42,12 @@ struct Head {
 
 /// The kind of a document in memory, if it is one of ours.
 pub(crate) fn kind(text: &str, name: &Path) -> Result<String, Bad> {
-    let head: Head = serde_json::from_str(text).map_err(|error| {
-        Bad::new(format!("{} is no result of this tool: {error}", name.display()))
-    })?;
-    if head.format != FORMAT {
-        return Err(Bad::new(format!(
-            "{} has format {}, and this tool reads format {FORMAT}: use the tool that made it",
-            name.display(),
-            head.format
-        )));
-    }
-    Ok(head.kind)
+    head(text, name).map(|head| head.kind)
+}
+
+fn head(text: &str, name: &Path) -> Result<Head, Bad> {
+    serde_json::from_str(text)
+        .map_err(|error| Bad::new(format!("{} is no result of this tool: {error}", name.display())))
 }
 
 /// The text of a file.
@@ -66,7 +60,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Bad> {
 impl<R: Findings> Document<R> {
     pub(crate) fn new(environment: Environment, result: R) -> Self {
         Self {
-            format: FORMAT,
+            format: R::FORMAT,
             kind: R::KIND.into(),
             made: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             command: std::env::args().skip(1).collect(),
@@ -86,12 +80,20 @@ impl<R: Findings> Document<R> {
     }
 
     pub(crate) fn parse(text: &str, name: &Path) -> Result<Self, Bad> {
-        let kind = kind(text, name)?;
+        let Head { format, kind } = head(text, name)?;
         if kind != R::KIND {
             return Err(Bad::new(format!(
                 "{} holds a result of `{kind}`, and one of `{}` is needed",
                 name.display(),
                 R::KIND
+            )));
+        }
+        if format != R::FORMAT {
+            return Err(Bad::new(format!(
+                "{} has format {format}, and this tool reads format {} of `{kind}`: use the tool \
+                 that made it, or measure again",
+                name.display(),
+                R::FORMAT
             )));
         }
         serde_json::from_str(text)

@@ -178,8 +178,8 @@ fn what_is_no_result_is_said_in_a_line() {
     fs::write(&bad, "{}").unwrap();
     refused(&["/no/such/file", "--html", page_name], "can't be read");
     refused(&[bad_name, "--html", page_name], "no result of this tool");
-    fs::write(&bad, r#"{"format":2,"kind":"compare"}"#).unwrap();
-    refused(&[bad_name, "--html", page_name], "format 2");
+    fs::write(&bad, r#"{"format":1,"kind":"compare"}"#).unwrap();
+    refused(&[bad_name, "--html", page_name], "format 1");
     fs::write(&bad, r#"{"format":1,"kind":"gate"}"#).unwrap();
     refused(&[bad_name, "--html", page_name], "`gate`");
     fs::write(&bad, r#"{"format":1,"kind":"pace"}"#).unwrap();

@@ -1,26 +1,30 @@
 //! The options of `compare`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use writeflush_workloads::FileState;
-use writeflush_workloads::subject::Kind;
+use writeflush_workloads::subject::{Family, Kind};
 
-use super::plan::{Conditions, Plan, Streams};
+use super::plan::{Choice, Extent, Plan, Streams};
 use crate::error::Bad;
 
 const EXAMPLES: &str = "\
 Examples:
   cargo perf compare --quick .
-  cargo perf compare /data --samples 10000 --json data.json
-  cargo perf compare --records 4KiB --committers 1,16 --subjects caller,floor .
-  cargo perf compare --replay data.json
+  cargo perf compare /data --for 1h --json data.json
+  cargo perf compare --records 4KiB --committers 1,16 --subjects caller,BufWriter .
+  cargo perf compare --replay data.json --csv data.csv
 
-In a cell, all subjects take turns in a random order, commit by commit, on files in the same state.
-Ratios are of medians, with a 95 % confidence interval; those of two equal rows (A/A) show the noise.
-Subjects of different durability classes are listed apart and never compared.
+In a cell, all subjects that ask for a fence take turns in random order, commit by commit, and every
+one of them has every file and every place in the order of opening equally often. A ratio is of what
+two subjects took in the same turn, with a 95 % confidence interval; that of two equal rows (A/A)
+shows the noise, and where it shows too much the cell has no verdict. What spins is measured beside a
+copy of its floor, and what asks for no fence alone. Subjects that survive different things are
+listed apart and never compared.
 
-Exit status: 0 measured; 1 something failed on the way; 2 options or the directory can't work;
-130 interrupted (nothing is left behind).";
+Exit status: 0 measured; 1 a subject or a cell failed on the way (the others are kept); 2 options or
+the directory can't work; 130 interrupted (nothing is left behind).";
 
 /// Compare what a durable commit costs: every backend, the system calls by hand, and std
 #[derive(Debug, clap::Args)]
@@ -30,11 +34,17 @@ pub(crate) struct Args {
     #[arg(default_value = ".")]
     pub(crate) directory: PathBuf,
 
-    /// Less than a minute: 4 KiB records, one and sixteen committers
+    /// Less than a minute: 4 KiB records, one and sixteen committers, and of the floors only those
+    /// that a ratio needs
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Commits of each subject in a cell (fewer where records are large)
+    /// Time of the whole run: as much is measured as fits [default: 30m, with --quick 45s]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::units::time,
+          conflicts_with = "samples")]
+    pub(crate) time: Option<Duration>,
+
+    /// Commits of each subject in a cell, at least, whatever time that takes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     pub(crate) samples: Option<u64>,
 
@@ -46,17 +56,21 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "STATE", value_parser = state)]
     pub(crate) states: Vec<FileState>,
 
-    /// Threads that commit at the same time
+    /// Threads that commit at the same time [default: 1, and some more with the smallest record]
     #[arg(long, value_delimiter = ',', value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) committers: Vec<u16>,
+
+    /// Whether subjects that can bypass the page cache do
+    #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = switch)]
+    pub(crate) direct: bool,
 
     /// Bytes of the streams that are written by buffer size at the end; 0: none [default: 128MiB,
     /// with --quick 0]
     #[arg(long, value_name = "SIZE", value_parser = stream)]
     pub(crate) stream: Option<u64>,
 
-    /// Only subjects whose name contains one of these words (see --list)
+    /// Only subjects whose name contains one of these words (see --list), and their floors
     #[arg(long, value_delimiter = ',', value_name = "WORD")]
     pub(crate) subjects: Vec<String>,
 
@@ -76,12 +90,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Overwrite the result file
+    /// Write a row for each subject and cell to this file, as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Write the tables to this file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+
+    /// Overwrite these files
     #[arg(long)]
     pub(crate) force: bool,
 
     /// Measure nothing; print the tables of this result file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "samples"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "samples", "time"])]
     pub(crate) replay: Option<PathBuf>,
 }
 
@@ -109,8 +131,21 @@ fn state(word: &str) -> Result<FileState, String> {
     found.ok_or_else(|| format!("give {}", all.map(FileState::name).join(", ")))
 }
 
+fn switch(word: &str) -> Result<bool, String> {
+    match word {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("give on or off".into()),
+    }
+}
+
+/// Where nothing else was said.
+const TIME: Duration = Duration::from_secs(30 * 60);
+/// Less than a minute with what comes before and after.
+const QUICK: Duration = Duration::from_secs(45);
+
 impl Args {
-    /// The subjects that were chosen.
+    /// The subjects that were chosen, and the floors that they are compared to.
     pub(crate) fn kinds(&self) -> Result<Vec<Kind>, Bad> {
         let all = super::all_kinds(self.peers)?;
         for word in &self.subjects {
@@ -120,26 +155,30 @@ impl Args {
                 )));
             }
         }
-        let chosen = |kind: &Kind| {
-            self.subjects.is_empty()
-                || self.subjects.iter().any(|word| kind.name.contains(word.as_str()))
+        let chosen = |kind: &Kind| match self.subjects.as_slice() {
+            [] => !self.quick || kind.family != Family::Floor,
+            words => words.iter().any(|word| kind.name.contains(word.as_str())),
         };
-        Ok(all.into_iter().filter(chosen).collect())
+        let floors: Vec<&str> =
+            all.iter().filter(|kind| chosen(kind)).filter_map(|kind| kind.floor).collect();
+        let all = all.iter().filter(|kind| chosen(kind) || floors.contains(&kind.name));
+        Ok(all.copied().collect())
     }
 
-    pub(crate) fn plan(&self, subjects: usize) -> Plan {
-        let mut conditions = if self.quick { Conditions::quick() } else { Conditions::full() };
-        if !self.records.is_empty() {
-            conditions.records = self.records.iter().map(|bytes| *bytes as usize).collect();
-        }
-        if !self.states.is_empty() {
-            conditions.states = self.states.clone();
-        }
-        if !self.committers.is_empty() {
-            conditions.committers = self.committers.iter().map(|n| usize::from(*n)).collect();
-        }
-        let samples = self.samples.unwrap_or(if self.quick { 500 } else { 2_000 });
+    pub(crate) fn plan(&self) -> Plan {
+        let choice = Choice {
+            records: self.records.iter().map(|bytes| *bytes as usize).collect(),
+            states: self.states.clone(),
+            committers: self.committers.iter().map(|n| usize::from(*n)).collect(),
+            direct: self.direct,
+            quick: self.quick,
+        };
         let stream = self.stream.unwrap_or(if self.quick { 0 } else { 128 << 20 });
-        Plan::new(&conditions, samples, subjects, Streams::new(stream))
+        let usual = if self.quick { QUICK } else { TIME };
+        let extent = match self.samples {
+            Some(samples) => Extent::Samples(samples),
+            None => Extent::Time(self.time.unwrap_or(usual)),
+        };
+        Plan { cells: choice.cells(), streams: Streams::new(stream), extent }
     }
 }

@@ -1,7 +1,9 @@
 //! What a comparison has found, as it is kept (`results/README.md` documents the fields).
 
 use serde::{Deserialize, Serialize};
+use writeflush_workloads::quantile;
 
+use super::cell::NULL;
 use crate::document::Findings;
 use crate::latency::Latency;
 use crate::output::{binary_size, count};
@@ -15,10 +17,13 @@ pub(crate) struct Comparison {
     pub(crate) cells: Vec<Cell>,
     /// Long writes and one fence, by buffer size.
     pub(crate) streams: Vec<Stream>,
+    /// What could not be measured, or not to its end.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Findings for Comparison {
     const KIND: &'static str = "compare";
+    const FORMAT: u32 = 2;
 }
 
 /// All subjects under the same conditions, interleaved.
@@ -28,7 +33,20 @@ pub(crate) struct Cell {
     /// `growing`, `reserved` or `written`.
     pub(crate) file_state: String,
     pub(crate) committers: usize,
+    /// Whether subjects that can bypass the page cache did.
+    pub(crate) direct: bool,
+    /// What two equal rows say.
+    pub(crate) noise: Noise,
     pub(crate) rows: Vec<Row>,
+}
+
+/// The noise of a cell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Noise {
+    /// Of the same subject twice (A/A).
+    pub(crate) ratio: Option<Ratio>,
+    /// Why no ratio of this cell says anything.
+    pub(crate) no_verdict: Option<String>,
 }
 
 impl Cell {
@@ -36,7 +54,26 @@ impl Cell {
     pub(crate) fn name(&self) -> String {
         let record = binary_size(self.record_bytes as u64);
         let committers = count(self.committers as u64, "committer");
-        format!("{record}, {} file, {committers}", self.file_state)
+        let cached = if self.direct { "" } else { ", page cache" };
+        format!("{record}, {} file, {committers}{cached}", self.file_state)
+    }
+
+    /// The row of writeflush that somebody who chooses looks for: with one committer the shortest
+    /// p50, with several the most bytes a second. None where the cell has no verdict.
+    pub(crate) fn best_of_ours(&self) -> Option<(&Row, &Figures)> {
+        if self.noise.no_verdict.is_some() {
+            return None;
+        }
+        let classes = self.classes();
+        let all = classes.iter().flat_map(|class| self.measured(class));
+        let ours =
+            all.filter(|(row, _)| row.family == "writeflush" && !row.subject.starts_with(NULL));
+        let cost = |figures: &Figures| match self.committers {
+            1 => figures.flush_us.p50,
+            _ => Some(1.0 / figures.mb_per_s),
+        };
+        ours.filter(|(_, figures)| cost(figures).is_some())
+            .min_by(|a, b| cost(a.1).partial_cmp(&cost(b.1)).unwrap_or(std::cmp::Ordering::Equal))
     }
 
     /// Each class of its rows once.
@@ -55,21 +92,22 @@ impl Cell {
         let rows = self.rows.iter().filter(move |row| row.class == class);
         rows.filter_map(|row| match &row.outcome {
             Outcome::Measured(figures) => Some((row, &**figures)),
-            Outcome::Refused(_) => None,
+            Outcome::Refused(_) | Outcome::Died(_) => None,
         })
     }
 
-    /// What was refused, and the reasons of whatever is not honest, each once.
+    /// What was refused or died, why a ratio is missing, and the reasons of whatever is not honest,
+    /// each once.
     pub(crate) fn notes(&self, class: &str) -> Vec<String> {
-        let refused =
-            self.rows.iter().filter(|row| row.class == class).filter_map(|row| {
-                match &row.outcome {
-                    Outcome::Refused(why) => {
-                        Some(format!("{} was not measured: {why}", row.subject))
-                    }
-                    Outcome::Measured(_) => None,
-                }
-            });
+        let of_class = self.rows.iter().filter(|row| row.class == class);
+        let absent = of_class.filter_map(|row| match &row.outcome {
+            Outcome::Refused(why) => Some(format!("{} was not measured: {why}", row.subject)),
+            Outcome::Died(why) => Some(format!("{} failed on the way: {why}", row.subject)),
+            Outcome::Measured(_) => None,
+        });
+        let without = self.measured(class).filter_map(|(row, figures)| {
+            Some(format!("{} has no ratio: {}", row.subject, figures.no_ratio.as_ref()?))
+        });
         let doubts = self.measured(class).map(|(_, figures)| &figures.verdict);
         let doubts = doubts
             .filter(|verdict| matches!(verdict.word, Word::Noop | Word::Unverifiable))
@@ -77,7 +115,7 @@ impl Cell {
         let mut doubts: Vec<String> = doubts.collect();
         doubts.sort();
         doubts.dedup();
-        refused.chain(doubts).collect()
+        absent.chain(without).chain(doubts).collect()
     }
 }
 
@@ -99,6 +137,8 @@ pub(crate) enum Outcome {
     Measured(Box<Figures>),
     /// Why it could not be measured here.
     Refused(String),
+    /// What ended it on the way.
+    Died(String),
 }
 
 /// The figures of one subject in a cell.
@@ -110,29 +150,49 @@ pub(crate) struct Figures {
     /// The distribution: upper end of each step in µs, and how many commits fell into it.
     pub(crate) steps: Vec<(f64, u64)>,
     pub(crate) ratio: Option<Ratio>,
+    /// Why there is none, where one was to be expected.
+    pub(crate) no_ratio: Option<String>,
     /// Durable payload by the time that commits took, in 10⁶ bytes a second.
     pub(crate) mb_per_s: f64,
     pub(crate) cost: Cost,
     pub(crate) verdict: Verdict,
 }
 
-/// The p50 over that of another subject: geometric mean over the stretches of the run, with its
-/// 95 % confidence interval.
+/// What a commit takes, over that of another subject; with several committers, what commits take
+/// by their number. The pairs of one turn are compared; the 95 % confidence interval is over
+/// `blocks` blocks of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ratio {
     pub(crate) to: String,
+    /// A turn's typical ratio: without the least and the greatest fifth.
+    pub(crate) value: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    /// Of all turns: sees what is seldom, and is noisier.
+    pub(crate) mean: Interval,
+    /// Of the medians of each block; `None` with several committers, whose median commit says
+    /// nothing about how many are done.
+    pub(crate) p50: Option<Interval>,
+    pub(crate) blocks: u64,
+}
+
+/// A ratio and its 95 % confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Interval {
     pub(crate) value: f64,
     pub(crate) low: f64,
     pub(crate) high: f64,
 }
 
-/// What a commit costs beside time: counted in turns of its own, with nothing else going on in
-/// the process.
+/// What a commit costs beside time: counted in rounds of its own, with nothing else going on in
+/// the process. Medians of the rounds; what the counting itself takes is taken off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Cost {
+    pub(crate) rounds: u64,
     pub(crate) commits: u64,
-    /// Processor time of the whole process, kernel included, for 10⁹ durable bytes.
-    pub(crate) cpu_s_per_gb: f64,
+    /// Processor time of the whole process, kernel included, for 10⁹ durable bytes. `None` for too
+    /// few rounds.
+    pub(crate) cpu_s_per_gb: Option<Spread>,
     /// `None` where they can't be counted.
     pub(crate) system_calls_per_commit: Option<f64>,
     /// As the block device counted; it counts for everybody on it.
@@ -140,6 +200,24 @@ pub(crate) struct Cost {
     pub(crate) device_writes_per_commit: Option<f64>,
     /// Bytes that the device wrote for each durable byte.
     pub(crate) device_bytes_per_byte: Option<f64>,
+}
+
+/// Of several rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+impl Spread {
+    /// `None` of nothing.
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (low, high) = (*sorted.first()?, *sorted.last()?);
+        Some(Self { median: quantile(&sorted, 0.5), low, high })
+    }
 }
 
 /// A long stream, then one fence.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
+use fastrand::Rng;
 use writeflush_workloads::{Arms, FileState, StreamKind};
 
 use super::result::{Stream, StreamOutcome};
@@ -12,22 +13,24 @@ use crate::stop::Stop;
 /// Turns of each subject.
 pub(crate) const ROUNDS: u64 = 7;
 
-/// Measures streams of every kind with buffers of one size. `None`: interrupted. `tick` is called after each
-/// round.
+/// Measures streams of every kind with buffers of one size. `None`: interrupted. `tick` is called
+/// after each round.
 pub(crate) fn measure(
     kinds: &[StreamKind],
     folder: &Path,
     (buffer, bytes): (usize, u64),
-    seed: u64,
+    random: &mut Rng,
     stop: &Stop,
     mut tick: impl FnMut(),
 ) -> anyhow::Result<Option<Vec<Stream>>> {
     let path = folder.join("stream");
     FileState::Written.prepare(&path, bytes).context("the file of a stream could not be made")?;
-    let mut arms = Arms::new(kinds.len(), seed);
+    let mut arms = Arms::new(kinds.len());
     let mut refused: Vec<Option<String>> = vec![None; kinds.len()];
     for _ in 0..ROUNDS {
-        for arm in arms.order() {
+        let mut order: Vec<usize> = (0..kinds.len()).collect();
+        random.shuffle(&mut order);
+        for arm in order {
             if stop.asked() {
                 return Ok(None);
             }
@@ -46,11 +49,7 @@ pub(crate) fn measure(
         stream_bytes: bytes,
         outcome: match refused[arm].take() {
             Some(reason) => StreamOutcome::Refused(reason),
-            None => {
-                let mut rates = arms.samples(arm).to_vec();
-                rates.sort_by(f64::total_cmp);
-                StreamOutcome::MbPerS(rates)
-            }
+            None => StreamOutcome::MbPerS(arms.sorted(arm)),
         },
     };
     Ok(Some(kinds.iter().enumerate().map(stream).collect()))

@@ -6,22 +6,29 @@ use crate::output::{align_right, binary_size, digits, or_dash, table};
 
 /// Everything, as text.
 pub(crate) fn render(document: &Document<Comparison>) -> String {
+    let comparison = &document.result;
     let mut text = document.circumstances();
-    for cell in &document.result.cells {
+    for cell in &comparison.cells {
         text += &self::cell(cell);
     }
-    if !document.result.streams.is_empty() {
-        text += &streams(&document.result.streams);
+    if let Some(note) = too_few(comparison) {
+        text += &format!("\n{note}\n");
+    }
+    if !comparison.streams.is_empty() {
+        text += &streams(&comparison.streams);
+    }
+    for failure in &comparison.failures {
+        text += &format!("\nfailed: {failure}\n");
     }
     text
 }
 
-pub(crate) const COLUMNS: [&str; 14] = [
-    "", "p50 µs", "p90", "p99", "p99.9", "max", "/ floor", "95 %", "MB/s", "CPU s/GB", "calls",
-    "flushes", "B/B", "verdict",
+pub(crate) const COLUMNS: [&str; 16] = [
+    "", "p50 µs", "p90", "p99", "p99.9", "max", "/ floor", "95 %", "p50 /", "mean /", "MB/s",
+    "CPU s/GB", "calls", "flushes", "B/B", "verdict",
 ];
 
-/// One table a durability class, since classes are not compared.
+/// One table for what survives the same, since others are not compared.
 fn cell(cell: &Cell) -> String {
     let mut text = String::new();
     for class in cell.classes() {
@@ -37,18 +44,17 @@ fn cell(cell: &Cell) -> String {
             text += &format!("  {note}\n");
         }
     }
+    if let Some(why) = &cell.noise.no_verdict {
+        text += &format!("  {why}\n");
+    }
     text
 }
 
 /// The cells of a row, in the order of [`COLUMNS`].
 pub(crate) fn columns(row: &Row, figures: &Figures) -> Vec<String> {
     let (flush, cost) = (&figures.flush_us, &figures.cost);
-    let (ratio, interval) = match &figures.ratio {
-        Some(ratio) => {
-            (format!("{:.3}", ratio.value), format!("{:.3}–{:.3}", ratio.low, ratio.high))
-        }
-        None => ("–".into(), "–".into()),
-    };
+    let ratio = figures.ratio.as_ref();
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "–".into());
     vec![
         row.subject.clone(),
         or_dash(flush.p50),
@@ -56,15 +62,40 @@ pub(crate) fn columns(row: &Row, figures: &Figures) -> Vec<String> {
         or_dash(flush.p99),
         or_dash(flush.p99_9),
         digits(flush.max),
-        ratio,
-        interval,
+        or_none(ratio.map(|ratio| format!("{:.3}", ratio.value))),
+        or_none(ratio.map(|ratio| format!("{:.3}–{:.3}", ratio.low, ratio.high))),
+        or_none(ratio.and_then(|ratio| Some(format!("{:.3}", ratio.p50?.value)))),
+        or_none(ratio.map(|ratio| format!("{:.3}", ratio.mean.value))),
         digits(figures.mb_per_s),
-        digits(cost.cpu_s_per_gb),
+        or_dash(cost.cpu_s_per_gb.map(|spread| spread.median)),
         or_dash(cost.system_calls_per_commit),
         or_dash(cost.device_flushes_per_commit),
         or_dash(cost.device_bytes_per_byte),
         figures.verdict.word.to_string(),
     ]
+}
+
+/// What quantiles would need that are not there.
+pub(crate) fn too_few(comparison: &Comparison) -> Option<String> {
+    let classes =
+        |cell: &'_ Cell| cell.classes().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let figures = comparison.cells.iter().flat_map(|cell| {
+        classes(cell).into_iter().flat_map(|class| {
+            cell.measured(&class).map(|(_, figures)| figures.commits).collect::<Vec<_>>()
+        })
+    });
+    let fewest = figures.min()?;
+    let needs = [("p50", 200), ("p90", 1_000), ("p99", 10_000), ("p99.9", 100_000)];
+    let missing = needs.iter().filter(|(_, least)| fewest < *least);
+    let missing: Vec<String> =
+        missing.map(|(name, least)| format!("{name} --samples {least}")).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "a quantile is printed where 100 commits lie beyond it, and the fewest of a row are \
+             {fewest}: for {}",
+            missing.join(", for ")
+        )
+    })
 }
 
 /// Medians of the streams: a row a subject, a column a buffer size.

@@ -1,8 +1,9 @@
 //! Other crates that write durably, as subjects of the comparison. They are compiled only with
 //! `--features peers`.
 //!
-//! Each is used as its documentation shows, with its defaults. What frames or checksums its
-//! records does more than a writer of bytes; what keeps files of its own has no file state.
+//! Each is used as its documentation shows, with its defaults, and compared to the floor of its own
+//! way: the page cache, or direct I/O. What frames or checksums its records does more than a writer
+//! of bytes; what keeps files of its own has no file state.
 
 mod logs;
 #[cfg(target_os = "linux")]
@@ -16,21 +17,27 @@ use writeflush_workloads::subject::{Class, Family, Kind, Open, Place};
 /// All peers that are built in here.
 pub(crate) fn kinds() -> Vec<Kind> {
     let mut all = vec![
-        kind("peer tokio::fs+sync_data", tokio_fs::open),
-        kind("peer wal-db", logs::wal_db),
-        kind("peer open-wal", logs::open_wal),
-        kind("peer okaywal", logs::okaywal),
+        kind("peer tokio::fs+sync_data", CACHED, tokio_fs::open),
+        kind("peer wal-db", CACHED, logs::wal_db),
+        kind("peer open-wal", CACHED, logs::open_wal),
+        kind("peer okaywal", CACHED, logs::okaywal),
     ];
     #[cfg(target_os = "linux")]
     all.extend([
-        kind("peer compio+sync_data", one_thread::compio),
-        kind("peer glommio+fdatasync", one_thread::glommio),
+        kind("peer compio+sync_data", CACHED, one_thread::compio),
+        kind("peer glommio+fdatasync", "floor pwrite+fdatasync", one_thread::glommio),
     ]);
     all
 }
 
-fn kind(name: &'static str, open: Open) -> Kind {
-    let floor = cfg!(target_os = "linux").then_some("floor pwrite+fdatasync");
+const CACHED: &str = "floor page cache+fdatasync";
+
+/// What a log may take beside its records: open-wal reserves two segments of 128 MiB, okaywal two
+/// of 1 MiB.
+pub(crate) const OVERHEAD: u64 = 256 << 20;
+
+fn kind(name: &'static str, floor: &'static str, open: Open) -> Kind {
+    let floor = cfg!(target_os = "linux").then_some(floor);
     Kind { name, family: Family::Peer, class: Class::Durable, floor, spins: false, open }
 }
 
@@ -57,7 +64,14 @@ mod tests {
                 [(FileState::Growing, 1), (FileState::Written, 1), (FileState::Growing, 4)]
             {
                 let path = folder.path().join("file");
-                let place = Place { path: &path, state, committers, record: 4096, commits: 10 };
+                let place = Place {
+                    path: &path,
+                    state,
+                    committers,
+                    record: 4096,
+                    direct: true,
+                    commits: 10,
+                };
                 state.prepare(&path, place.len()).expect("a file");
                 match (kind.open)(&place) {
                     Ok(subject) => {

@@ -151,7 +151,7 @@ fn choice(path: &Path) -> Result<Choice, writeflush::Error> {
 /// be seen.
 fn flushes(kind: &Kind, path: &Path, fences: u64) -> io::Result<Option<u64>> {
     let state = FileState::Written;
-    let place = Place { path, state, committers: 1, record: 4096, commits: fences };
+    let place = Place { path, state, committers: 1, record: 4096, direct: true, commits: fences };
     state.prepare(path, place.len())?;
     let subject = (kind.open)(&place)?;
     let device = Device::under(path).ok();

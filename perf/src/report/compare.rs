@@ -2,7 +2,7 @@
 
 use super::figure::{Axis, Bar, Figure, Mark, Row, Scale, Tone};
 use super::section::{Panel, Section, Table};
-use crate::compare::{COLUMNS, Cell, Comparison, Figures, Stream, StreamOutcome, columns};
+use crate::compare::{COLUMNS, Cell, Comparison, Stream, StreamOutcome, columns};
 use crate::output::{binary_size, digits, or_dash};
 
 pub(super) fn sections(comparison: &Comparison) -> Vec<Section> {
@@ -14,16 +14,12 @@ pub(super) fn sections(comparison: &Comparison) -> Vec<Section> {
     sections
 }
 
-/// The shortest durable flush of writeflush under each condition: what somebody who chooses looks
-/// for first.
+/// The fastest of writeflush under each condition: what somebody who chooses looks for first. A
+/// cell in which equal rows differ says nothing.
 fn overview(comparison: &Comparison) -> Section {
-    let header =
-        ["conditions", "shortest flush of writeflush", "p50 µs", "to its floor", "verdict"];
+    let header = ["conditions", "fastest of writeflush", "p50 µs", "to its floor", "verdict"];
     let rows = comparison.cells.iter().filter_map(|cell| {
-        let ours = cell.measured("durable").filter(|(row, figures)| {
-            row.family == "writeflush" && !row.subject.starts_with("A/A") && p50(figures) > 0.0
-        });
-        let (row, figures) = ours.min_by(|a, b| p50(a.1).total_cmp(&p50(b.1)))?;
+        let (row, figures) = cell.best_of_ours()?;
         Some(vec![
             cell.name(),
             row.subject.clone(),
@@ -32,28 +28,31 @@ fn overview(comparison: &Comparison) -> Section {
             figures.verdict.word.to_string(),
         ])
     });
+    let silent = comparison.cells.iter().filter_map(|cell| {
+        let why = cell.noise.no_verdict.as_ref()?;
+        Some(format!("{}: {why}", cell.name()))
+    });
+    let failures = comparison.failures.iter().map(|failure| format!("failed: {failure}"));
     let table = Table {
         title: "The backend to choose".into(),
         header: header.map(Into::into).to_vec(),
         rows: rows.collect(),
-        notes: Vec::new(),
+        notes: silent.chain(failures).collect(),
     };
     Section {
         title: "In short".into(),
         prose: vec![
-            "A flush is one record committed: from the call until it is durable. All subjects of a \
-             table took turns in random order on files in the same state, so that they met the \
-             same weather; compare within a table, never between two. The floor is the same system \
-             calls written out by hand; two rows of the same subject (A/A) show the noise. \
-             Durability classes are listed apart and never compared."
+            "A flush is one record committed: from the call until it is durable. All that ask for a \
+             fence took turns in random order on files in the same state, each in every place \
+             equally often; what spins took turns with a copy of its floor, and what asks for no \
+             fence was alone. Compare within a table, never between two. The floor is the same \
+             system calls written out by hand; two rows of the same subject (A/A) show the noise, \
+             and where they differ there is no verdict. What survives different things is listed \
+             apart and never compared."
                 .into(),
         ],
         panels: vec![Panel { figure: None, table }],
     }
-}
-
-fn p50(figures: &Figures) -> f64 {
-    figures.flush_us.p50.unwrap_or_default()
 }
 
 fn cell(cell: &Cell) -> Section {
@@ -118,10 +117,10 @@ fn ratios(cell: &Cell, class: &str) -> Option<(Figure, Table)> {
     });
     let figure = Figure {
         title: format!("Ratio to the floor ({class})"),
-        caption: "The p50 over that of the same system calls by hand, with its 95 % confidence \
-                  interval; the line is 1, and less is faster."
+        caption: "What a commit takes over what the same system calls by hand took in the same \
+                  turn, with its 95 % confidence interval; the line is 1, and less is faster."
             .into(),
-        axis: Axis { label: "ratio of p50", scale: Scale::Linear, rule: Some(1.0), tick: ratio },
+        axis: Axis { label: "ratio", scale: Scale::Linear, rule: Some(1.0), tick: ratio },
         rows: rows.collect(),
     };
     let cells = with.iter().map(|(row, ratio)| {

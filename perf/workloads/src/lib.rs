@@ -1,18 +1,23 @@
 //! What the criterion suites and the comparison tool both run, written once: the states a file can
 //! be in, the subjects that are compared, the floors (the same system calls written out by hand),
-//! the interleaving of arms, and the counters of the device below.
+//! their interleaving and the ratios that come of it, and the counters of the device below.
 
+mod arms;
+mod crew;
 mod device;
+mod field;
 #[cfg(target_os = "linux")]
 pub mod floor;
 mod mount;
-mod pairs;
+mod rotation;
 mod state;
 mod stream;
 pub mod subject;
 
+pub use arms::{Arms, Centre, Ratio, quantile};
+pub use crew::{Clock, Crew, Turn, monotonic};
 pub use device::{Counts, Device};
+pub use field::{Company, Conditions, Fate, Field, Go, Length, Times, WARM_UP};
 pub use mount::Mount;
-pub use pairs::{Arms, Ratio, quantile};
 pub use state::{FileState, scratch_dir};
 pub use stream::{StreamKind, stream_kinds};

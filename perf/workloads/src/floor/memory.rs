@@ -4,6 +4,33 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+/// How much memory a floor writes from, and in what pages: where bytes lie decides what a direct
+/// write of them costs, and that is not what a floor is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    len: usize,
+    huge: bool,
+}
+
+impl Memory {
+    const HUGE: usize = 2 << 20;
+
+    /// As a writer has it by default: 2 MiB in huge pages, used from end to end and then again;
+    /// more where the records are larger.
+    pub fn like_a_writer(largest: usize) -> Self {
+        Self { len: (largest + super::BLOCK).next_multiple_of(Self::HUGE), huge: true }
+    }
+
+    /// For records of this size and no more: where many committers have memory of their own.
+    pub fn for_one(largest: usize) -> Self {
+        Self { len: largest.next_multiple_of(super::BLOCK) + super::BLOCK, huge: false }
+    }
+
+    pub(super) fn allocate(self) -> Aligned {
+        if self.huge { Aligned::huge(self.len) } else { Aligned::new(self.len) }
+    }
+}
+
 /// Aligned memory, zeroed and faulted in.
 #[derive(Debug)]
 pub struct Aligned {

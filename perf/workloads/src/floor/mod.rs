@@ -13,7 +13,7 @@ use std::path::Path;
 use io_uring::IoUring;
 use memmap2::{MmapOptions, MmapRaw};
 
-pub use memory::Aligned;
+pub use memory::{Aligned, Memory};
 pub use ring::stream;
 
 /// Which calls.
@@ -33,8 +33,9 @@ pub enum Calls {
     UringLinked,
 }
 
-/// Direct I/O goes by blocks of this many bytes; a record that ends inside one is followed by
-/// the whole block, and the next record writes that block again.
+/// Direct I/O goes by blocks of this many bytes: a record that ends inside one is written with the
+/// whole block, and the next record writes that block again. What the file holds behind the record
+/// is kept: it is read once for each block.
 const BLOCK: usize = 4096;
 
 /// One durable write after another, at the position where the last one ended.
@@ -43,8 +44,13 @@ pub struct Floor {
     file: File,
     /// Zero where writes go through the page cache.
     block: usize,
-    /// With direct I/O it begins with the block that the last record ended in.
     memory: Aligned,
+    /// Where in it the block of the next record begins.
+    cursor: usize,
+    /// Length of the file when it was opened: up to here there is something to keep.
+    existing: u64,
+    /// The block in the file whose bytes behind the last record are in memory.
+    kept: Option<u64>,
     ring: Option<IoUring>,
     map: Option<MmapRaw>,
     start: u64,
@@ -74,7 +80,7 @@ impl Floor {
     /// # Errors
     /// What the operating system says.
     pub fn open(path: &Path, calls: Calls, direct: bool, largest: usize) -> io::Result<Self> {
-        Self::open_region(path, calls, direct, largest, 0..u64::MAX)
+        Self::open_region(path, calls, direct, Memory::like_a_writer(largest), 0..u64::MAX)
     }
 
     /// As [`open`](Self::open), for the bytes of `region` alone, which begins at a multiple of
@@ -87,12 +93,12 @@ impl Floor {
         path: &Path,
         calls: Calls,
         direct: bool,
-        largest: usize,
+        memory: Memory,
         region: std::ops::Range<u64>,
     ) -> io::Result<Self> {
         let direct = direct && calls != Calls::MapThenSync;
         let file = open(path, flags(direct, calls == Calls::OpenDsync))?;
-        let mut memory = Aligned::new(largest.next_multiple_of(BLOCK) + BLOCK);
+        let mut memory = memory.allocate();
         let ring = match calls {
             Calls::UringDsync | Calls::UringLinked => Some(ring::ring(&file, &mut memory, 4)?),
             _ => None,
@@ -105,12 +111,16 @@ impl Floor {
             _ => None,
         };
         let block = if direct { BLOCK } else { 0 };
-        Ok(Self { calls, file, block, memory, ring, map, start: region.start, at: region.start })
+        let existing = file.metadata()?.len();
+        let (start, at) = (region.start, region.start);
+        let (cursor, kept) = (0, None);
+        Ok(Self { calls, file, block, memory, cursor, existing, kept, ring, map, start, at })
     }
 
     /// Starts again at the beginning.
     pub fn rewind(&mut self) {
         self.at = self.start;
+        self.kept = None;
     }
 
     /// Copies the bytes into the aligned buffer, as every writer has to, and makes them durable.
@@ -128,22 +138,52 @@ impl Floor {
     }
 
     fn write_blocks(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let head = if self.block > 0 { self.at as usize % self.block } else { 0 };
+        let block = self.block.max(1);
+        let head = self.at as usize % block;
         let end = head + bytes.len();
-        let len = if self.block > 0 { end.next_multiple_of(self.block) } else { end };
-        self.memory.bytes()[head..end].copy_from_slice(bytes);
-        if self.write(len, self.at - head as u64)? != len {
+        let len = end.next_multiple_of(block);
+        self.make_way(len, head > 0);
+        if len > end {
+            self.keep_what_follows(self.at + bytes.len() as u64)?;
+        }
+        let (from, to) = (self.cursor + head, self.cursor + end);
+        self.memory.bytes()[from..to].copy_from_slice(bytes);
+        if self.write(self.cursor, len, self.at - head as u64)? != len {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        if len > end {
-            self.memory.bytes().copy_within(len - self.block..len, 0);
-        }
+        self.cursor += end - end % block;
         Ok(())
     }
 
-    /// The first `len` bytes of the memory, to `at`, durably; returns how many went.
-    fn write(&mut self, len: usize, at: u64) -> io::Result<usize> {
-        let piece = &self.memory.bytes()[..len];
+    /// Room for `len` bytes from the cursor on: the memory is a ring, and a record lies in it in
+    /// one piece.
+    fn make_way(&mut self, len: usize, begun: bool) {
+        if self.cursor + len > self.memory.bytes().len() {
+            if begun {
+                let block = self.cursor..self.cursor + self.block;
+                self.memory.bytes().copy_within(block, 0);
+            }
+            self.cursor = 0;
+        }
+    }
+
+    /// The last block of a record that ends at `end`: what the file holds of it, once.
+    fn keep_what_follows(&mut self, end: u64) -> io::Result<()> {
+        let last = end - end % self.block as u64;
+        if end >= self.existing || self.kept == Some(last) {
+            return Ok(());
+        }
+        let offset = self.cursor + (last - (self.at - self.at % self.block as u64)) as usize;
+        let target = &mut self.memory.bytes()[offset..offset + BLOCK];
+        let found = self.file.read_at(target, last)?;
+        target[found..].fill(0);
+        self.kept = Some(last);
+        Ok(())
+    }
+
+    /// `len` bytes of the memory, to `at`, durably; returns how many went.
+    fn write(&mut self, from: usize, len: usize, at: u64) -> io::Result<usize> {
+        let piece = &self.memory.bytes()[from..from + len];
         match self.calls {
             Calls::WriteThenSync => {
                 let done = self.file.write_at(piece, at)?;
@@ -189,18 +229,44 @@ fn dsync_write(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
 mod tests {
     use super::*;
 
+    const ALL: [Calls; 6] = [
+        Calls::WriteThenSync,
+        Calls::DsyncWrite,
+        Calls::OpenDsync,
+        Calls::MapThenSync,
+        Calls::UringDsync,
+        Calls::UringLinked,
+    ];
+
+    #[test]
+    fn what_the_file_holds_behind_a_record_is_kept() {
+        let folder = tempfile::tempdir_in(crate::scratch_dir()).expect("a folder");
+        let path = folder.path().join("file");
+        for (calls, direct) in ALL.iter().flat_map(|calls| [(*calls, true), (*calls, false)]) {
+            let older: Vec<u8> = (0..20_000u32).map(|n| (n % 251) as u8).collect();
+            std::fs::write(&path, &older).expect("a file");
+            let region = 0..20_000;
+            // Memory for one record: it goes round with every other record.
+            let opened = Floor::open_region(&path, calls, direct, Memory::for_one(5000), region);
+            let Ok(mut floor) = opened else {
+                eprintln!("skipped {calls:?}: no direct I/O here");
+                continue;
+            };
+            let mut written = 0;
+            for len in [300, 300, 5000, 3796, 4000, 9] {
+                floor.write_flush(&vec![255; len]).expect("a write");
+                written += len;
+                let found = std::fs::read(&path).expect("the file");
+                assert!(found[..written].iter().all(|byte| *byte == 255), "{calls:?} {direct}");
+                assert!(found[written..20_000] == older[written..], "{calls:?} {direct} {written}");
+            }
+        }
+    }
+
     #[test]
     fn every_floor_writes_what_it_was_given_at_any_length() {
         let folder = tempfile::tempdir_in(crate::scratch_dir()).expect("a folder");
-        let all = [
-            Calls::WriteThenSync,
-            Calls::DsyncWrite,
-            Calls::OpenDsync,
-            Calls::MapThenSync,
-            Calls::UringDsync,
-            Calls::UringLinked,
-        ];
-        for (calls, direct) in all.iter().flat_map(|calls| [(*calls, true), (*calls, false)]) {
+        for (calls, direct) in ALL.iter().flat_map(|calls| [(*calls, true), (*calls, false)]) {
             let path = folder.path().join(format!("{calls:?}-{direct}"));
             File::create(&path).expect("a file");
             let mut floor = match Floor::open(&path, calls, direct, 9000) {

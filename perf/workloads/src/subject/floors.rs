@@ -27,7 +27,7 @@ mod linux {
     use super::super::{Open, Place, Subject};
     use super::{Class, Family, Kind};
     pub(super) use crate::floor::Calls;
-    use crate::floor::Floor;
+    use crate::floor::{Floor, Memory};
 
     pub(super) const fn kind(name: &'static str, open: Open) -> Kind {
         Kind { name, family: Family::Floor, class: Class::Durable, floor: None, spins: false, open }
@@ -42,10 +42,20 @@ mod linux {
         direct: bool,
     ) -> io::Result<Box<dyn Subject>> {
         let region = place.region();
+        let memory = match place.committers {
+            1 => Memory::like_a_writer(place.record),
+            _ => Memory::for_one(place.record),
+        };
         let open = |index| {
             let from = index * region;
-            Floor::open_region(place.path, calls, direct, place.record, from..from + region)
-                .map(Mutex::new)
+            Floor::open_region(
+                place.path,
+                calls,
+                direct && place.direct,
+                memory,
+                from..from + region,
+            )
+            .map(Mutex::new)
         };
         Ok(Box::new(Floors((0..place.committers as u64).map(open).collect::<Result<_, _>>()?)))
     }

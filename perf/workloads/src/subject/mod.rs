@@ -8,6 +8,8 @@ mod standard;
 use std::io;
 use std::path::Path;
 
+pub use writeflush::Medium;
+
 use crate::FileState;
 
 /// An open file that records are committed to.
@@ -23,23 +25,53 @@ pub trait Subject: Send + Sync {
     fn flushes(&self) -> Option<u64> {
         None
     }
+
+    /// What a fence reaches here, where the subject found that out itself.
+    fn medium(&self) -> Option<Medium> {
+        None
+    }
 }
 
-/// What a commit survives. Classes are never ranked against each other.
+/// What is asked for with a commit. What that is worth, the place decides: [`Survives`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// A power cut: the device was flushed.
+    /// A fence.
     Durable,
-    /// A crash of the process, not of the machine: no fence is asked for.
+    /// No fence.
     PageCache,
 }
 
-impl Class {
+/// What a commit survives. These are never ranked against each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Survives {
+    /// A power cut: a fence on this file system flushes the device.
+    PowerCut,
+    /// Whatever the file system's own fence survives: that it flushes a device is not known.
+    Unconfirmed,
+    /// Nothing but the end of the process: the file system is in memory.
+    Memory,
+    /// A crash of the process, not of the machine: no fence was asked for.
+    Process,
+}
+
+impl Survives {
+    /// What a commit of this class survives where a fence reaches this medium.
+    pub fn of(class: Class, medium: Medium) -> Self {
+        match (class, medium) {
+            (Class::PageCache, _) => Self::Process,
+            (Class::Durable, Medium::StableMedia) => Self::PowerCut,
+            (Class::Durable, Medium::PageCache) => Self::Memory,
+            (Class::Durable, _) => Self::Unconfirmed,
+        }
+    }
+
     /// The word for tables and files.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Durable => "durable",
-            Self::PageCache => "page cache",
+            Self::PowerCut => "durable",
+            Self::Unconfirmed => "device, flush not confirmed",
+            Self::Memory => "memory",
+            Self::Process => "page cache",
         }
     }
 }
@@ -80,6 +112,8 @@ pub struct Place<'a> {
     pub committers: usize,
     /// Bytes in a record.
     pub record: usize,
+    /// Whether subjects that can bypass the page cache may.
+    pub direct: bool,
     /// Commits of each committer, at most.
     pub commits: u64,
 }
@@ -114,7 +148,7 @@ pub struct Kind {
     pub family: Family,
     /// What a commit survives.
     pub class: Class,
-    /// The name of what it is compared to: the same system calls by hand, or itself once more.
+    /// The name of what it is compared to: the same system calls by hand.
     pub floor: Option<&'static str>,
     /// A thread of it spins while it is open: it is not interleaved with others.
     pub spins: bool,
@@ -140,7 +174,8 @@ mod tests {
         let folder = tempfile::tempdir_in(crate::scratch_dir()).expect("a folder");
         let path = folder.path().join("file");
         let state = FileState::Written;
-        let place = Place { path: &path, state, committers, record: 300, commits: 20 };
+        let place =
+            Place { path: &path, state, committers, record: 300, direct: true, commits: 20 };
         state.prepare(&path, place.len()).expect("a file");
         let subject = match (kind.open)(&place) {
             Ok(subject) => subject,

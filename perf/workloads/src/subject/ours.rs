@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use writeflush::{BackendChoice, Drive, Options, SharedWriter, Writer};
+use writeflush::{BackendChoice, Control, Direct, Drive, Medium, Options, SharedWriter, Writer};
 
 use super::{Class, Family, Kind, Open, Place, Subject};
 use crate::FileState;
@@ -11,7 +11,7 @@ use crate::FileState;
 const URING: &str = "floor io_uring write DSYNC";
 const SYNC: &str = "floor pwritev2 DSYNC";
 
-pub(super) const KINDS: [Kind; 7] = [
+pub(super) const KINDS: [Kind; 6] = [
     kind("writeflush io_uring caller", URING, |p| ours(p, BackendChoice::Uring, Drive::Caller)),
     kind("writeflush io_uring thread", URING, |p| ours(p, BackendChoice::Uring, Drive::Thread)),
     spinning(kind("writeflush io_uring poll", URING, |p| {
@@ -20,10 +20,6 @@ pub(super) const KINDS: [Kind; 7] = [
     kind("writeflush sync caller", SYNC, |p| ours(p, BackendChoice::Sync, Drive::Caller)),
     kind("writeflush sync thread", SYNC, |p| ours(p, BackendChoice::Sync, Drive::Thread)),
     spinning(kind("writeflush sync poll", SYNC, |p| ours(p, BackendChoice::Sync, Drive::Poll))),
-    // The same again: how far two equal rows lie apart is the noise of the run.
-    kind("A/A writeflush io_uring caller", "writeflush io_uring caller", |p| {
-        ours(p, BackendChoice::Uring, Drive::Caller)
-    }),
 ];
 
 const fn kind(name: &'static str, floor: &'static str, open: Open) -> Kind {
@@ -41,7 +37,8 @@ enum Ours {
 }
 
 fn ours(place: &Place<'_>, backend: BackendChoice, drive: Drive) -> io::Result<Box<dyn Subject>> {
-    let options = Options::new().backend(backend).drive(drive);
+    let direct = if place.direct { Direct::Auto } else { Direct::Off };
+    let options = Options::new().backend(backend).drive(drive).direct(direct);
     let writer = match place.state {
         FileState::Growing => options.create(place.path)?,
         FileState::Reserved | FileState::Written => options.open(place.path)?,
@@ -64,11 +61,21 @@ impl Subject for Ours {
     }
 
     fn flushes(&self) -> Option<u64> {
-        Some(match self {
+        Some(self.control().stats().flushes)
+    }
+
+    fn medium(&self) -> Option<Medium> {
+        Some(self.control().durability().medium)
+    }
+}
+
+impl Ours {
+    fn control(&self) -> Control {
+        match self {
             Self::One(writer) => {
-                writer.lock().unwrap_or_else(PoisonError::into_inner).stats().flushes
+                writer.lock().unwrap_or_else(PoisonError::into_inner).control().clone()
             }
-            Self::Many(writer) => writer.control().stats().flushes,
-        })
+            Self::Many(writer) => writer.control().clone(),
+        }
     }
 }
