@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 use writeflush_workloads::subject::{Class, Family, Kind, Medium, Survives};
-use writeflush_workloads::{
-    Company, Conditions, Field, FileState, Go, Length, Times, WARM_UP, monotonic,
-};
+use writeflush_workloads::{Company, Conditions, Field, FileState, Go, Length, Times, monotonic};
 
 use super::plan::Pace;
 
@@ -44,12 +42,13 @@ pub(crate) enum Trial {
 #[derive(Debug)]
 pub(crate) struct Trials {
     pub(crate) of: Vec<Trial>,
-    /// Seconds that the file of one subject takes to be prepared for one turn.
+    /// Seconds that the file of one subject takes to be prepared for one commit.
     prepare: f64,
 }
 
 impl Trials {
-    /// Opens every subject, has one turn of it, and closes it.
+    /// Opens every subject, has one commit of each committer, and closes it. `until`: how long
+    /// there is time for that.
     ///
     /// # Errors
     /// Where the files can't be prepared.
@@ -57,17 +56,21 @@ impl Trials {
         kinds: &[Kind],
         conditions: &Conditions,
         folder: &Path,
-        mut go: impl FnMut() -> Go,
-    ) -> std::io::Result<Option<Self>> {
-        let field = field(kinds, conditions, folder, Company::Apart);
+        until: Option<Instant>,
+        stop: impl Fn() -> bool,
+    ) -> std::io::Result<Self> {
+        let short = Conditions { burst: 1, ..conditions.clone() };
+        let field = field(kinds, &short, folder, Company::Apart);
         let crew = field.crew()?;
         let start = Instant::now();
         field.prepare(1)?;
-        let prepare = start.elapsed().as_secs_f64() / kinds.len().max(1) as f64;
+        let files = kinds.len().max(1) as f64 * short.commits(1) as f64;
+        let prepare = start.elapsed().as_secs_f64() / files;
         let mut of = Vec::new();
         for arm in 0..kinds.len() {
-            if go() == Go::Home {
-                return Ok(None);
+            if stop() || until.is_some_and(|at| Instant::now() >= at) {
+                of.push(Trial::Refused("there was no time to try it: give --for more".into()));
+                continue;
             }
             let start = Instant::now();
             let trial = field.open(arm, arm, 1).and_then(|subject| {
@@ -78,28 +81,40 @@ impl Trials {
             });
             of.push(trial.unwrap_or_else(|error| Trial::Refused(error.to_string())));
         }
-        Ok(Some(Self { of, prepare }))
+        Ok(Self { of, prepare })
     }
 
     fn works(&self, index: usize) -> bool {
         matches!(self.of[index], Trial::Works { .. })
     }
 
+    /// Seconds of a turn of all arms of a phase with one commit of each committer.
+    pub(crate) fn turn(&self, kinds: &[Kind], phase: &Phase) -> f64 {
+        self.of_arms(kinds, phase).map(|(_, turn)| turn).sum()
+    }
+
     /// Of the phase, by what the trial took.
     pub(crate) fn pace(&self, kinds: &[Kind], phase: &Phase, conditions: &Conditions) -> Pace {
-        let mut pace = Pace::default();
-        for arm in &phase.arms {
-            let index = kinds.iter().position(|kind| kind.name == arm.kind.name);
-            if let Some(Trial::Works { open, turn, .. }) = index.map(|index| &self.of[index]) {
-                pace.lap += open + self.prepare;
-                pace.turn += turn.max(1e-6);
-                if conditions.state == FileState::Written {
-                    let burst = conditions.burst as f64;
-                    pace.turn += self.prepare * burst / (WARM_UP as f64 + burst);
-                }
-            }
+        let arms = phase.arms.len() as f64;
+        let open: f64 = self.of_arms(kinds, phase).map(|(open, _)| open).sum();
+        let of_commits = |commits: u64| self.prepare * commits as f64 * arms;
+        let burst = conditions.burst;
+        let mut turn = self.turn(kinds, phase) * burst as f64;
+        if conditions.state == FileState::Written {
+            turn += of_commits(burst);
         }
-        pace
+        Pace { lap: open + of_commits(conditions.warm_up()), turn: turn.max(1e-6) }
+    }
+
+    /// Seconds to open, and of a turn, of each arm.
+    fn of_arms(&self, kinds: &[Kind], phase: &Phase) -> impl Iterator<Item = (f64, f64)> {
+        phase.arms.iter().filter_map(|arm| {
+            let index = kinds.iter().position(|kind| kind.name == arm.kind.name)?;
+            match self.of[index] {
+                Trial::Works { open, turn, .. } => Some((open, turn)),
+                Trial::Refused(_) => None,
+            }
+        })
     }
 
     /// What a commit of each subject survives, `place` being what a fence reaches here.

@@ -4,7 +4,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use cpu_time::ProcessTime;
 use fastrand::Rng;
@@ -15,7 +14,7 @@ use super::cell::field;
 use super::result::{Cost, Spread};
 use crate::environment::Environment;
 use crate::system_calls::SystemCalls;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, Word};
 
 /// Rounds, at most.
 const ROUNDS: usize = 9;
@@ -71,7 +70,7 @@ const NOTHING: Kind = Kind {
     open: |_| Ok(Box::new(Nothing)),
 };
 
-/// Counts all of them until `until`, one round at least.
+/// Counts all of them until `go` says that there is no time for more.
 ///
 /// # Errors
 /// Where files can't be prepared or threads can't be started.
@@ -80,9 +79,8 @@ pub(crate) fn count(
     conditions: &Conditions,
     folder: &Path,
     random: &mut Rng,
-    until: Option<Instant>,
     mut go: impl FnMut() -> Go,
-) -> io::Result<Option<Accounts>> {
+) -> io::Result<Accounts> {
     // First of all: a count is inherited by the threads that are born under it.
     let system_calls = SystemCalls::start();
     let device = Device::under(folder).ok();
@@ -92,15 +90,12 @@ pub(crate) fn count(
     all.push(NOTHING);
     let crew = field(&all, conditions, folder, Company::Apart).crew()?;
     let mut accounts = vec![Account::default(); all.len()];
-    for round in 0..ROUNDS {
-        if round > 0 && until.is_some_and(|at| Instant::now() >= at) {
-            break;
-        }
+    'rounds: for _ in 0..ROUNDS {
         let mut order: Vec<usize> = (0..all.len()).collect();
         random.shuffle(&mut order);
         for index in order {
             if go() == Go::Home {
-                return Ok(None);
+                break 'rounds;
             }
             let account = &mut accounts[index];
             if account.failed.is_none() {
@@ -117,7 +112,7 @@ pub(crate) fn count(
     }
     let nothing = accounts.pop().unwrap_or_default();
     let (record, committers) = (conditions.record as u64, conditions.committers as u64);
-    Ok(Some(Accounts { of: accounts, nothing, commits, record, committers }))
+    Ok(Accounts { of: accounts, nothing, commits, record, committers })
 }
 
 struct Meters<'a> {
@@ -207,6 +202,10 @@ impl Accounts {
         if kind.class == Class::PageCache {
             return Verdict::unfenced();
         }
+        if account.rounds.is_empty() {
+            let reason = "there was no time to count flushes: give --for more".into();
+            return Verdict { word: Word::Unverifiable, reason };
+        }
         let sum = |value: fn(&Spent) -> Option<u64>| {
             account.rounds.iter().map(value).collect::<Option<Vec<_>>>().map(|all| all.iter().sum())
         };
@@ -229,7 +228,6 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Word;
 
     fn disk() -> Environment {
         Environment {
@@ -287,6 +285,10 @@ mod tests {
         assert_eq!(cost.device_bytes_per_byte, Some(1.0));
         accounts.of[0].rounds.truncate(LEAST_ROUNDS - 1);
         assert_eq!(accounts.of(0, &kind(), &disk()).unwrap().0.cpu_s_per_gb, None);
+        accounts.of[0].rounds.clear();
+        let (cost, verdict) = accounts.of(0, &kind(), &disk()).unwrap();
+        assert_eq!((cost.commits, cost.device_bytes_per_byte), (0, None));
+        assert_eq!(verdict.word, Word::Unverifiable);
     }
 
     /// The real counting, of a subject that writes and never flushes.
@@ -308,9 +310,8 @@ mod tests {
         for committers in [1, 4] {
             let conditions = Conditions { record: 64, state, committers, direct: true, burst: 5 };
             let mut random = Rng::with_seed(1);
-            let on = || Go::On;
-            let found = count(&[skips], &conditions, folder.path(), &mut random, None, on);
-            let mut found = found.unwrap().unwrap();
+            let found = count(&[skips], &conditions, folder.path(), &mut random, || Go::On);
+            let mut found = found.unwrap();
             assert_eq!(found.of[0].rounds.len(), ROUNDS);
             // Others use the disk of a test: what it counted is theirs.
             for round in &mut found.of[0].rounds {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use writeflush_workloads::subject::{Family, Kind};
-use writeflush_workloads::{Conditions, FileState, Length, Ratio, WARM_UP};
+use writeflush_workloads::{Conditions, FileState, Length, Ratio};
 
 /// What a user may choose. Empty: the usual.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +126,14 @@ fn least_blocks(arms: u64) -> u64 {
     LEAST_LAPS.div_ceil(arms.max(1)).max(Ratio::LEAST_BLOCKS as u64)
 }
 
+/// Commits of each committer in a turn, where there is so much time for turns that take `turn`
+/// seconds with one commit of each: as many as leave room for an interval.
+pub(crate) fn burst_of_time(seconds: f64, turn: f64, arms: usize, cell: &Conditions) -> u64 {
+    let laps = least_blocks(arms as u64) * arms as u64;
+    let fits = seconds / 2.0 / (laps as f64 * turn);
+    if cell.committers == 1 { 1 } else { (fits as u64).clamp(1, BURST) }
+}
+
 /// At least so many commits of each of `arms` subjects.
 pub(crate) fn of_samples(samples: u64, arms: usize, cell: &Conditions) -> Length {
     let arms = arms.max(1) as u64;
@@ -176,8 +184,7 @@ pub(crate) fn space(plan: &Plan, kinds: &[Kind], beside: u64) -> u64 {
             Extent::Samples(samples) => of_samples(samples, kinds.len(), cell).turns,
             Extent::Time(_) => most_turns(cell),
         };
-        let commits = WARM_UP + turns * cell.burst;
-        let region = (commits * cell.record as u64).next_multiple_of(4096);
+        let region = (cell.commits(turns) * cell.record as u64).next_multiple_of(4096);
         let file = region * cell.committers as u64;
         file * (files + peers) + beside * peers
     };
@@ -261,6 +268,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn on_a_slow_disk_turns_of_many_get_shorter() {
+        let (one, many) = (cell(4096, 1), cell(4096, 16));
+        assert_eq!(burst_of_time(10.0, 0.001, 10, &one), 1);
+        assert_eq!(burst_of_time(10.0, 0.001, 10, &many), BURST);
+        assert_eq!(burst_of_time(10.0, 0.05, 10, &many), 3);
+        assert_eq!(burst_of_time(0.0, 10.0, 10, &many), 1);
     }
 
     #[test]

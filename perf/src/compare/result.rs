@@ -35,6 +35,8 @@ pub(crate) struct Cell {
     pub(crate) committers: usize,
     /// Whether subjects that can bypass the page cache did.
     pub(crate) direct: bool,
+    /// Of all committers together.
+    pub(crate) commits_a_turn: u64,
     /// What two equal rows say.
     pub(crate) noise: Noise,
     pub(crate) rows: Vec<Row>,

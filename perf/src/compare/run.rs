@@ -45,7 +45,9 @@ pub(super) fn medium(folder: &Path, environment: &Environment) -> anyhow::Result
     Ok(medium)
 }
 
-/// Parts of a cell's time: the turns, and the counting after them.
+/// The part of a cell's time for the first try of all subjects, at most.
+const TRIALS: f64 = 0.4;
+/// What turns get of the time that is left then; the counting gets the rest.
 const TURNS: f64 = 0.75;
 /// Ticks of the progress bar in a cell.
 const TICKS: u64 = 1000;
@@ -101,6 +103,8 @@ impl Run<'_> {
             let share = budget.share(self.plan.cells.len() - index);
             bar.set_message(name(conditions));
             bar.set_position(index as u64 * TICKS);
+            let conditions = conditions.clone();
+            let name = name(&conditions);
             let cell = OfCell { run: self, conditions, bar: &bar, seconds: share };
             match cell.measure(random.fork()) {
                 Ok(cell) => {
@@ -109,11 +113,11 @@ impl Run<'_> {
                 }
                 Err(Ended::Interrupted) => return None,
                 Err(Ended::Failed(error)) => {
-                    found.failures.push(format!("{}: {error:#}", name(conditions)));
+                    found.failures.push(format!("{name}: {error:#}"));
                 }
             }
             if let Err(error) = self.clear() {
-                found.failures.push(format!("{}: {error:#}", name(conditions)));
+                found.failures.push(format!("{name}: {error:#}"));
             }
         }
         for &buffer in &self.plan.streams.buffers {
@@ -165,7 +169,7 @@ fn deaths(cell: &Cell) -> Vec<String> {
 /// One cell of a run.
 struct OfCell<'a> {
     run: &'a Run<'a>,
-    conditions: &'a Conditions,
+    conditions: Conditions,
     bar: &'a ProgressBar,
     /// How long it may take; `None`: as long as the samples do.
     seconds: Option<f64>,
@@ -180,16 +184,22 @@ struct Done {
 }
 
 impl OfCell<'_> {
-    fn measure(&self, mut random: Rng) -> Result<Cell, Ended> {
+    fn measure(mut self, mut random: Rng) -> Result<Cell, Ended> {
         let begun = Instant::now();
         let Run { kinds, folder, .. } = self.run;
-        let Some(trials) = Trials::run(kinds, self.conditions, folder, || self.go(None))? else {
-            return Err(Ended::Interrupted);
-        };
+        let until = self.until(begun, TRIALS);
+        let trials = Trials::run(kinds, &self.conditions, folder, until, || self.run.stop.asked())?;
+        self.uninterrupted()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let phases = phases(kinds, &trials, cores);
         let left = self.seconds.map(|all| (all - begun.elapsed().as_secs_f64()).max(0.0));
         let arms: usize = phases.iter().map(|phase| phase.arms.len()).sum();
+        if let (Some(left), Some(together)) = (left, phases.first()) {
+            let seconds = left * TURNS * together.arms.len() as f64 / arms as f64;
+            let turn = trials.turn(kinds, together);
+            self.conditions.burst =
+                plan::burst_of_time(seconds, turn, together.arms.len(), &self.conditions);
+        }
         let mut done = Vec::new();
         let mut first = 0;
         for phase in phases {
@@ -214,16 +224,16 @@ impl OfCell<'_> {
     ) -> Result<Times, Ended> {
         let arms = phase.arms.len();
         let length = match (self.run.plan.extent, seconds) {
-            (Extent::Samples(samples), _) => plan::of_samples(samples, arms, self.conditions),
+            (Extent::Samples(samples), _) => plan::of_samples(samples, arms, &self.conditions),
             (Extent::Time(_), seconds) => {
-                let pace = trials.pace(&self.run.kinds, phase, self.conditions);
-                plan::of_time(seconds.unwrap_or(0.0), pace, arms, self.conditions)
+                let pace = trials.pace(&self.run.kinds, phase, &self.conditions);
+                plan::of_time(seconds.unwrap_or(0.0), pace, arms, &self.conditions)
             }
         };
         // A trial is short: where the disk turns out to be slower, the time decides.
         let until = seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         let go = || self.go(until);
-        let times = phase.run(self.conditions, self.run.folder, length, random, go)?;
+        let times = phase.run(&self.conditions, self.run.folder, length, random, go)?;
         self.uninterrupted()?;
         Ok(times)
     }
@@ -231,10 +241,16 @@ impl OfCell<'_> {
     fn accounts(&self, done: &[Done], begun: Instant, random: &mut Rng) -> Result<Accounts, Ended> {
         let kinds: Vec<Kind> =
             done.iter().flat_map(|done| done.phase.arms.iter().map(|arm| arm.kind)).collect();
-        let until = self.seconds.map(|seconds| begun + Duration::from_secs_f64(seconds));
-        let go = || self.go(None);
-        let (conditions, folder) = (self.conditions, self.run.folder);
-        cost::count(&kinds, conditions, folder, random, until, go)?.ok_or(Ended::Interrupted)
+        let (conditions, folder) = (&self.conditions, self.run.folder);
+        let go = || self.go(self.until(begun, 1.0));
+        let accounts = cost::count(&kinds, conditions, folder, random, go)?;
+        self.uninterrupted()?;
+        Ok(accounts)
+    }
+
+    /// When this part of the cell's time is over.
+    fn until(&self, begun: Instant, part: f64) -> Option<Instant> {
+        Some(begun + Duration::from_secs_f64(self.seconds? * part))
     }
 
     fn go(&self, until: Option<Instant>) -> Go {
@@ -288,6 +304,7 @@ impl OfCell<'_> {
             file_state: self.conditions.state.name().into(),
             committers: self.conditions.committers,
             direct: self.conditions.direct,
+            commits_a_turn: self.conditions.burst * self.conditions.committers as u64,
             noise: noise::judge(null),
             rows,
         }
@@ -371,9 +388,10 @@ fn position(kinds: &[Kind], name: &str) -> Option<usize> {
     kinds.iter().position(|kind| kind.name == name)
 }
 
-/// Of µs, in ns, to three digits.
+/// Of µs, in ns, to three digits; nothing takes longer than an hour.
 fn histogram(commits: &[f64]) -> Histogram<u64> {
-    let mut histogram = Histogram::new(3).expect("three digits can be had");
+    const HOUR: u64 = 3600 * 1_000_000_000;
+    let mut histogram = Histogram::new_with_bounds(1, HOUR, 3).expect("these bounds can be had");
     for micros in commits {
         histogram.saturating_record((micros * 1000.0) as u64);
     }
@@ -407,6 +425,9 @@ mod tests {
         let steps = steps(&histogram(&[0.0, 1.0, 1.0, 99.0, 100.0, 5e6]));
         assert_eq!(steps.iter().map(|(_, count)| count).sum::<u64>(), 6);
         assert!(steps.windows(2).all(|pair| pair[0].0 < pair[1].0), "{steps:?}");
-        assert!(steps.contains(&(1.0, 2)), "{steps:?}");
+        assert!(
+            steps.iter().any(|(end, count)| *end < 1.11 && *end >= 1.0 && *count == 2),
+            "{steps:?}"
+        );
     }
 }

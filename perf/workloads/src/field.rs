@@ -13,9 +13,6 @@ use crate::rotation;
 use crate::state::FileState;
 use crate::subject::{Kind, Place, Subject};
 
-/// Commits of each committer before those that count.
-pub const WARM_UP: u64 = 2;
-
 /// The conditions that all subjects of a field meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
@@ -29,6 +26,18 @@ pub struct Conditions {
     pub direct: bool,
     /// Commits of each committer in a turn.
     pub burst: u64,
+}
+
+impl Conditions {
+    /// Commits of each committer before those that count.
+    pub fn warm_up(&self) -> u64 {
+        if self.committers == 1 { 2 } else { 1 }
+    }
+
+    /// Commits of each committer in a lap of so many turns.
+    pub fn commits(&self, turns: u64) -> u64 {
+        self.warm_up() + turns * self.burst
+    }
 }
 
 /// How often.
@@ -177,7 +186,7 @@ impl Field<'_> {
         let subject = (self.kinds[arm].open)(&self.place(&path, turns))?;
         let record = vec![7; self.conditions.record];
         for committer in 0..self.conditions.committers {
-            for _ in 0..WARM_UP {
+            for _ in 0..self.conditions.warm_up() {
                 subject.commit(committer, &record)?;
             }
         }
@@ -194,8 +203,9 @@ impl Field<'_> {
     }
 
     fn place<'p>(&self, path: &'p Path, turns: u64) -> Place<'p> {
-        let Conditions { record, state, committers, direct, burst } = *self.conditions;
-        Place { path, state, committers, record, direct, commits: WARM_UP + turns * burst }
+        let Conditions { record, state, committers, direct, .. } = *self.conditions;
+        let commits = self.conditions.commits(turns);
+        Place { path, state, committers, record, direct, commits }
     }
 
     fn lap(

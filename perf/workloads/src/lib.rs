@@ -17,7 +17,7 @@ pub mod subject;
 pub use arms::{Arms, Centre, Ratio, quantile};
 pub use crew::{Clock, Crew, Turn, monotonic};
 pub use device::{Counts, Device};
-pub use field::{Company, Conditions, Fate, Field, Go, Length, Times, WARM_UP};
+pub use field::{Company, Conditions, Fate, Field, Go, Length, Times};
 pub use mount::Mount;
 pub use state::{FileState, scratch_dir};
 pub use stream::{StreamKind, stream_kinds};
