@@ -62,7 +62,8 @@ pub(crate) struct Args {
     pub(crate) committers: Vec<u16>,
 
     /// Whether subjects that can bypass the page cache do
-    #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = switch)]
+    #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = switch,
+          action = clap::ArgAction::Set)]
     pub(crate) direct: bool,
 
     /// Bytes of the streams that are written by buffer size at the end; 0: none [default: 128MiB,

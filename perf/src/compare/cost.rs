@@ -20,8 +20,6 @@ use crate::verdict::{Verdict, Word};
 const ROUNDS: usize = 9;
 /// Processor time varies: fewer rounds say nothing.
 const LEAST_ROUNDS: usize = 5;
-/// Commits of a subject in a round, about.
-const COMMITS: u64 = 100;
 
 /// What a round of one subject took and counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -70,7 +68,7 @@ const NOTHING: Kind = Kind {
     open: |_| Ok(Box::new(Nothing)),
 };
 
-/// Counts all of them until `go` says that there is no time for more.
+/// Counts about `commits` commits of each in every round, until `go` says that there is no time for more.
 ///
 /// # Errors
 /// Where files can't be prepared or threads can't be started.
@@ -78,13 +76,14 @@ pub(crate) fn count(
     kinds: &[Kind],
     conditions: &Conditions,
     folder: &Path,
+    commits: u64,
     random: &mut Rng,
     mut go: impl FnMut() -> Go,
 ) -> io::Result<Accounts> {
     // First of all: a count is inherited by the threads that are born under it.
     let system_calls = SystemCalls::start();
     let device = Device::under(folder).ok();
-    let turns = COMMITS.div_ceil(conditions.burst * conditions.committers as u64).max(2);
+    let turns = commits.div_ceil(conditions.burst * conditions.committers as u64).max(2);
     let commits = turns * conditions.burst * conditions.committers as u64;
     let mut all = kinds.to_vec();
     all.push(NOTHING);
@@ -310,7 +309,7 @@ mod tests {
         for committers in [1, 4] {
             let conditions = Conditions { record: 64, state, committers, direct: true, burst: 5 };
             let mut random = Rng::with_seed(1);
-            let found = count(&[skips], &conditions, folder.path(), &mut random, || Go::On);
+            let found = count(&[skips], &conditions, folder.path(), 30, &mut random, || Go::On);
             let mut found = found.unwrap();
             assert_eq!(found.of[0].rounds.len(), ROUNDS);
             // Others use the disk of a test: what it counted is theirs.

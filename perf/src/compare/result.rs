@@ -1,5 +1,7 @@
 //! What a comparison has found, as it is kept (`results/README.md` documents the fields).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use writeflush_workloads::quantile;
 
@@ -107,9 +109,15 @@ impl Cell {
             Outcome::Died(why) => Some(format!("{} failed on the way: {why}", row.subject)),
             Outcome::Measured(_) => None,
         });
-        let without = self.measured(class).filter_map(|(row, figures)| {
-            Some(format!("{} has no ratio: {}", row.subject, figures.no_ratio.as_ref()?))
-        });
+        let mut without: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (row, figures) in self.measured(class) {
+            if let Some(why) = &figures.no_ratio {
+                without.entry(why).or_default().push(&row.subject);
+            }
+        }
+        let without = without
+            .into_iter()
+            .map(|(why, subjects)| format!("no ratio for {}: {why}", subjects.join(", ")));
         let doubts = self.measured(class).map(|(_, figures)| &figures.verdict);
         let doubts = doubts
             .filter(|verdict| matches!(verdict.word, Word::Noop | Word::Unverifiable))

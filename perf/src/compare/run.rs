@@ -49,6 +49,11 @@ pub(super) fn medium(folder: &Path, environment: &Environment) -> anyhow::Result
 const TRIALS: f64 = 0.4;
 /// What turns get of the time that is left then; the counting gets the rest.
 const TURNS: f64 = 0.75;
+/// A trial is short, and what it promises is not always kept: so much of the time is planned. What
+/// is left over is the next cell's.
+const PLANNED: f64 = 0.75;
+/// Commits of each subject in a round of the counting, where the samples don't ask for fewer.
+const COUNTED: u64 = 100;
 /// Ticks of the progress bar in a cell.
 const TICKS: u64 = 1000;
 /// Fewer commits make no ratio.
@@ -227,10 +232,10 @@ impl OfCell<'_> {
             (Extent::Samples(samples), _) => plan::of_samples(samples, arms, &self.conditions),
             (Extent::Time(_), seconds) => {
                 let pace = trials.pace(&self.run.kinds, phase, &self.conditions);
-                plan::of_time(seconds.unwrap_or(0.0), pace, arms, &self.conditions)
+                plan::of_time(seconds.unwrap_or(0.0) * PLANNED, pace, arms, &self.conditions)
             }
         };
-        // A trial is short: where the disk turns out to be slower, the time decides.
+        // Where the disk turns out to be slower still, the time decides.
         let until = seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         let go = || self.go(until);
         let times = phase.run(&self.conditions, self.run.folder, length, random, go)?;
@@ -243,7 +248,11 @@ impl OfCell<'_> {
             done.iter().flat_map(|done| done.phase.arms.iter().map(|arm| arm.kind)).collect();
         let (conditions, folder) = (&self.conditions, self.run.folder);
         let go = || self.go(self.until(begun, 1.0));
-        let accounts = cost::count(&kinds, conditions, folder, random, go)?;
+        let commits = match self.run.plan.extent {
+            Extent::Samples(samples) => (samples / 10).min(COUNTED),
+            Extent::Time(_) => COUNTED,
+        };
+        let accounts = cost::count(&kinds, conditions, folder, commits, random, go)?;
         self.uninterrupted()?;
         Ok(accounts)
     }
