@@ -6,20 +6,16 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use writeflush::{BackendChoice, Options};
-use writeflush_workloads::{FileState, scratch_dir};
+use writeflush_workloads::{FileState, scratch_dir, stream_through};
 
 const BYTES: u64 = 64 << 20;
 const RECORD: usize = 64 << 10;
 
 /// Pushes and fences once; open and close are left out.
 fn lap(options: &Options, path: &Path) -> Duration {
-    let record = vec![9u8; RECORD];
     let mut writer = options.open(path).expect("the writer opens");
     let start = Instant::now();
-    for _ in 0..BYTES / RECORD as u64 {
-        let _ = writer.write(&record).expect("a write");
-    }
-    writer.flush().expect("a flush");
+    stream_through(&mut writer, RECORD, BYTES).expect("a stream");
     start.elapsed()
 }
 

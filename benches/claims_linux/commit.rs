@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use writeflush::{Drive, Options, Ticket};
-use writeflush_workloads::{Arms, FileState};
+use writeflush_workloads::{Arms, Centre, FileState, shuffled};
 
 use super::{Row, Scratch, row};
 
@@ -62,9 +62,10 @@ fn tickets(path: &Path, outstanding: usize) -> f64 {
 pub fn run(scratch: &Scratch) -> Vec<Row> {
     let path = scratch.path("commit");
     FileState::Written.prepare(&path, 256 << 20).expect("a prepared file");
-    let mut arms = Arms::new(6, 0x5eed);
+    let mut arms = Arms::new(6);
+    let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..ROUNDS {
-        for arm in arms.order() {
+        for arm in shuffled(6, &mut random) {
             let per_second = match arm {
                 0 => committers(&path, Drive::Caller, 1),
                 1 => committers(&path, Drive::Caller, 4),
@@ -75,11 +76,13 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
             };
             arms.add(arm, per_second);
         }
+        arms.end_block();
     }
     let rate = |arm: usize| format!("{:.0}/s", arms.quantile(arm, 0.5));
     let versus = |arm: usize, lone: usize, who: &str, bar: &str| {
         let name = format!("256 B durable, {who} ({}) / 1 thread ({})", rate(arm), rate(lone));
-        row(name, arms.ratio(arm, lone, 0.5).to_string(), bar)
+        let ratio = arms.ratio(arm, lone, Centre::Trimmed).expect("whole rounds");
+        row(name, ratio.to_string(), bar)
     };
     vec![
         versus(1, 0, "Caller, 4 threads", "–"),

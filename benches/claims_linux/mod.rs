@@ -43,7 +43,7 @@ pub fn main() {
         ("commit", commit::run),
     ];
     let scratch = tempfile::tempdir_in(scratch_dir()).map(Scratch).expect("a scratch folder");
-    println!("{:<66} {:<34} bar", "claim", "figure [lowest – highest stretch]");
+    println!("{:<66} {:<34} bar", "claim", "figure [95 % interval]");
     for (name, run) in claims {
         if asked.is_empty() || asked.iter().any(|word| name.contains(word.as_str())) {
             for row in run(&scratch) {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use writeflush_workloads::{Arms, FileState, stream_kinds};
+use writeflush_workloads::{Arms, Centre, FileState, shuffled, stream_kinds};
 
 use super::{Row, Scratch, row};
 
@@ -20,24 +20,24 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
     let kinds = names.map(|name| {
         stream_kinds().into_iter().find(|kind| kind.name.ends_with(name)).expect("it is built in")
     });
-    let mut arms = Arms::new(kinds.len(), 0x5eed);
+    let mut arms = Arms::new(kinds.len());
+    let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..ROUNDS {
-        for arm in arms.order() {
+        for arm in shuffled(kinds.len(), &mut random) {
             let start = Instant::now();
             (kinds[arm].run)(&path, BUFFER, BYTES).expect("a stream");
             arms.add(arm, BYTES as f64 / start.elapsed().as_secs_f64() / 1e6);
         }
+        arms.end_block();
     }
     let rate = |arm: usize| format!("{:.0} MB/s", arms.quantile(arm, 0.5));
     let mut rows = Vec::new();
     for (to, floor, bar) in [(0, "floor", "≥ 0.97"), (1, "floor in huge pages", "–")] {
         for (of, name) in names.iter().enumerate().skip(2) {
-            let name = format!(
-                "to durable, 2 × 4 MiB, {name} ({}) / {floor} ({}), p50",
-                rate(of),
-                rate(to)
-            );
-            rows.push(row(name, arms.ratio(of, to, 0.5).to_string(), bar));
+            let name =
+                format!("to durable, 2 × 4 MiB, {name} ({}) / {floor} ({})", rate(of), rate(to));
+            let ratio = arms.ratio(of, to, Centre::Trimmed).expect("whole rounds");
+            rows.push(row(name, ratio.to_string(), bar));
         }
     }
     rows

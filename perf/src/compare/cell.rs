@@ -169,8 +169,9 @@ pub(crate) fn phases(kinds: &[Kind], trials: &Trials, cores: usize) -> Vec<Phase
         let floor = able.iter().find(|floor| Some(floor.name) == kind.floor);
         let mut arms =
             vec![Contestant { name: kind.name.into(), kind: *kind, to: floor.map(|_| 1) }];
+        // By the drive that it stands beside: what spins is a driver that polls.
         arms.extend(floor.map(|floor| Contestant {
-            name: format!("{} beside {}", floor.name, kind.name),
+            name: format!("{} (poll)", floor.name),
             kind: *floor,
             to: None,
         }));
@@ -230,6 +231,9 @@ mod tests {
             let arms = phases.iter().flat_map(|phase| &phase.arms);
             assert_eq!(arms.filter(|arm| arm.name == kind.name).count(), 1, "{}", kind.name);
         }
+        let arms = phases.iter().flat_map(|phase| &phase.arms);
+        let names: Vec<&String> = arms.map(|arm| &arm.name).collect();
+        assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1));
         for phase in &phases {
             for arm in phase.arms.iter().filter(|arm| !arm.name.starts_with(NULL)) {
                 let to = arm.to.map(|to| phase.arms[to].kind.name);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cpu_time::ProcessTime;
 use fastrand::Rng;
 use writeflush_workloads::subject::{Class, Family, Kind, Subject};
-use writeflush_workloads::{Company, Conditions, Counts, Crew, Device, Field, Go};
+use writeflush_workloads::{Company, Conditions, Counts, Crew, Device, Field, Go, shuffled};
 
 use super::cell::field;
 use super::result::{Cost, Spread};
@@ -90,9 +90,7 @@ pub(crate) fn count(
     let crew = field(&all, conditions, folder, Company::Apart).crew()?;
     let mut accounts = vec![Account::default(); all.len()];
     'rounds: for _ in 0..ROUNDS {
-        let mut order: Vec<usize> = (0..all.len()).collect();
-        random.shuffle(&mut order);
-        for index in order {
+        for index in shuffled(all.len(), random) {
             if go() == Go::Home {
                 break 'rounds;
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use fastrand::Rng;
-use writeflush_workloads::{Arms, FileState, StreamKind};
+use writeflush_workloads::{Arms, FileState, StreamKind, shuffled};
 
 use super::result::{Stream, StreamOutcome};
 use crate::stop::Stop;
@@ -28,9 +28,7 @@ pub(crate) fn measure(
     let mut arms = Arms::new(kinds.len());
     let mut refused: Vec<Option<String>> = vec![None; kinds.len()];
     for _ in 0..ROUNDS {
-        let mut order: Vec<usize> = (0..kinds.len()).collect();
-        random.shuffle(&mut order);
-        for arm in order {
+        for arm in shuffled(kinds.len(), random) {
             if stop.asked() {
                 return Ok(None);
             }

@@ -229,9 +229,7 @@ impl Field<'_> {
                 .map(|slot| (slots[slot], self.enter(slots[slot], slot, turns, times)))
                 .collect();
             for _ in 0..turns {
-                let mut order: Vec<usize> = (0..open.len()).collect();
-                random.shuffle(&mut order);
-                for place in order {
+                for place in rotation::shuffled(open.len(), random) {
                     if go() == Go::Home {
                         return Ok(Go::Home);
                     }

@@ -19,5 +19,6 @@ pub use crew::{Clock, Crew, Turn, monotonic};
 pub use device::{Counts, Device};
 pub use field::{Company, Conditions, Fate, Field, Go, Length, Times};
 pub use mount::Mount;
+pub use rotation::shuffled;
 pub use state::{FileState, scratch_dir};
-pub use stream::{StreamKind, stream_kinds};
+pub use stream::{StreamKind, stream_kinds, stream_through};

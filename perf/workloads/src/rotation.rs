@@ -3,16 +3,18 @@
 
 use fastrand::Rng;
 
+/// `0..count` in random order.
+pub fn shuffled(count: usize, random: &mut Rng) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..count).collect();
+    random.shuffle(&mut all);
+    all
+}
+
 /// The laps of one block: a Latin square. `laps[lap][slot]` is the arm that holds the slot; in the
 /// block every arm holds every slot exactly once, so that what a slot costs cancels in every ratio
 /// of two arms. Which rows and columns come first is drawn anew for every block.
 pub fn block(arms: usize, random: &mut Rng) -> Vec<Vec<usize>> {
-    let mut drawn = || {
-        let mut all: Vec<usize> = (0..arms).collect();
-        random.shuffle(&mut all);
-        all
-    };
-    let (labels, shifts) = (drawn(), drawn());
+    let (labels, shifts) = (shuffled(arms, random), shuffled(arms, random));
     let lap = |shift: usize| {
         let mut slots = vec![0; arms];
         for (arm, label) in labels.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use writeflush::{BackendChoice, Drive, Options};
+use writeflush::{BackendChoice, Drive, Options, Writer};
 
 /// What a producer hands over at a time.
 const RECORD: usize = 64 << 10;
@@ -77,7 +77,15 @@ fn ours(
 ) -> io::Result<()> {
     let options = Options::new().backend(backend).drive(drive).buffer_size(buffer).buffers(2);
     let mut writer = options.open(path)?;
-    let record = vec![3u8; RECORD.min(buffer)];
+    stream_through(&mut writer, RECORD.min(buffer), bytes)
+}
+
+/// Pushes `bytes` bytes in records of `record` bytes, and one fence.
+///
+/// # Errors
+/// What the writer says.
+pub fn stream_through(writer: &mut Writer, record: usize, bytes: u64) -> io::Result<()> {
+    let record = vec![3u8; record];
     for _ in 0..bytes / record.len() as u64 {
         let _ = writer.write(&record)?;
     }

@@ -8,6 +8,7 @@ mod standard;
 use std::io;
 use std::path::Path;
 
+pub use ours::writer;
 pub use writeflush::Medium;
 
 use crate::FileState;

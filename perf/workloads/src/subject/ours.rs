@@ -38,7 +38,14 @@ enum Ours {
 
 fn ours(place: &Place<'_>, backend: BackendChoice, drive: Drive) -> io::Result<Box<dyn Subject>> {
     let direct = if place.direct { Direct::Auto } else { Direct::Off };
-    let options = Options::new().backend(backend).drive(drive).direct(direct);
+    writer(place, &Options::new().backend(backend).drive(drive).direct(direct))
+}
+
+/// A writer with these options as a subject.
+///
+/// # Errors
+/// What it says at open.
+pub fn writer(place: &Place<'_>, options: &Options) -> io::Result<Box<dyn Subject>> {
     let writer = match place.state {
         FileState::Growing => options.create(place.path)?,
         FileState::Reserved | FileState::Written => options.open(place.path)?,
