@@ -48,9 +48,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_files(&files, args.force)?;
     let plan = args.plan();
     let stop = Stop::install().context("could not listen for signals")?;
-    let scratch = Scratch::new(&args.directory, plan::space(&plan, &kinds, beside()))?;
+    let scratch = Scratch::new(&args.directory, plan::space(&plan, &kinds, beside))?;
     let environment = Environment::of(&args.directory);
-    let medium = run::medium(scratch.path(), &environment)?;
+    let medium = run::medium(scratch.path(), &environment);
     let folder = scratch.path();
     let run = Run { kinds, plan, seed: args.seed, stop, environment, medium, folder };
     let Some(comparison) = run.compare() else {
@@ -96,10 +96,13 @@ pub(crate) fn all_kinds(peers: bool) -> Result<Vec<Kind>, Bad> {
     Ok(kinds)
 }
 
-/// What a peer may keep beside its file.
-fn beside() -> u64 {
+/// What a subject may keep beside its file.
+fn beside(kind: &Kind) -> u64 {
     #[cfg(feature = "peers")]
-    return crate::peers::OVERHEAD;
+    return crate::peers::beside(kind);
     #[cfg(not(feature = "peers"))]
-    0
+    {
+        let _ = kind; // nothing that is built in does
+        0
+    }
 }

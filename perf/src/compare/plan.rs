@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use writeflush_workloads::subject::{Family, Kind};
+use writeflush_workloads::subject::Kind;
 use writeflush_workloads::{Conditions, FileState, Length, Ratio};
 
 /// What a user may choose. Empty: the usual.
@@ -174,10 +174,9 @@ fn takes(length: Length, pace: Pace, arms: usize) -> f64 {
     (length.blocks * arms as u64) as f64 * (pace.lap + length.turns as f64 * pace.turn)
 }
 
-/// The most that the files take at one time, those that peers keep beside them (up to `beside`
-/// bytes more each) included.
-pub(crate) fn space(plan: &Plan, kinds: &[Kind], beside: u64) -> u64 {
-    let peers = kinds.iter().filter(|kind| kind.family == Family::Peer).count() as u64;
+/// The most that the files take at one time. `beside`: what a subject may keep beside as many bytes
+/// again as its file has; 0: nothing.
+pub(crate) fn space(plan: &Plan, kinds: &[Kind], beside: impl Fn(&Kind) -> u64) -> u64 {
     let files = kinds.len() as u64 + 1; // one for the A/A
     let of_cell = |cell: &Conditions| {
         let turns = match plan.extent {
@@ -186,7 +185,8 @@ pub(crate) fn space(plan: &Plan, kinds: &[Kind], beside: u64) -> u64 {
         };
         let region = (cell.commits(turns) * cell.record as u64).next_multiple_of(4096);
         let file = region * cell.committers as u64;
-        file * (files + peers) + beside * peers
+        let own = kinds.iter().map(&beside).filter(|bytes| *bytes > 0);
+        file * files + own.map(|bytes| bytes + file).sum::<u64>()
     };
     plan.cells.iter().map(of_cell).max().unwrap_or(0).max(plan.streams.bytes)
 }
@@ -289,15 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn peers_take_twice_the_space_and_what_they_reserve() {
-        use writeflush_workloads::subject::{Class, kinds};
-        let floor = kinds()[0];
-        let peer = Kind { family: Family::Peer, class: Class::Durable, ..floor };
+    fn what_a_log_keeps_beside_its_file_counts() {
+        let kinds = writeflush_workloads::subject::kinds();
         let cells = vec![cell(4096, 1)];
-        let extent = Extent::Samples(100);
-        let plan = Plan { cells, streams: Streams::default(), extent };
-        let with = |kinds: &[Kind]| space(&plan, kinds, 1 << 30);
-        assert!(with(&[floor]) < 1 << 20);
-        assert!(with(&[floor, peer]) > 1 << 30);
+        let plan = Plan { cells, streams: Streams::default(), extent: Extent::Samples(100) };
+        assert!(space(&plan, &kinds[..2], |_| 0) < 1 << 20);
+        let log = kinds[1].name;
+        let beside = |kind: &Kind| if kind.name == log { 1 << 30 } else { 0 };
+        assert!(space(&plan, &kinds[..2], beside) > 1 << 30);
+        assert!(space(&plan, &kinds[..1], beside) < 1 << 20);
     }
 }

@@ -32,9 +32,15 @@ pub(crate) fn kinds() -> Vec<Kind> {
 
 const CACHED: &str = "floor page cache+fdatasync";
 
-/// What a log may take beside its records: open-wal reserves two segments of 128 MiB, okaywal two
-/// of 1 MiB.
-pub(crate) const OVERHEAD: u64 = 256 << 20;
+/// What a subject may take beside its records: open-wal reserves two segments of 128 MiB, okaywal
+/// two of 1 MiB, and every log frames what it takes.
+pub(crate) fn beside(kind: &Kind) -> u64 {
+    match kind.name {
+        "peer wal-db" | "peer okaywal" => 16 << 20,
+        "peer open-wal" => 272 << 20,
+        _ => 0,
+    }
+}
 
 fn kind(name: &'static str, floor: &'static str, open: Open) -> Kind {
     let floor = cfg!(target_os = "linux").then_some(floor);

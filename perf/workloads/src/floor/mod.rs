@@ -47,7 +47,8 @@ pub struct Floor {
     memory: Aligned,
     /// Where in it the block of the next record begins.
     cursor: usize,
-    /// Length of the file when it was opened: up to here there is something to keep.
+    /// Length of the file when it was opened, or as a mapping has made it since: up to here there
+    /// is something to keep.
     existing: u64,
     /// The block in the file whose bytes behind the last record are in memory.
     kept: Option<u64>,
@@ -206,8 +207,13 @@ impl Floor {
         if offset + bytes.len() > map.len() {
             return Err(io::Error::other("the mapping ends here: a shorter run fits"));
         }
-        if self.file.metadata()?.len() < end {
-            self.file.set_len(end)?;
+        if self.existing < end {
+            // Others may have made it longer since.
+            let len = self.file.metadata()?.len();
+            if len < end {
+                self.file.set_len(end)?;
+            }
+            self.existing = len.max(end);
         }
         // SAFETY: inside the mapping, and inside the file, which this process alone changes.
         unsafe {
