@@ -64,13 +64,14 @@ fn row<'a>(cell: &'a Value, subject: &str) -> &'a Value {
 
 #[test]
 fn every_number_of_the_table_is_in_the_file() {
-    let (document, printed) = measured(&[&SMALL[..], &["--stream", "8MiB"]].concat(), 0);
+    let (document, printed) = measured(&[&SMALL[..], &["--quick", "--stream", "8MiB"]].concat(), 0);
     assert_eq!((&document["format"], &document["kind"]), (&2.into(), &"compare".into()));
     let cells = document["result"]["cells"].as_array().unwrap();
     assert_eq!(cells.len(), 2);
     let listed = text(&compare(&["--list"]).stdout);
     for cell in cells {
-        assert!(listed.lines().all(|name| !row(cell, name).is_null()));
+        let mut listed = listed.lines().filter(|name| !name.starts_with("floor"));
+        assert!(listed.all(|name| !row(cell, name).is_null()));
         for row in rows(cell) {
             a_row_is_whole(row, cell["committers"].as_u64().unwrap());
         }

@@ -164,7 +164,9 @@ pub(crate) fn of_time(seconds: f64, pace: Pace, arms: usize, cell: &Conditions) 
     } else if blocks(1) >= least {
         Length { blocks: least, turns: turns(least) }
     } else {
-        Length { blocks: blocks(1).max(1), turns: 1 }
+        // Too little for an interval: then the more commits, the more quantiles.
+        let blocks = blocks(1).max(1);
+        Length { blocks, turns: turns(blocks) }
     }
 }
 

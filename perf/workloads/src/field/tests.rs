@@ -74,12 +74,23 @@ fn kind(name: &'static str, open: crate::subject::Open) -> Kind {
     Kind { name, family: Family::Floor, class: Class::Durable, floor: None, spins: false, open }
 }
 
-fn kinds() -> [Kind; 5] {
+fn kinds() -> [Kind; 6] {
     [
         kind("plain", |place| synthetic("plain", place, 1000, None)),
         kind("slow", |place| synthetic("slow", place, 1050, None)),
         kind("refused", |_| Err(io::Error::other("not here"))),
         kind("mortal", |place| synthetic("mortal", place, 1000, Some(40))),
+        kind("opens twice", |place| {
+            let opened = WORLD.with_borrow_mut(|world| {
+                let opened = world.commits.entry("opened").or_default();
+                *opened += 1;
+                *opened
+            });
+            match opened {
+                1 | 2 => synthetic("opens twice", place, 1000, None),
+                _ => Err(io::Error::other("no room")),
+            }
+        }),
         kind("plain again", |place| synthetic("plain again", place, 1000, None)),
     ]
 }
@@ -99,11 +110,11 @@ fn run(company: Company, mut go: impl FnMut() -> Go) -> Times {
 fn equal_subjects_come_out_equal_and_five_percent_show() {
     for company in [Company::Together, Company::Apart] {
         let times = run(company, || Go::On);
-        let equal = times.arms.ratio(4, 0, Centre::Trimmed).unwrap();
+        let equal = times.arms.ratio(5, 0, Centre::Trimmed).unwrap();
         assert!((equal.value - 1.0).abs() < 0.005, "{company:?}: {equal}");
         let slow = times.arms.ratio(1, 0, Centre::Trimmed).unwrap();
         assert!(slow.low > 1.03 && slow.high < 1.07, "{company:?}: {slow}");
-        assert_eq!(times.commits[0].len(), 6 * 5 * 20);
+        assert_eq!(times.commits[0].len(), 6 * 6 * 20);
         let together = company == Company::Together;
         assert_eq!(WORLD.with_borrow(|world| world.most_open) > 1, together);
     }
@@ -115,7 +126,9 @@ fn who_is_refused_or_dies_is_told_apart_and_the_others_go_on() {
     assert_eq!(times.fates[2], Fate::Refused("not here".into()));
     assert!(matches!(&times.fates[3], Fate::Died(reason) if reason.contains("os error 5")));
     assert!(!times.commits[3].is_empty() && times.arms.ratio(3, 0, Centre::Mean).is_none());
-    assert_eq!(times.fates[4], Fate::Alive);
+    assert_eq!(times.fates[4], Fate::Died("no room".into()));
+    assert_eq!(times.commits[4].len(), 40);
+    assert_eq!(times.fates[5], Fate::Alive);
 }
 
 #[test]
