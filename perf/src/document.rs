@@ -40,14 +40,14 @@ struct Head {
     kind: String,
 }
 
-/// The kind of a document in memory, if it is one of ours.
-pub(crate) fn kind(text: &str, name: &Path) -> Result<String, Bad> {
-    head(text, name).map(|head| head.kind)
-}
-
 fn head(text: &str, name: &Path) -> Result<Head, Bad> {
     serde_json::from_str(text)
         .map_err(|error| Bad::new(format!("{} is no result of this tool: {error}", name.display())))
+}
+
+/// The kind of a document in memory, if it is one of ours.
+pub(crate) fn kind(text: &str, name: &Path) -> Result<String, Bad> {
+    head(text, name).map(|head| head.kind)
 }
 
 /// The text of a file.
@@ -58,7 +58,9 @@ pub(crate) fn read(path: &Path) -> Result<String, Bad> {
 }
 
 impl<R: Findings> Document<R> {
-    pub(crate) fn new(environment: Environment, result: R) -> Self {
+    /// Of a measurement that has just ended.
+    pub(crate) fn new(mut environment: Environment, result: R) -> Self {
+        environment.end();
         Self {
             format: R::FORMAT,
             kind: R::KIND.into(),
@@ -114,10 +116,7 @@ impl<R: Findings> Document<R> {
 
 /// Writes the whole file or nothing.
 pub(crate) fn save(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let sentence = || format!("{} can't be written", path.display());
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(sentence)?;
     file.write_all(text.as_bytes()).with_context(sentence)?;
@@ -147,14 +146,30 @@ pub(crate) fn check_free(path: Option<&Path>, force: bool) -> Result<(), Bad> {
             path.display()
         )));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder {
-        Some(folder) if !folder.is_dir() => Err(Bad::new(format!(
-            "{} can't be written: there is no directory {}; make it first",
-            path.display(),
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(Bad::new(format!("{shown} is a directory: name a file in it")));
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        return Err(Bad::new(format!(
+            "{shown} can't be written: there is no directory {}; make it first",
             folder.display()
+        )));
+    }
+    // As it will be written: beside its place, under another name.
+    match tempfile::NamedTempFile::new_in(folder) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Bad::new(format!(
+            "{shown} can't be written ({error}): name a file in another directory"
         ))),
-        _ => Ok(()),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 
@@ -171,6 +186,7 @@ mod tests {
     struct Four(u8);
     impl Findings for Four {
         const KIND: &'static str = "four";
+        const FORMAT: u32 = 2;
     }
 
     #[test]
@@ -183,6 +199,14 @@ mod tests {
         let refused = check_free(Some(&path), false).unwrap_err().to_string();
         assert!(refused.contains("--force"), "{refused}");
         check_free(Some(&path), true).unwrap();
+        let unwritable = Path::new("/proc/result.json");
+        if cfg!(target_os = "linux") {
+            let refused = check_free(Some(unwritable), true).unwrap_err().to_string();
+            assert!(refused.contains("another directory"), "{refused}");
+        }
+        let refused = check_free(Some(folder.path()), true).unwrap_err().to_string();
+        assert!(refused.contains("is a directory"), "{refused}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the result");
         let nowhere = folder.path().join("no/result.json");
         assert!(check_free(Some(&nowhere), true).unwrap_err().to_string().contains("make it"));
     }
@@ -194,6 +218,8 @@ mod tests {
         assert!(parse("hello").contains("no result of this tool"));
         assert!(parse(r#"{"format":99,"kind":"three"}"#).contains("format 99"));
         assert!(parse(r#"{"format":1,"kind":"three"}"#).contains("damaged"));
+        let of_four = |text| Document::<Four>::parse(text, name).unwrap_err().to_string();
+        assert!(of_four(r#"{"format":1,"kind":"four"}"#).contains("reads format 2 of `four`"));
         let four = Document::new(Environment::default(), Four(4));
         assert!(parse(&serde_json::to_string(&four).unwrap()).contains("`four`"));
     }

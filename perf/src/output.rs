@@ -63,8 +63,8 @@ pub(crate) fn count(n: u64, what: &str) -> String {
 /// A size that was chosen in powers of two, as its user would write it.
 pub(crate) fn binary_size(bytes: u64) -> String {
     for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
-        if bytes >= unit && bytes.is_multiple_of(unit) {
-            return format!("{} {name}", bytes / unit);
+        if bytes >= unit && bytes.is_multiple_of(unit / 8) {
+            return format!("{} {name}", bytes as f64 / unit as f64);
         }
     }
     count(bytes, "byte")
@@ -104,6 +104,8 @@ mod tests {
         assert_eq!(duration(Duration::from_nanos(999)), "999 ns");
         assert_eq!(binary_size(1 << 20), "1 MiB");
         assert_eq!(binary_size(12 << 10), "12 KiB");
+        assert_eq!(binary_size(2304 << 10), "2.25 MiB");
+        assert_eq!(binary_size((1 << 20) + 4096), "1028 KiB");
         assert_eq!(binary_size(1), "1 byte");
     }
 }

@@ -1,16 +1,26 @@
 //! Signals that end what the tool does, in good order.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::error::INTERRUPTED;
+use crate::output::say;
 
 /// Set by Ctrl-C and its like; the recorder looks at it between two pieces, a measurement between
 /// two rounds. Setting it again changes nothing, so that an impatient second Ctrl-C can't cut the
 /// close short.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop(Arc<AtomicBool>);
+
+/// How often somebody who waits looks whether to stop.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Looks that a measurement which was asked to stop has to end in good order.
+const LOOKS: u32 = 10;
 
 impl Stop {
     pub(crate) fn install() -> io::Result<Self> {
@@ -28,5 +38,71 @@ impl Stop {
 
     pub(crate) fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// A measurement that is asked to stop may hang in a call that waits for the disk: then the
+    /// process ends without it, and without its data. As long as the answer lives.
+    pub(crate) fn leave_in_time(&self, data: &Path) -> Orderly {
+        let over = Arc::new(AtomicBool::new(false));
+        let (stop, told, data) = (self.clone(), over.clone(), data.to_owned());
+        std::thread::spawn(move || {
+            if hangs(&stop, &told) {
+                // What still writes has open files only, whose names are gone.
+                let _ = std::fs::remove_dir_all(data);
+                say("interrupted: nothing was kept");
+                std::process::exit(INTERRUPTED.into());
+            }
+        });
+        Orderly(over)
+    }
+
+    /// As a signal would.
+    #[cfg(test)]
+    pub(crate) fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// One that only [`ask`](Self::ask) sets.
+    #[cfg(test)]
+    pub(crate) fn unset() -> Self {
+        Self(Arc::default())
+    }
+}
+
+/// Returns when the measurement is over, or has been asked to stop and does not; which of the two.
+fn hangs(stop: &Stop, over: &AtomicBool) -> bool {
+    let mut looks = 0;
+    while !over.load(Ordering::Relaxed) {
+        if looks > LOOKS {
+            return true;
+        }
+        looks += u32::from(stop.asked());
+        std::thread::sleep(LOOK_EVERY);
+    }
+    false
+}
+
+/// A measurement whose end is waited for.
+#[derive(Debug)]
+pub(crate) struct Orderly(Arc<AtomicBool>);
+
+impl Drop for Orderly {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_that_does_not_stop_is_seen() {
+        let stop = Stop::unset();
+        let over = AtomicBool::new(true);
+        assert!(!hangs(&stop, &over));
+        over.store(false, Ordering::Relaxed);
+        stop.ask();
+        assert!(hangs(&stop, &over));
     }
 }

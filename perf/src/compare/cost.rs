@@ -8,7 +8,9 @@ use std::sync::Arc;
 use cpu_time::ProcessTime;
 use fastrand::Rng;
 use writeflush_workloads::subject::{Class, Family, Kind, Subject};
-use writeflush_workloads::{Company, Conditions, Counts, Crew, Device, Field, Go, shuffled};
+use writeflush_workloads::{
+    Company, Conditions, Counters, Counts, Crew, Device, Field, Go, shuffled,
+};
 
 use super::cell::field;
 use super::result::{Cost, Spread};
@@ -130,12 +132,12 @@ impl Meters<'_> {
         let (calls_now, cpu_s) = (self.calls(), cpu.elapsed().as_secs_f64());
         let both = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
         let asked = both(subject.flushes(), asked);
-        let device = self.device().zip(device).map(|(now, before)| now.since(before));
+        let device = self.device().zip(device).map(|(now, before)| now.since(&before));
         close(subject);
         Ok(Spent { cpu_s, system_calls: both(calls_now, calls), device, asked })
     }
 
-    fn device(&self) -> Option<Counts> {
+    fn device(&self) -> Option<Counters> {
         self.device?.counts().ok()
     }
 
@@ -225,14 +227,12 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Cache;
 
     fn disk() -> Environment {
-        Environment {
-            file_system: Some("ext4".into()),
-            write_cache: Some("write back".into()),
-            fua: Some("0".into()),
-            ..Environment::default()
-        }
+        let (write_cache, fua) = (Some("write back".into()), Some("0".into()));
+        let disk = Cache { name: "sda".into(), last: true, write_cache, fua };
+        Environment { disks: vec![disk], ..Environment::default() }
     }
 
     /// Two rounds of 100 commits in which the device counted so many flushes each.

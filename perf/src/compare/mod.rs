@@ -19,7 +19,8 @@ use anyhow::Context;
 use writeflush_workloads::subject::{self, Kind};
 
 pub(crate) use self::args::Args;
-pub(crate) use self::result::{Cell, Comparison, Stream, StreamOutcome};
+pub(crate) use self::cell::NULL;
+pub(crate) use self::result::{Cell, Comparison, Figures, Stream, StreamOutcome};
 use self::run::Run;
 pub(crate) use self::run::STEPS_A_DECADE;
 pub(crate) use self::table::{COLUMNS, columns};

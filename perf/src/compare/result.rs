@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use writeflush_workloads::quantile;
 
-use super::cell::NULL;
 use crate::document::Findings;
 use crate::latency::Latency;
 use crate::output::{binary_size, count};
@@ -60,24 +59,6 @@ impl Cell {
         let committers = count(self.committers as u64, "committer");
         let cached = if self.direct { "" } else { ", page cache" };
         format!("{record}, {} file, {committers}{cached}", self.file_state)
-    }
-
-    /// The row of writeflush that somebody who chooses looks for: with one committer the shortest
-    /// p50, with several the most bytes a second. None where the cell has no verdict.
-    pub(crate) fn best_of_ours(&self) -> Option<(&Row, &Figures)> {
-        if self.noise.no_verdict.is_some() {
-            return None;
-        }
-        let classes = self.classes();
-        let all = classes.iter().flat_map(|class| self.measured(class));
-        let ours =
-            all.filter(|(row, _)| row.family == "writeflush" && !row.subject.starts_with(NULL));
-        let cost = |figures: &Figures| match self.committers {
-            1 => figures.flush_us.p50,
-            _ => Some(1.0 / figures.mb_per_s),
-        };
-        ours.filter(|(_, figures)| cost(figures).is_some())
-            .min_by(|a, b| cost(a.1).partial_cmp(&cost(b.1)).unwrap_or(std::cmp::Ordering::Equal))
     }
 
     /// Each class of its rows once.

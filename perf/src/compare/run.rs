@@ -35,7 +35,7 @@ pub(super) struct Run<'a> {
 /// What a fence reaches in this folder, as a writer finds out; where none opens, nothing is
 /// confirmed.
 pub(super) fn medium(folder: &Path, environment: &Environment) -> Medium {
-    if environment.in_memory() {
+    if environment.in_memory.is_some() {
         return Medium::PageCache;
     }
     let writer = writeflush::Options::new().create(folder.join("place"));

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use writeflush::{BackendChoice, Drive};
+use writeflush_workloads::FileState;
 
+use super::neighbour;
 use super::schedule::Schedule;
 use super::subject::{SUBJECTS, Subject};
 use crate::error::Bad;
-use crate::output::binary_size;
+use crate::output::{amount, binary_size};
 use crate::units::{rate, size, time};
 
 const EXAMPLES: &str = "\
@@ -16,13 +19,20 @@ Examples:
   cargo perf pace --rate 200MB/s --record 64KiB
   cargo perf pace --rate 50MB/s --record 4KiB --memory 8MiB --neighbour with /data
   cargo perf pace --rate 200MB/s --find-buffer --for 30s --json pace.json
+  cargo perf pace --rate 200MB/s --drive poll --backend sync --file written
+
+Takes of different recorders come in a random order, those of a search one in turn with those of all
+others. A size is the answer if three takes with it, and every take with more, lost nothing; the next
+smaller one is taken three times as well.
 
 Service is the hand-over alone; response counts from the moment at which a record was due, so that
 a late record makes those behind it late as well. A missed slot is a record that was handed over
-only after the next was due. Nothing waits for room: what finds none is an overrun, and lost.
+only after the next was due. Nothing waits for room: what finds none is an overrun, and lost. Held is
+what is in the recorder's memory; at risk is what a power cut would take: that, and all that is
+written and waits for its fence.
 
-Exit status: 0 measured; 1 something failed on the way; 2 options, the directory or the rate can't
-work; 130 interrupted (nothing is left behind).";
+Exit status: 0 measured; 1 something failed on the way, or the producer could not keep up; 2 options,
+the directory or the rate can't work; 130 interrupted (nothing is left behind).";
 
 /// A recorder's day: records at a fixed rate, what their hand-over costs, and what is lost
 #[derive(Debug, clap::Args)]
@@ -48,7 +58,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "100ms", value_name = "DURATION", value_parser = time)]
     pub(crate) fence_every: Duration,
 
-    /// Memory of each recorder for bytes that are not on disk
+    /// Memory of each recorder for bytes that are not yet written; what is written waits for its
+    /// fence elsewhere
     #[arg(long, default_value = "32MiB", value_name = "SIZE", value_parser = size,
           conflicts_with = "find_buffer")]
     pub(crate) memory: u64,
@@ -56,6 +67,22 @@ pub(crate) struct Args {
     /// Search the smallest memory that loses nothing
     #[arg(long)]
     pub(crate) find_buffer: bool,
+
+    /// How writeflush reaches the kernel: auto, uring or sync
+    #[arg(long, default_value = "auto", value_parser = backend)]
+    pub(crate) backend: BackendChoice,
+
+    /// Of writeflush only these drives: thread, poll
+    #[arg(long, value_delimiter = ',', value_name = "DRIVE", value_parser = drive)]
+    pub(crate) drive: Vec<Drive>,
+
+    /// What the file is when a recording begins: growing, reserved or written
+    #[arg(long, default_value = "growing", value_name = "STATE", value_parser = state)]
+    pub(crate) file: FileState,
+
+    /// Decides in which order the recordings are made [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 
     /// Whether another thread writes 4 KiB and syncs them, on and on
     #[arg(long, value_enum, default_value = "both")]
@@ -100,6 +127,33 @@ impl Neighbour {
     }
 }
 
+fn backend(text: &str) -> Result<BackendChoice, String> {
+    match text {
+        "auto" => Ok(BackendChoice::Auto),
+        "uring" => Ok(BackendChoice::Uring),
+        "sync" => Ok(BackendChoice::Sync),
+        _ => Err("give auto, uring or sync".into()),
+    }
+}
+
+fn drive(text: &str) -> Result<Drive, String> {
+    match text {
+        "thread" => Ok(Drive::Thread),
+        "poll" => Ok(Drive::Poll),
+        "caller" => {
+            Err("a producer that never waits has nobody who drives: give thread or poll".into())
+        }
+        _ => Err("give thread or poll".into()),
+    }
+}
+
+fn state(text: &str) -> Result<FileState, String> {
+    FileState::ALL
+        .into_iter()
+        .find(|state| state.name() == text)
+        .ok_or_else(|| "give growing, reserved or written".into())
+}
+
 fn record(text: &str) -> Result<u64, String> {
     match size(text)? {
         bytes @ 1..=0x400_0000 => Ok(bytes),
@@ -117,9 +171,39 @@ impl Args {
             )));
         }
         let chosen = |subject: &&Subject| {
-            self.subjects.is_empty() || self.subjects.iter().any(|word| has(subject, word))
+            let named =
+                self.subjects.is_empty() || self.subjects.iter().any(|word| has(subject, word));
+            let driven = |drive| self.drive.is_empty() || self.drive.contains(&drive);
+            named && subject.drive.is_none_or(driven)
         };
-        Ok(SUBJECTS.iter().filter(chosen).copied().collect())
+        let chosen: Vec<Subject> = SUBJECTS.iter().filter(chosen).copied().collect();
+        match chosen.is_empty() {
+            true => {
+                Err(Bad::new("--subjects and --drive together leave no recorder: leave one out"))
+            }
+            false => Ok(chosen),
+        }
+    }
+
+    /// Bytes that the files take at one time.
+    pub(crate) fn space(&self, schedule: &Schedule) -> u64 {
+        let neighbour = self.neighbour.cases().contains(&true);
+        schedule.bytes().saturating_add(if neighbour { neighbour::SPACE } else { 0 })
+    }
+
+    /// The most memory that a recorder may get here: more would be another program's, or none.
+    pub(crate) fn check_memory(&self, available: Option<u64>) -> Result<(), Bad> {
+        match available {
+            Some(available) if !self.find_buffer && self.memory > available => {
+                Err(Bad::new(format!(
+                    "--memory {} is more than the {} of memory that this machine has free: give \
+                     less",
+                    binary_size(self.memory),
+                    amount(available as f64),
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn schedule(&self) -> Result<Schedule, Bad> {

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use cpu_time::ThreadTime;
 
+/// Bytes of its file, which it writes again and again.
+pub(crate) const SPACE: u64 = 64 << 20;
+
 /// As long as it lives.
 #[derive(Debug)]
 pub(crate) struct Neighbour {
@@ -30,7 +33,7 @@ impl Neighbour {
                 file.seek(SeekFrom::Start(offset))?;
                 file.write_all(&block)?;
                 file.sync_all()?;
-                offset = (offset + 4096) % (64 << 20);
+                offset = (offset + 4096) % SPACE;
             }
             Ok(begun.elapsed())
         };

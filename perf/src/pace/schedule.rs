@@ -29,6 +29,13 @@ impl Schedule {
         self.due(self.records)
     }
 
+    /// Whether a producer that has handed over the last record at this moment could not keep up: it
+    /// is further behind than a stall of the last moments explains.
+    pub(crate) fn is_missed_at(&self, end: Duration) -> bool {
+        let behind = end.saturating_sub(self.due(self.records - 1));
+        behind > (self.length() / 100).max(Duration::from_millis(250))
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.records.saturating_mul(self.record as u64)
     }
@@ -46,6 +53,11 @@ mod tests {
         // 65,536 bytes at 200 MB/s: 327.68 µs.
         assert_eq!(schedule.due(1), Duration::from_nanos(327_680));
         assert_eq!(schedule.due(1_000_000), Duration::from_nanos(327_680_000_000));
+        assert!(!schedule.is_missed_at(schedule.length() + Duration::from_millis(200)));
+        assert!(schedule.is_missed_at(schedule.length() + Duration::from_millis(300)));
+        let long = Schedule::new(1000, 1, Duration::from_secs(100));
+        assert!(!long.is_missed_at(Duration::from_millis(100_900)));
+        assert!(long.is_missed_at(Duration::from_millis(101_100)));
         assert_eq!(Schedule::new(1, 4096, Duration::from_secs(1)).records, 1);
     }
 }

@@ -9,10 +9,8 @@ pub(crate) fn render(document: &Document<Pace>) -> String {
     let pace = &document.result;
     let mut text = document.circumstances();
     text += &format!("\n{}\n{}\n", pace.name(), takes(&pace.takes));
-    for take in &pace.takes {
-        if let Some(error) = &take.error {
-            text += &format!("  {} failed: {error}\n", take.subject);
-        }
+    for note in notes(&pace.takes) {
+        text += &format!("  {note}\n");
     }
     if !pace.smallest.is_empty() {
         text += &smallest(&pace.smallest);
@@ -25,10 +23,28 @@ pub(crate) fn company(neighbour: bool) -> &'static str {
     if neighbour { "neighbour" } else { "alone" }
 }
 
-pub(crate) const COLUMNS: [&str; 15] = [
+/// What went wrong, and how bytes got to the disk, each once.
+pub(crate) fn notes(takes: &[Take]) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    let failed = takes.iter().filter_map(|take| {
+        let error = take.error.as_ref()?;
+        Some(format!("{}, {}: {error}", take.subject, company(take.neighbour)))
+    });
+    let ways =
+        takes.iter().filter_map(|take| Some(format!("{}: {}", take.subject, take.way.as_ref()?)));
+    for note in failed.chain(ways) {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes
+}
+
+pub(crate) const COLUMNS: [&str; 17] = [
     "",
     "memory",
     "disk",
+    "MB/s",
     "lost",
     "overruns",
     "missed",
@@ -39,7 +55,8 @@ pub(crate) const COLUMNS: [&str; 15] = [
     "max",
     "durable p50 ms",
     "max",
-    "most lag",
+    "most held",
+    "most at risk",
     "CPU s/GB",
 ];
 
@@ -60,6 +77,7 @@ pub(crate) fn columns(take: &Take) -> Vec<String> {
         take.subject.clone(),
         binary_size(take.memory_bytes),
         company(take.neighbour).into(),
+        digits(take.mb_per_s),
         amount(take.lost_bytes as f64),
         take.overruns.to_string(),
         take.missed_slots.to_string(),
@@ -70,22 +88,19 @@ pub(crate) fn columns(take: &Take) -> Vec<String> {
         digits(take.response_us.max),
         or_dash(take.durable_us.p50.map(millis)),
         digits(millis(take.durable_us.max)),
-        amount(take.most_lag() as f64),
+        take.most_held_bytes.map_or("–".into(), |bytes| amount(bytes as f64)),
+        amount(take.most_at_risk() as f64),
         digits(take.cpu_s_per_gb),
     ]
 }
 
 fn smallest(found: &[Smallest]) -> String {
     let mut table = table();
-    table.set_header(["smallest memory that lost nothing", "disk", "", "tried"]);
+    table.set_header(["smallest memory that lost nothing", "disk", "", "grounds", "held from"]);
     for search in found {
-        let memory = match search.memory_bytes {
-            Some(bytes) => binary_size(bytes),
-            None => "none that was tried".into(),
-        };
-        let tried = search.tried.len().to_string();
-        table.add_row([search.subject.clone(), company(search.neighbour).into(), memory, tried]);
+        let company = company(search.neighbour).into();
+        let (grounds, range) = (search.grounds(), search.range());
+        table.add_row([search.subject.clone(), company, search.answer(), grounds, range]);
     }
-    align_right(&mut table, 0);
     format!("\n{table}\n")
 }

@@ -12,19 +12,21 @@ use writeflush_workloads::{Device, FileState};
 
 use crate::document::{self, Document, Findings};
 use crate::environment::Environment;
-use crate::error::INTERRUPTED;
+use crate::error::{INTERRUPTED, LOST};
 use crate::output::{print, say};
 use crate::scratch::Scratch;
 use crate::stop::Stop;
 use crate::verdict::{Verdict, Word};
 
 const VERDICTS: &str = "\
-HONEST        every fence was seen as a flush at the device, or the device says it has no volatile
-              cache; whether the drive obeys a flush, no program can see
-NOOP          fewer flushes than fences: a power cut can take what was called durable
-UNVERIFIABLE  nothing in sight would decide; the reason says why
+HONEST        every fence was seen as a flush at the last device in sight, and at all before it, or
+              the device says it has no volatile cache; whether a drive obeys, no program can see
+NOOP          fewer flushes than fences, or everything is in memory: a power cut can take what was
+              called durable
+UNVERIFIABLE  nothing in sight would decide, or the check failed; the reason says why
 
-Exit status: 0 all honest; 1 something is not; 2 the directory can't be used; 130 interrupted";
+Exit status: 0 all are HONEST; 1 something is a NOOP, or no writer opens here; 2 the options or the
+directory can't be used; 3 nothing is a NOOP, and something is UNVERIFIABLE; 130 interrupted";
 
 /// Tell what a directory can promise: file system, device, backends, and whether fences flush
 ///
@@ -42,6 +44,10 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u64).range(1..=100_000))]
     fences: u64,
 
+    /// Look at nothing; print what this result file says
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "fences"])]
+    replay: Option<PathBuf>,
+
     /// Keep the result in this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -50,6 +56,10 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
 }
+
+/// Bytes of each commit.
+const RECORD: usize = 4096;
+const ALLOWED: &str = "allowed";
 
 /// What was found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,7 +70,7 @@ pub(crate) struct Probe {
     io_uring: String,
     /// `possible`, or the reason why not.
     direct_io: String,
-    checks: Vec<Check>,
+    pub(crate) checks: Vec<Check>,
 }
 
 impl Findings for Probe {
@@ -78,31 +88,41 @@ struct Choice {
 
 /// Fences asked for, and what the device counted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Check {
-    subject: String,
-    fences: u64,
-    device_flushes: Option<u64>,
+pub(crate) struct Check {
+    pub(crate) subject: String,
+    pub(crate) fences: u64,
+    pub(crate) device_flushes: Option<u64>,
     #[serde(flatten)]
-    verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
+
+/// Exit status: nothing was seen to be wrong, and something could not be seen.
+const UNDECIDED: u8 = 3;
 
 /// Looks.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &args.replay {
+        let document = Document::load(file)?;
+        print(render(&document));
+        return Ok(ExitCode::from(document.result.status()));
+    }
     document::check_free(args.json.as_deref(), args.force)?;
     let stop = Stop::install().context("could not listen for signals")?;
-    let scratch = Scratch::new(&args.directory, (args.fences + 2) * 4096)?;
+    let scratch = Scratch::new(&args.directory, (args.fences + 2) * RECORD as u64)?;
+    let orderly = stop.leave_in_time(scratch.path());
     let environment = Environment::of(&args.directory);
     let Some(probe) = probe(scratch.path(), args.fences, &environment, &stop)? else {
         say("interrupted: nothing was kept");
         return Ok(ExitCode::from(INTERRUPTED));
     };
-    let honest = probe.checks.iter().all(|check| check.verdict.word == Word::Honest);
+    drop(orderly);
     let document = Document::new(environment, probe);
     print(render(&document));
     if let Some(path) = &args.json {
         document.save(path)?;
+        say(format_args!("kept in {}", path.display()));
     }
-    Ok(ExitCode::from(u8::from(!honest)))
+    Ok(ExitCode::from(document.result.status()))
 }
 
 /// `None`: interrupted.
@@ -118,21 +138,21 @@ fn probe(
         Ok(_) => well.to_owned(),
         Err(error) => error.to_string(),
     };
-    let io_uring = tried(Options::new().backend(BackendChoice::Uring), "allowed");
+    let io_uring = tried(Options::new().backend(BackendChoice::Uring), ALLOWED);
     let direct_io = tried(Options::new().direct(Direct::On), "possible");
-    let names =
-        ["floor page cache+fdatasync", "writeflush io_uring caller", "writeflush sync caller"];
+    let mut names = vec!["floor page cache+fdatasync", "writeflush sync caller"];
+    if io_uring == ALLOWED {
+        names.push("writeflush io_uring caller"); // where it is refused, nobody relies on it
+    }
     let mut checks = Vec::new();
     for kind in subject::kinds().iter().filter(|kind| names.contains(&kind.name)) {
-        if stop.asked() {
-            return Ok(None);
-        }
-        // What is refused here is said above; it can't be checked.
-        if let Ok(seen) = flushes(kind, &path, fences) {
-            let verdict = Verdict::of(fences, seen, environment);
-            let subject = kind.name.into();
-            checks.push(Check { subject, fences, device_flushes: seen, verdict });
-        }
+        let check = match flushes(kind, &path, fences, stop) {
+            Ok(_) if stop.asked() => return Ok(None),
+            Ok(seen) => (seen, Verdict::of(fences, seen, environment)),
+            Err(error) => (None, Verdict::failed(error)),
+        };
+        let (device_flushes, verdict) = check;
+        checks.push(Check { subject: kind.name.into(), fences, device_flushes, verdict });
     }
     Ok(Some(Probe { choice, io_uring, direct_io, checks }))
 }
@@ -149,46 +169,66 @@ fn choice(path: &Path) -> Result<Choice, writeflush::Error> {
 
 /// Flushes that the device counts while so many fences are asked for one by one. `None`: it can't
 /// be seen.
-fn flushes(kind: &Kind, path: &Path, fences: u64) -> io::Result<Option<u64>> {
+fn flushes(kind: &Kind, path: &Path, fences: u64, stop: &Stop) -> io::Result<Option<u64>> {
     let state = FileState::Written;
-    let place = Place { path, state, committers: 1, record: 4096, direct: true, commits: fences };
+    let place = Place { path, state, committers: 1, record: RECORD, direct: true, commits: fences };
     state.prepare(path, place.len())?;
     let subject = (kind.open)(&place)?;
     let device = Device::under(path).ok();
     let counts = || device.as_ref().and_then(|device| device.counts().ok());
     let before = counts();
     for _ in 0..fences {
-        subject.commit(0, &[7; 4096])?;
+        if stop.asked() {
+            break;
+        }
+        subject.commit(0, &[7; RECORD])?;
     }
-    Ok(counts().zip(before).map(|(after, before)| after.since(before).flushes))
+    Ok(counts().zip(before).map(|(after, before)| after.since(&before).flushes))
 }
 
 fn render(document: &Document<Probe>) -> String {
+    let made = ("made".to_owned(), document.made.clone());
     let place = document.environment.lines();
     let place = place.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let lines: Vec<(String, String)> = place.chain(document.result.lines()).collect();
+    let lines = std::iter::once(made).chain(place).chain(document.result.lines());
+    let lines: Vec<(String, String)> = lines.collect();
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
 impl Probe {
+    fn status(&self) -> u8 {
+        let any = |word| self.checks.iter().any(|check| check.verdict.word == word);
+        match () {
+            () if any(Word::Noop) => LOST,
+            // No check at all has seen nothing, either.
+            () if any(Word::Unverifiable) || self.checks.is_empty() => UNDECIDED,
+            () => 0,
+        }
+    }
+
     /// Each finding with its name, for people.
-    pub(crate) fn lines(&self) -> Vec<(String, String)> {
-        let Probe { choice, io_uring, direct_io, checks } = self;
-        let mut lines: Vec<(String, String)> = Vec::new();
-        let mut line = |name: &str, value: &str| lines.push((name.into(), value.into()));
-        line("io_uring", io_uring);
-        line("direct I/O", direct_io);
-        let way = if choice.direct { "direct I/O" } else { "the page cache" };
-        line("writeflush takes", &format!("{} with {way}", choice.backend));
-        line("durable means", &choice.durability);
-        for reason in &choice.fallbacks {
-            line("since", reason);
-        }
-        for check in checks {
+    fn lines(&self) -> Vec<(String, String)> {
+        let checks = self.checks.iter().map(|check| {
             let Verdict { word, reason } = &check.verdict;
-            line(&check.subject, &format!("{word}: {reason}"));
+            (check.subject.clone(), format!("{word}: {reason}"))
+        });
+        self.facts().into_iter().chain(checks).collect()
+    }
+
+    /// Those that need no check.
+    pub(crate) fn facts(&self) -> Vec<(String, String)> {
+        let Probe { choice, io_uring, direct_io, .. } = self;
+        let mut facts: Vec<(String, String)> = Vec::new();
+        let mut fact = |name: &str, value: &str| facts.push((name.into(), value.into()));
+        fact("io_uring", io_uring);
+        fact("direct I/O", direct_io);
+        let way = if choice.direct { "direct I/O" } else { "the page cache" };
+        fact("writeflush takes", &format!("{} with {way}", choice.backend));
+        fact("durable means", &choice.durability);
+        for reason in &choice.fallbacks {
+            fact("since", reason);
         }
-        lines
+        facts
     }
 }

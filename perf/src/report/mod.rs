@@ -17,11 +17,12 @@ use crate::document::{self, Document, Findings};
 use crate::error::Bad;
 use crate::output::say;
 use crate::pace::Pace;
-use crate::probe::Probe;
+use crate::probe::{Check, Probe};
+use crate::verdict::Verdict;
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo perf report data.json pace.json --html data.html
+  cargo perf report probe.json data.json pace.json --html data.html
 
 Exit status: 0 the page is written; 2 a file is no result of this tool, or the page can't be written";
 
@@ -55,9 +56,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn part(path: &Path) -> Result<Part, Bad> {
     let text = document::read(path)?;
     match document::kind(&text, path)?.as_str() {
-        Comparison::KIND => of(&text, path, "Comparison", compare::sections),
-        Pace::KIND => of(&text, path, "Recording at a fixed rate", pace::sections),
-        Probe::KIND => of(&text, path, "Probe", probe),
+        Comparison::KIND => of(&text, path, |_| "What a flush costs", compare::sections),
+        Pace::KIND => of(&text, path, pace::title, pace::sections),
+        Probe::KIND => of(&text, path, |_| "What the place promises", probe),
         other => Err(Bad::new(format!(
             "{} holds a result of `{other}`, of which no page is made",
             path.display()
@@ -68,12 +69,12 @@ fn part(path: &Path) -> Result<Part, Bad> {
 fn of<R: Findings>(
     text: &str,
     path: &Path,
-    title: &'static str,
+    title: impl FnOnce(&R) -> &'static str,
     sections: impl FnOnce(&R) -> Vec<Section>,
 ) -> Result<Part, Bad> {
     let document = Document::<R>::parse(text, path)?;
     Ok(Part {
-        title,
+        title: title(&document.result),
         made: document.made,
         command: document.command,
         environment: document.environment,
@@ -82,13 +83,34 @@ fn of<R: Findings>(
 }
 
 fn probe(probe: &Probe) -> Vec<Section> {
-    let rows = probe.lines().into_iter().map(|(name, value)| vec![name, value]);
-    let table = Table {
-        title: "What was found".into(),
-        header: vec![String::new(), "finding".into()],
-        rows: rows.collect(),
+    let check = |check: &Check| {
+        let seen = check.device_flushes.map_or("not seen".into(), |seen| seen.to_string());
+        let Verdict { word, reason } = check.verdict.clone();
+        let asked = check.fences.to_string();
+        vec![check.subject.clone(), asked, seen, word.to_string(), reason]
+    };
+    let header = ["", "fences asked", "device flushes seen", "verdict", "reason"];
+    let checks = Table {
+        title: "Fences, and what the devices counted".into(),
+        header: header.map(Into::into).to_vec(),
+        rows: probe.checks.iter().map(check).collect(),
         notes: Vec::new(),
     };
-    let panels = vec![Panel { figure: None, table }];
-    vec![Section { title: "What this place promises".into(), prose: Vec::new(), panels }]
+    let facts = Table {
+        title: "Backends".into(),
+        header: vec![String::new(), "finding".into()],
+        rows: probe.facts().into_iter().map(|(name, value)| vec![name, value]).collect(),
+        notes: Vec::new(),
+    };
+    vec![Section {
+        title: "Do fences reach the device?".into(),
+        prose: vec![
+            "HONEST: every fence was seen as a flush at the last device in sight, or there is \
+             nothing to flush. NOOP: it was not, and a power cut can take what was called durable. \
+             UNVERIFIABLE: nothing in sight would decide. Whether a drive obeys a flush, no program \
+             can see."
+                .into(),
+        ],
+        panels: [checks, facts].map(|table| Panel { table, ..Panel::default() }).to_vec(),
+    }]
 }

@@ -1,10 +1,17 @@
 //! Paced recordings as sections of the page.
 
-use super::figure::{Axis, Bar, Figure, Row, Scale, Tone};
+use super::figure::{Axis, Bar, Figure, Mark, Row, Scale, Tone};
 use super::section::{Panel, Section, Table};
-use crate::output::{amount, binary_size, digits, duration};
-use crate::pace::{COLUMNS, Pace, Smallest, Take, columns, company};
+use crate::output::{amount, binary_size, duration};
+use crate::pace::{COLUMNS, Pace, Smallest, Take, columns, company, notes};
 use std::time::Duration;
+
+pub(super) fn title(pace: &Pace) -> &'static str {
+    match pace.smallest.is_empty() {
+        true => "A recording at a fixed rate",
+        false => "How much buffer loses nothing",
+    }
+}
 
 pub(super) fn sections(pace: &Pace) -> Vec<Section> {
     let mut section = Section {
@@ -13,46 +20,54 @@ pub(super) fn sections(pace: &Pace) -> Vec<Section> {
             "Records were due at fixed moments, whatever the disk did. Service is the hand-over \
              alone; response counts from the moment at which a record was due. A record that found \
              no room was lost and counted; a slot is missed when a record was handed over only \
-             after the next was due."
+             after the next was due. Held is what was in the recorder's own memory; at risk is what \
+             a power cut would have taken, most of which is written and waits for the next fence."
                 .into(),
         ],
         panels: Vec::new(),
     };
+    if !pace.smallest.is_empty() {
+        section.panels.push(memory(&pace.smallest));
+    }
     let table = Table {
-        title: "All figures".into(),
+        title: match pace.smallest.is_empty() {
+            true => "All figures".into(),
+            false => "The last recording with each answer".into(),
+        },
         header: COLUMNS.map(Into::into).to_vec(),
         rows: pace.takes.iter().map(columns).collect(),
-        notes: errors(&pace.takes),
+        notes: notes(&pace.takes),
     };
-    section.panels.push(Panel { figure: None, table });
+    section.panels.push(Panel { table, ..Panel::default() });
     for neighbour in [false, true] {
         let takes: Vec<&Take> =
             pace.takes.iter().filter(|take| take.neighbour == neighbour).collect();
         if !takes.is_empty() {
             section.panels.push(stalls(pace, &takes, neighbour));
-            section.panels.push(lag(&takes, neighbour));
+            section.panels.push(at_risk(&takes, pace.seconds, neighbour));
         }
-    }
-    if !pace.smallest.is_empty() {
-        section.panels.push(memory(&pace.smallest));
     }
     vec![section]
 }
 
-fn errors(takes: &[Take]) -> Vec<String> {
-    let failed = takes.iter().filter_map(|take| Some((take, take.error.as_ref()?)));
-    failed.map(|(take, error)| format!("{} failed: {error}", take.subject)).collect()
+/// Who else was at the disk, in a title.
+fn beside(neighbour: bool) -> &'static str {
+    if neighbour { "beside a neighbour that syncs all the time" } else { "alone" }
 }
 
 fn tone(name: &str) -> Tone {
     if name.starts_with("writeflush") { Tone::Ours } else { Tone::Standard }
 }
 
-const TIME: Axis = Axis { label: "time, s", scale: Scale::Linear, rule: None, tick: digits };
-
-/// What a row needs to span the whole time even where nothing happened: a line at its foot.
-fn foot(seconds: f64) -> Bar {
-    Bar { from: 0.0, to: seconds, height: 0.0 }
+/// The time of a recording.
+fn time(seconds: f64) -> Axis {
+    let tick = |value: f64| format!("{}", (value * 1e6).round() / 1e6);
+    Axis {
+        label: "time since the first record, s",
+        span: Some((0.0, seconds)),
+        tick,
+        ..Axis::default()
+    }
 }
 
 /// Missed slots over the time.
@@ -72,41 +87,58 @@ fn stalls(pace: &Pace, takes: &[&Take], neighbour: bool) -> Panel {
         Row {
             name: take.subject.clone(),
             tone: tone(&take.subject),
-            bars: std::iter::once(foot(pace.seconds)).chain(bars).collect(),
+            bars: bars.collect(),
             marks: Vec::new(),
             note: if worst > 0.0 { micros(worst) } else { "none".into() },
         }
     };
+    let cut = takes.iter().any(|take| take.missed_slots > take.stalls.len() as u64);
+    let which = match cut {
+        true => {
+            "Of each recorder the longest missed slots that were kept (the table says how many of all)"
+        }
+        false => "Every missed slot",
+    };
     let figure = Figure {
-        title: format!("Stalls of the producer, {}", company(neighbour)),
+        title: format!("Stalls of the producer, {}", beside(neighbour)),
         caption: format!(
-            "Every missed slot ({} a record): the higher, the longer, on a log scale up to {}. At \
-             the right, the longest.",
+            "{which}: where a bar stands, a record came late; the higher, the later, on a log scale \
+             from one slot ({}) to {}.",
             micros(slot),
             micros(longest)
         ),
-        axis: TIME,
+        axis: time(pace.seconds),
         rows: takes.iter().map(row).collect(),
+        notes: "longest",
+        traced: true,
     };
     let cells = takes.iter().map(|take| {
         let mut late: Vec<f64> = take.stalls.iter().map(|(_, late)| *late).collect();
         late.sort_by(|a, b| b.total_cmp(a));
         let shown: Vec<String> = late.iter().take(5).map(|late| micros(*late)).collect();
         let shown = if shown.is_empty() { "none".into() } else { shown.join(", ") };
-        vec![take.subject.clone(), take.missed_slots.to_string(), shown]
+        let kept = take.stalls.len().to_string();
+        vec![take.subject.clone(), take.missed_slots.to_string(), kept, shown]
     });
     let table = Table {
-        title: format!("Stalls, {}", company(neighbour)),
-        header: ["", "missed slots", "the longest five"].map(Into::into).to_vec(),
+        title: format!("Stalls, {}", beside(neighbour)),
+        header: ["", "missed slots", "kept", "the longest five"].map(Into::into).to_vec(),
         rows: cells.collect(),
         notes: Vec::new(),
     };
-    Panel { figure: Some(figure), table }
+    let pairs = takes.iter().map(|take| {
+        let stall = |(due, late): &(f64, f64)| format!("{due:.3}: {}", micros(*late));
+        (take.subject.as_str(), take.stalls.iter().map(stall).collect())
+    });
+    let what = "due, in s: late by";
+    let drawn =
+        Table::of_pairs(format!("Every stall that is drawn, {}", beside(neighbour)), what, pairs);
+    Panel { figure: Some(figure), table, drawn: Some(drawn) }
 }
 
 /// Bytes that a power cut would have taken, over the time.
-fn lag(takes: &[&Take], neighbour: bool) -> Panel {
-    let most = takes.iter().map(|take| take.most_lag()).max().unwrap_or(1).max(1) as f64;
+fn at_risk(takes: &[&Take], seconds: f64, neighbour: bool) -> Panel {
+    let most = takes.iter().map(|take| take.most_at_risk()).max().unwrap_or(1).max(1) as f64;
     let row = |take: &&Take| {
         let mut from = 0.0;
         let bars = take.lag.iter().map(|(end, bytes)| {
@@ -119,18 +151,21 @@ fn lag(takes: &[&Take], neighbour: bool) -> Panel {
             tone: tone(&take.subject),
             bars: bars.collect(),
             marks: Vec::new(),
-            note: amount(take.most_lag() as f64),
+            note: amount(take.most_at_risk() as f64),
         }
     };
     let figure = Figure {
-        title: format!("Taken and not yet durable, {}", company(neighbour)),
+        title: format!("At risk in a power cut, {}", beside(neighbour)),
         caption: format!(
-            "The most bytes that a power cut would have taken, in each hundredth of the time, all \
-             on one scale up to {}. At the right, the most.",
+            "The most bytes that a power cut would have taken in each hundredth of the time: taken \
+             from the producer and not covered by a fence that had come back. All on one scale from \
+             0 to {}.",
             amount(most)
         ),
-        axis: TIME,
+        axis: time(seconds),
         rows: takes.iter().map(row).collect(),
+        notes: "most",
+        traced: false,
     };
     let quarter = |take: &Take, index: usize| {
         let length = take.lag.len().div_ceil(4).max(1);
@@ -143,61 +178,74 @@ fn lag(takes: &[&Take], neighbour: bool) -> Panel {
     });
     let header = ["", "most in the first quarter", "second", "third", "fourth"];
     let table = Table {
-        title: format!("Not yet durable, {}", company(neighbour)),
+        title: format!("Bytes at risk, {}", beside(neighbour)),
         header: header.map(Into::into).to_vec(),
         rows: cells.collect(),
         notes: Vec::new(),
     };
-    Panel { figure: Some(figure), table }
+    let pairs = takes.iter().map(|take| {
+        let stretch = |(end, bytes): &(f64, u64)| format!("{end:.2}: {}", amount(*bytes as f64));
+        (take.subject.as_str(), take.lag.iter().map(stretch).collect())
+    });
+    let what = "until, in s: the most at risk";
+    let drawn = Table::of_pairs(format!("Every stretch, {}", beside(neighbour)), what, pairs);
+    Panel { figure: Some(figure), table, drawn: Some(drawn) }
 }
 
 /// The smallest memory that lost nothing.
 fn memory(found: &[Smallest]) -> Panel {
-    let name = |search: &Smallest| match search.neighbour {
-        true => format!("{} +", search.subject),
-        false => search.subject.clone(),
-    };
-    let least = found.iter().filter_map(|search| search.memory_bytes).min().unwrap_or(1) as f64;
     let row = |search: &Smallest| {
-        let bar = |bytes: u64| Bar { from: least / 2.0, to: bytes as f64, height: 0.8 };
+        let mark = search.memory_bytes.map(|bytes| Mark {
+            at: bytes as f64,
+            low: search.least_held_bytes.unwrap_or(bytes) as f64,
+            high: bytes as f64,
+        });
         Row {
-            name: name(search),
+            name: format!("{}, {}", search.subject, company(search.neighbour)),
             tone: tone(&search.subject),
-            bars: search.memory_bytes.map(bar).into_iter().collect(),
-            marks: Vec::new(),
-            note: search.memory_bytes.map_or("none".into(), binary_size),
+            bars: Vec::new(),
+            marks: mark.into_iter().collect(),
+            note: search.answer(),
         }
     };
     let figure = Figure {
         title: "The smallest memory that lost nothing".into(),
-        caption: "Searched by recording again and again. A plus: with a neighbour that syncs all \
-                  the time. It held for this long on this day; a disk has worse days."
-            .into(),
+        caption:
+            "The block: with this memory, and with all that is more, no take lost anything. The \
+                  line begins at the smallest with which any take lost nothing: between the two it \
+                  was luck. It held for this long on this day; a disk has worse days."
+                .into(),
         axis: Axis {
             label: "memory (log)",
             scale: Scale::Log,
-            rule: None,
-            tick: |bytes| amount(bytes),
+            tick: |bytes| binary_size(bytes as u64),
+            only: (12..40).map(|exponent| f64::from(exponent).exp2()).collect(),
+            ..Axis::default()
         },
         rows: found.iter().map(row).collect(),
+        notes: "memory",
+        traced: false,
     };
     let cells = found.iter().map(|search| {
-        let tried = search.tried.iter().map(|(memory, lost)| match lost {
-            0 => format!("{} held", binary_size(*memory)),
-            _ => format!("{} lost", binary_size(*memory)),
-        });
-        vec![
-            search.subject.clone(),
-            company(search.neighbour).into(),
-            search.memory_bytes.map_or("none that was tried".into(), binary_size),
-            tried.collect::<Vec<_>>().join(", "),
-        ]
+        let company = company(search.neighbour).to_owned();
+        vec![search.subject.clone(), company, search.answer(), search.grounds(), search.range()]
     });
     let table = Table {
-        title: "The search".into(),
-        header: ["", "disk", "smallest", "tried"].map(Into::into).to_vec(),
+        title: "The answers and their grounds".into(),
+        header: ["", "disk", "smallest", "grounds", "held from"].map(Into::into).to_vec(),
         rows: cells.collect(),
         notes: Vec::new(),
     };
-    Panel { figure: Some(figure), table }
+    let names: Vec<String> = found
+        .iter()
+        .map(|search| format!("{}, {}", search.subject, company(search.neighbour)))
+        .collect();
+    let pairs = found.iter().zip(&names).map(|(search, name)| {
+        let take = |(memory, lost): &(u64, u64)| {
+            format!("{} {}", binary_size(*memory), if *lost == 0 { "held" } else { "lost" })
+        };
+        (name.as_str(), search.tried.iter().map(take).collect())
+    });
+    let drawn = Table::of_pairs("Every take, in order".into(), "memory, and what it did", pairs);
+    Panel { figure: Some(figure), table, drawn: Some(drawn) }
 }

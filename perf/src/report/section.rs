@@ -12,10 +12,13 @@ pub(super) struct Section {
 }
 
 /// A figure and, or, its figures as text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Panel {
     pub(super) figure: Option<Figure>,
+    /// What most readers want of it.
     pub(super) table: Table,
+    /// Everything that the figure draws, where the table has less.
+    pub(super) drawn: Option<Table>,
 }
 
 /// A table: the first column names the row.
@@ -25,4 +28,20 @@ pub(super) struct Table {
     pub(super) header: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
     pub(super) notes: Vec<String>,
+}
+
+impl Table {
+    /// A row a subject, with every pair that is drawn of it in one cell.
+    pub(super) fn of_pairs<'a>(
+        title: String,
+        what: &str,
+        rows: impl Iterator<Item = (&'a str, Vec<String>)>,
+    ) -> Self {
+        let row = |(name, pairs): (&str, Vec<String>)| {
+            let pairs = if pairs.is_empty() { "none".into() } else { pairs.join(", ") };
+            vec![name.to_owned(), pairs]
+        };
+        let header = vec![String::new(), what.to_owned()];
+        Self { title, header, rows: rows.map(row).collect(), notes: Vec::new() }
+    }
 }

@@ -8,6 +8,7 @@ mod device;
 mod field;
 #[cfg(target_os = "linux")]
 pub mod floor;
+mod kernel;
 mod mount;
 mod rotation;
 mod state;
@@ -16,7 +17,7 @@ pub mod subject;
 
 pub use arms::{Arms, Centre, Ratio, quantile};
 pub use crew::{Clock, Crew, Turn, monotonic};
-pub use device::{Counts, Device};
+pub use device::{Counters, Counts, Device, Disk, End};
 pub use field::{Company, Conditions, Fate, Field, Go, Length, Times};
 pub use mount::Mount;
 pub use rotation::shuffled;

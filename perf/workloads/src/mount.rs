@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::kernel::Kernel;
+
 /// What the kernel says of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -11,6 +13,8 @@ pub struct Mount {
     pub point: PathBuf,
     /// `/dev/…` for a local disk, whatever the file system likes otherwise.
     pub source: String,
+    /// The device number of its files, as `major:minor`; that of no device where the major is 0.
+    pub device: String,
     /// `name` or `name=value`: those of the mount and those of the file system, sorted.
     pub options: Vec<String>,
 }
@@ -20,20 +24,29 @@ impl Mount {
     ///
     /// # Errors
     /// Why it can't be seen.
-    #[cfg(target_os = "linux")]
     pub fn of(path: &Path) -> Result<Self, String> {
-        let path = path.canonicalize().map_err(|error| error.to_string())?;
-        let mounts = procfs::process::Process::myself().and_then(|process| process.mountinfo());
+        let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+        Self::seen_by(&Kernel::here(), &path)
+    }
+
+    /// As above, of an absolute path.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn seen_by(kernel: &Kernel, path: &Path) -> Result<Self, String> {
+        use procfs::FromRead;
+
+        let real = kernel.resolve(path).ok_or(format!("{} is not in sight", path.display()))?;
+        let mounts = procfs::process::MountInfos::from_file(kernel.file("/proc/self/mountinfo"));
         let found = mounts
             .map_err(|error| error.to_string())?
             .into_iter()
-            .filter(|mount| path.starts_with(&mount.mount_point))
-            .max_by_key(|mount| mount.mount_point.components().count())
-            .ok_or("no mount holds it")?;
+            .map(|mount| (PathBuf::from(plain(&mount.mount_point.to_string_lossy())), mount))
+            .filter(|(point, _)| real.starts_with(point))
+            .max_by_key(|(point, _)| point.components().count());
+        let (point, found) = found.ok_or("no mount holds it")?;
         let all = found.mount_options.iter().chain(&found.super_options);
         let mut options: Vec<String> = all
             .map(|(name, value)| match value {
-                Some(value) => format!("{name}={value}"),
+                Some(value) => format!("{name}={}", plain(value)),
                 None => name.clone(),
             })
             .collect();
@@ -41,18 +54,16 @@ impl Mount {
         options.dedup();
         Ok(Self {
             file_system: found.fs_type,
-            point: found.mount_point,
-            source: found.mount_source.unwrap_or_default(),
+            point,
+            source: plain(&found.mount_source.unwrap_or_default()),
+            device: found.majmin,
             options,
         })
     }
 
-    /// As above.
-    ///
-    /// # Errors
-    /// Always: this platform has no mountinfo.
+    /// As above: this platform has no mountinfo.
     #[cfg(not(target_os = "linux"))]
-    pub fn of(_path: &Path) -> Result<Self, String> {
+    pub(crate) fn seen_by(_kernel: &Kernel, _path: &Path) -> Result<Self, String> {
         Err("mounts are read from procfs, which exists on Linux only".into())
     }
 
@@ -64,6 +75,26 @@ impl Mount {
             Some(&option[option.len() - len..])
         })
     }
+}
+
+/// Without the escapes of mountinfo: `\040` is a space.
+#[cfg(target_os = "linux")]
+fn plain(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                plain += &part[3..];
+            }
+            None => {
+                plain.push('\\');
+                plain += part;
+            }
+        }
+    }
+    plain
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -78,11 +109,18 @@ mod tests {
     }
 
     #[test]
+    fn a_space_is_written_as_a_number() {
+        assert_eq!(plain(r"/mnt/a\040b\134c"), r"/mnt/a b\c");
+        assert_eq!(plain(r"\x"), r"\x");
+    }
+
+    #[test]
     fn an_option_has_a_value_or_not() {
         let mount = Mount {
             file_system: "overlay".into(),
             point: "/".into(),
             source: "overlay".into(),
+            device: "0:30".into(),
             options: vec!["rw".into(), "upperdir=/upper".into(), "upperdirs=no".into()],
         };
         assert_eq!(mount.option("upperdir"), Some("/upper"));

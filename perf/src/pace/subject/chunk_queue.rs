@@ -3,12 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::Recorder;
-use super::writer_thread::{Shared, WriterThread};
+use super::writer_thread::{Shared, WAY, WriterThread};
+use super::{Recorder, Setup};
 
 #[derive(Default)]
 struct Chunks {
@@ -34,11 +33,11 @@ struct ChunkQueue {
     thread: WriterThread,
 }
 
-pub(super) fn open(path: &Path, memory: u64) -> io::Result<Box<dyn Recorder>> {
+pub(super) fn open(setup: &Setup<'_>) -> io::Result<Box<dyn Recorder>> {
     let queue = Arc::new(Queue::default());
     let theirs = queue.clone();
-    let thread = WriterThread::spawn(path, move |file, shared| write(file, &theirs, shared))?;
-    Ok(Box::new(ChunkQueue { queue, memory: memory as usize, thread }))
+    let thread = WriterThread::spawn(setup, move |file, shared| write(file, &theirs, shared))?;
+    Ok(Box::new(ChunkQueue { queue, memory: setup.memory as usize, thread }))
 }
 
 fn write(mut file: std::fs::File, queue: &Queue, shared: &Shared) -> io::Result<()> {
@@ -56,6 +55,7 @@ fn write(mut file: std::fs::File, queue: &Queue, shared: &Shared) -> io::Result<
             file.write_all(chunk)?;
             written += chunk.len() as u64;
             queue.lock().bytes -= chunk.len();
+            shared.written.store(written, Ordering::Release);
         }
         let done = chunk.is_none() && shared.ending.load(Ordering::Acquire);
         if shared.sync_due(written) || done {
@@ -69,6 +69,14 @@ fn write(mut file: std::fs::File, queue: &Queue, shared: &Shared) -> io::Result<
 }
 
 impl Recorder for ChunkQueue {
+    fn memory(&self) -> u64 {
+        self.memory as u64
+    }
+
+    fn way(&self) -> String {
+        WAY.into()
+    }
+
     fn offer(&mut self, record: &[u8]) -> io::Result<bool> {
         self.thread.check()?;
         let mut chunks = self.queue.lock();
@@ -88,6 +96,10 @@ impl Recorder for ChunkQueue {
         self.thread.want_all();
         self.queue.news.notify_one();
         Ok(())
+    }
+
+    fn written(&self) -> u64 {
+        self.thread.shared.written.load(Ordering::Acquire)
     }
 
     fn durable(&self) -> u64 {

@@ -8,14 +8,38 @@ mod writer_thread;
 use std::io;
 use std::path::Path;
 
+use writeflush::{BackendChoice, Drive};
+use writeflush_workloads::FileState;
+
+/// What a recorder is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    /// A file in this state, or none where it is to grow.
+    pub(crate) path: &'a Path,
+    pub(crate) state: FileState,
+    /// For bytes that are not yet written, at least.
+    pub(crate) memory: u64,
+    /// Of writeflush.
+    pub(crate) backend: BackendChoice,
+}
+
 /// A recorder on its way.
 pub(crate) trait Recorder {
+    /// The bytes that it really has for what is not yet written.
+    fn memory(&self) -> u64;
+
+    /// How bytes get to the disk here, and what durable means, for people.
+    fn way(&self) -> String;
+
     /// Takes a record or, where there is no room, does not; never waits for the disk. Returns
     /// whether it took it.
     fn offer(&mut self, record: &[u8]) -> io::Result<bool>;
 
     /// Asks that everything taken so far becomes durable; does not wait.
     fn fence(&mut self) -> io::Result<()>;
+
+    /// Every byte before has left the recorder's memory: the kernel has it.
+    fn written(&self) -> u64;
 
     /// Every byte before is durable.
     fn durable(&self) -> u64;
@@ -29,8 +53,9 @@ pub(crate) trait Recorder {
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// With this much memory for bytes that are not on disk.
-    pub(crate) open: fn(&Path, memory: u64) -> io::Result<Box<dyn Recorder>>,
+    /// Of writeflush.
+    pub(crate) drive: Option<Drive>,
+    pub(crate) open: fn(&Setup<'_>) -> io::Result<Box<dyn Recorder>>,
 }
 
 /// All there are.
@@ -38,21 +63,25 @@ pub(crate) const SUBJECTS: [Subject; 4] = [
     Subject {
         name: "writeflush-thread",
         about: "this crate, its driver on a thread that sleeps when there is nothing to do",
-        open: |path, memory| ours::open(path, memory, writeflush::Drive::Thread),
+        drive: Some(Drive::Thread),
+        open: |setup| ours::open(setup, Drive::Thread),
     },
     Subject {
         name: "writeflush-poll",
         about: "this crate, its driver on a thread that never sleeps",
-        open: |path, memory| ours::open(path, memory, writeflush::Drive::Poll),
+        drive: Some(Drive::Poll),
+        open: |setup| ours::open(setup, Drive::Poll),
     },
     Subject {
         name: "ring",
         about: "a lock-free ring of bytes, and a thread that copies from it into a BufWriter",
+        drive: None,
         open: ring::open,
     },
     Subject {
         name: "queue",
         about: "chunks in a queue under a lock, and a thread that writes them",
+        drive: None,
         open: chunk_queue::open,
     },
 ];
@@ -63,12 +92,19 @@ mod tests {
 
     use super::*;
 
+    fn setup(path: &Path, state: FileState) -> Setup<'_> {
+        Setup { path, state, memory: 64 << 10, backend: BackendChoice::Auto }
+    }
+
     #[test]
     fn every_recorder_writes_what_it_took_and_refuses_what_has_no_room() {
         let folder = tempfile::tempdir_in(writeflush_workloads::scratch_dir()).unwrap();
-        for subject in SUBJECTS {
+        for (subject, state) in SUBJECTS.iter().flat_map(|s| FileState::ALL.map(|state| (s, state)))
+        {
             let path = folder.path().join(subject.name);
-            let mut recorder = (subject.open)(&path, 64 << 10).unwrap();
+            state.prepare(&path, 64 * 4000).unwrap();
+            let mut recorder = (subject.open)(&setup(&path, state)).unwrap();
+            assert!(recorder.memory() >= 64 << 10 && !recorder.way().is_empty());
             let mut expected = Vec::new();
             let begun = Instant::now();
             for index in 0..64u8 {
@@ -84,9 +120,20 @@ mod tests {
                 assert!(begun.elapsed() < Duration::from_secs(30), "{}", subject.name);
                 std::thread::sleep(Duration::from_millis(1));
             }
-            assert!(!recorder.offer(&vec![0; 1 << 20]).unwrap(), "{}", subject.name);
+            assert_eq!(recorder.written(), expected.len() as u64, "{}", subject.name);
+            assert!(!recorder.offer(&vec![0; 1 << 20]).unwrap_or(false), "{}", subject.name);
             recorder.close().unwrap();
             assert!(std::fs::read(&path).unwrap() == expected, "{}", subject.name);
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir_in(writeflush_workloads::scratch_dir()).unwrap();
+        let path = folder.path().join("file");
+        for subject in SUBJECTS.iter().filter(|subject| subject.name != "queue") {
+            let huge = Setup { memory: 1 << 46, ..setup(&path, FileState::Growing) };
+            assert!((subject.open)(&huge).is_err(), "{}", subject.name);
         }
     }
 }

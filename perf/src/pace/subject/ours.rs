@@ -1,33 +1,60 @@
 //! writeflush with a driver of its own.
 
 use std::io;
-use std::path::Path;
 
 use writeflush::{Drive, Error, Options, Ticket, Writer};
+use writeflush_workloads::FileState;
 
-use super::Recorder;
+use super::{Recorder, Setup};
 
 struct Ours {
     writer: Writer,
+    /// Of the buffers alone.
+    memory: u64,
     /// The youngest: older ones are granted with it.
     ticket: Option<Ticket>,
 }
 
-pub(super) fn open(path: &Path, memory: u64, drive: Drive) -> io::Result<Box<dyn Recorder>> {
-    // Buffers of 1 MiB where that makes at least two.
-    let buffers = (memory >> 20).max(2);
-    let size = (memory / buffers / 4096).max(1) * 4096;
-    let options = Options::new().buffers(buffers as usize).buffer_size(size as usize);
-    // One record at a time has to fit; that of a grant is not used.
-    let writer = options.grant_limit(4096).memory_limit(2 << 30).drive(drive).create(path)?;
-    Ok(Box::new(Ours { writer, ticket: None }))
+const BLOCK: u64 = 4096;
+
+/// Buffers of 1 MiB where that makes at least two: their number and size. Together they are no
+/// less than the memory, and all but one hold half of it.
+fn buffers(memory: u64) -> (u64, u64) {
+    let count = (memory >> 20).clamp(2, 1000);
+    (count, memory.div_ceil(count).max(1).next_multiple_of(BLOCK))
+}
+
+pub(super) fn open(setup: &Setup<'_>, drive: Drive) -> io::Result<Box<dyn Recorder>> {
+    let (count, size) = buffers(setup.memory);
+    let options = Options::new()
+        .buffers(count as usize)
+        .buffer_size(size as usize)
+        .memory_limit((count * size) as usize)
+        .grant_limit(4096) // not used
+        .backend(setup.backend)
+        .drive(drive);
+    let writer = match setup.state {
+        FileState::Growing => options.create(setup.path)?,
+        FileState::Reserved | FileState::Written => options.open(setup.path)?,
+    };
+    Ok(Box::new(Ours { writer, memory: count * size, ticket: None }))
 }
 
 impl Recorder for Ours {
+    fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    fn way(&self) -> String {
+        let path = if self.writer.is_direct() { "direct I/O" } else { "the page cache" };
+        let (backend, label) = (self.writer.backend(), self.writer.durability());
+        format!("{backend} with {path}; durable is {label}")
+    }
+
     fn offer(&mut self, record: &[u8]) -> io::Result<bool> {
         match self.writer.try_write(record) {
             Ok(_) => Ok(true),
-            Err(Error::Full { .. } | Error::TooLong { .. }) => Ok(false),
+            Err(Error::Full { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -37,11 +64,30 @@ impl Recorder for Ours {
         Ok(())
     }
 
+    fn written(&self) -> u64 {
+        self.writer.positions().written
+    }
+
     fn durable(&self) -> u64 {
         self.writer.positions().durable
     }
 
     fn close(self: Box<Self>) -> io::Result<()> {
         self.writer.close().map(drop).map_err(|failed| io::Error::other(failed.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_no_less_than_the_memory_and_a_record_fits() {
+        for memory in [1, 4096, 200_000, 1 << 20, 5_500_000, 32 << 20, 3 << 30] {
+            let (count, size) = buffers(memory);
+            assert!(count * size >= memory && size.is_multiple_of(BLOCK), "{memory}");
+            assert!(count * size < memory + count * BLOCK, "{memory}");
+            assert!((count - 1) * size >= memory / 2, "{memory}");
+        }
     }
 }

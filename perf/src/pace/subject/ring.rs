@@ -1,27 +1,29 @@
 //! A lock-free ring of bytes (`rtrb`), and a thread that looks into it every millisecond.
 
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::Recorder;
-use super::writer_thread::{Shared, WriterThread};
+use super::writer_thread::{Shared, WAY, WriterThread};
+use super::{Recorder, Setup};
 
 struct Ring {
     bytes: Producer<u8>,
     thread: WriterThread,
 }
 
-pub(super) fn open(path: &Path, memory: u64) -> io::Result<Box<dyn Recorder>> {
-    let (mut bytes, theirs) = RingBuffer::new(memory as usize);
+pub(super) fn open(setup: &Setup<'_>) -> io::Result<Box<dyn Recorder>> {
+    let memory = setup.memory as usize;
+    // The ring ends the process where there is no memory: asked for here first.
+    Vec::<u8>::new().try_reserve_exact(memory).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let (mut bytes, theirs) = RingBuffer::new(memory);
     // Faults the memory in, as the others do.
-    if let Ok(chunk) = bytes.write_chunk(memory as usize) {
+    if let Ok(chunk) = bytes.write_chunk(memory) {
         drop(chunk);
     }
-    let thread = WriterThread::spawn(path, move |file, shared| write(file, theirs, shared))?;
+    let thread = WriterThread::spawn(setup, move |file, shared| write(file, theirs, shared))?;
     Ok(Box::new(Ring { bytes, thread }))
 }
 
@@ -37,6 +39,7 @@ fn write(file: std::fs::File, mut bytes: Consumer<u8>, shared: &Shared) -> io::R
             writer.write_all(tail)?;
             written += ready as u64;
             chunk.commit_all();
+            shared.written.store(written, Ordering::Release);
         }
         if shared.sync_due(written) || ending {
             writer.flush()?;
@@ -53,6 +56,14 @@ fn write(file: std::fs::File, mut bytes: Consumer<u8>, shared: &Shared) -> io::R
 }
 
 impl Recorder for Ring {
+    fn memory(&self) -> u64 {
+        self.bytes.buffer().capacity() as u64
+    }
+
+    fn way(&self) -> String {
+        WAY.into()
+    }
+
     fn offer(&mut self, record: &[u8]) -> io::Result<bool> {
         self.thread.check()?;
         // All or nothing.
@@ -72,6 +83,10 @@ impl Recorder for Ring {
     fn fence(&mut self) -> io::Result<()> {
         self.thread.want_all();
         Ok(())
+    }
+
+    fn written(&self) -> u64 {
+        self.thread.shared.written.load(Ordering::Acquire)
     }
 
     fn durable(&self) -> u64 {

@@ -1,12 +1,18 @@
 //! What the recorders of today have in common: a thread that takes bytes from somewhere, writes
 //! them, and syncs when it is asked.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+
+use writeflush_workloads::FileState;
+
+use super::Setup;
+
+/// How bytes get to the disk.
+pub(super) const WAY: &str = "write and fdatasync, through the page cache";
 
 /// What the thread and the producer tell each other.
 #[derive(Debug, Default)]
@@ -15,6 +21,8 @@ pub(super) struct Shared {
     pub(super) accepted: AtomicU64,
     /// The producer wants everything before to be durable.
     pub(super) wanted: AtomicU64,
+    /// Handed to the kernel: their place in memory is free again.
+    pub(super) written: AtomicU64,
     pub(super) durable: AtomicU64,
     pub(super) ending: AtomicBool,
     pub(super) failed: AtomicBool,
@@ -41,10 +49,12 @@ pub(super) struct WriterThread {
 
 impl WriterThread {
     pub(super) fn spawn(
-        path: &Path,
+        setup: &Setup<'_>,
         work: impl FnOnce(File, &Shared) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
-        let file = File::create(path)?;
+        let growing = setup.state == FileState::Growing;
+        let mut options = OpenOptions::new();
+        let file = options.create(true).write(true).truncate(growing).open(setup.path)?;
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let handle = std::thread::Builder::new().name("writer".into()).spawn(move || {
