@@ -74,6 +74,11 @@ impl Control {
         self.core.rescue()
     }
 
+    /// The open file once more, for reading, whatever its name is by now.
+    pub(crate) fn open_for_reading(&self) -> std::io::Result<std::fs::File> {
+        self.core.open_for_reading()
+    }
+
     /// Asks for a fence over everything accepted, and every patch, so far. Never waits; with a
     /// polling driver it makes no system call. Writes go on meanwhile; fences asked for while one
     /// is in flight share the next.

@@ -100,21 +100,53 @@ impl Core {
         // What can be refused without touching the file comes first.
         let means = Means::new(options, path)?;
         let opened = OpenFile::new(&*options.host, options, path, mode)?;
-        let is_free = options.backend == BackendChoice::Auto && means.io.kind() != Backend::Sync;
-        let started = match Self::start(options, &opened, means) {
-            Err(error) if is_free => {
-                let plain = options.clone().backend(BackendChoice::Sync);
-                Means::new(&plain, path).and_then(|mut means| {
-                    means.fallback = Some(error.to_string());
-                    Self::start(options, &opened, means)
-                })
-            }
-            started => started,
-        };
+        let started = Self::start_or_fall_back(options, &opened, means);
         if started.is_err() {
             opened.take_back(&*options.host);
         }
         started
+    }
+
+    /// Goes on in the same open file, whatever its name is by now and without letting go of its
+    /// lock, behind a gap that the file system makes: the stream that is returned begins at `to`.
+    /// Everything before is durable then, so it waits for the disk. This stream is over.
+    ///
+    /// # Errors
+    /// Sticky here, unless nothing has been touched for want of memory or of a backend.
+    pub(crate) fn go_on_at(&self, to: u64) -> Result<Self, Error> {
+        let options = &self.facts.options;
+        let means = Means::new(options, &self.stream.path)?;
+        self.flush()?;
+        self.runner.retire();
+        self.stream.sequencer.stop();
+        let mut held = ignore_poison(self.held.lock());
+        let file = held.as_ref().ok_or(Error::Closed)?.file.clone();
+        let started = OpenFile::go_on(&self.stream.path, file, self.facts.block, to)
+            .and_then(|opened| Self::start_or_fall_back(options, &opened, means));
+        match &started {
+            Ok(_) => *held = None, // the file is the other's to close
+            Err(error) => self.stream.fail(error.clone()),
+        }
+        started
+    }
+
+    /// Another backend, where the choice is free, if this one can't work on the driver's thread.
+    fn start_or_fall_back(
+        options: &Options,
+        opened: &OpenFile,
+        means: Means,
+    ) -> Result<Self, Error> {
+        let is_free = options.backend == BackendChoice::Auto && means.io.kind() != Backend::Sync;
+        match Self::start(options, opened, means) {
+            Err(error) if is_free => {
+                let plain = options.clone().backend(BackendChoice::Sync);
+                Means::new(&plain, &opened.path).and_then(|mut means| {
+                    means.fallback = Some(error.to_string());
+                    Self::start(options, opened, means)
+                })
+            }
+            started => started,
+        }
     }
 
     fn start(options: &Options, opened: &OpenFile, means: Means) -> Result<Self, Error> {
@@ -165,6 +197,13 @@ impl Core {
             held: Mutex::new(Some(held)),
             patching: Mutex::new(()),
         })
+    }
+
+    /// The open file once more, for reading.
+    pub(crate) fn open_for_reading(&self) -> std::io::Result<std::fs::File> {
+        let held = ignore_poison(self.held.lock());
+        let held = held.as_ref().ok_or(Error::Closed)?;
+        file::os_file(&*held.file)?.open_for_reading(&self.stream.path)
     }
 
     /// The error of a stream that grants nothing any more.

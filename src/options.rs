@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::buffers::Memory;
 use crate::error::Error;
-use crate::file::OpenMode;
+use crate::file::{OpenMode, Share};
 use crate::host::{Host, System};
 use crate::overrun::OnFull;
 use crate::writer::Writer;
@@ -123,6 +123,8 @@ pub struct Options {
     pub(crate) fence_form: FenceForm,
     pub(crate) mode: u32,
     pub(crate) lock: bool,
+    /// What the lock says beyond "one writer".
+    pub(crate) share: Share,
     grant_limit: Option<usize>,
     pub(crate) memory_limit: usize,
     pub(crate) host: Arc<dyn Host>,
@@ -141,6 +143,7 @@ impl Default for Options {
             fence_form: FenceForm::default(),
             mode: 0o644,
             lock: true,
+            share: Share::default(),
             grant_limit: None,
             memory_limit: 1 << 30,
             host: Arc::new(System),

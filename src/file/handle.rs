@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lock;
+use super::lock::{self, Share};
 #[cfg(any(target_os = "linux", windows))]
 use super::open::MAX_BLOCK;
 use super::open::OpenMode;
@@ -79,6 +79,39 @@ impl OsFile {
         self.direct_block.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// The same file once more, for reading through the page cache, whatever its name is by now.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_for_reading(&self, name: &Path) -> io::Result<File> {
+        use std::os::fd::AsRawFd;
+        // A description of its own: this one may be for direct I/O.
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd())).or_else(|_| {
+            let file = File::open(name)?; // where there is no /proc
+            if identity(&file) == self.identity { Ok(file) } else { Err(no_longer_named(name)) }
+        })
+    }
+
+    #[cfg(all(unix, not(target_os = "linux")))]
+    pub(crate) fn open_for_reading(&self, _name: &Path) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    #[cfg(windows)]
+    pub(crate) fn open_for_reading(&self, _name: &Path) -> io::Result<File> {
+        use std::os::windows::io::{AsRawHandle, FromRawHandle};
+        use windows_sys::Win32::Foundation::{GENERIC_READ, INVALID_HANDLE_VALUE};
+        use windows_sys::Win32::Storage::FileSystem::{
+            FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, ReOpenFile,
+        };
+        let everybody = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+        // SAFETY: a live handle; the result is checked.
+        let handle = unsafe { ReOpenFile(self.file.as_raw_handle(), GENERIC_READ, everybody, 0) };
+        if handle == INVALID_HANDLE_VALUE {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a handle that was just made and belongs to nobody else.
+        Ok(unsafe { File::from_raw_handle(handle) })
+    }
+
     fn new(file: File) -> Self {
         Self {
             #[cfg(unix)]
@@ -88,6 +121,15 @@ impl OsFile {
             file: ManuallyDrop::new(file),
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn no_longer_named(name: &Path) -> io::Error {
+    let sentence = format!(
+        "{} is another file by now, and without /proc the open one can't be read back",
+        name.display()
+    );
+    io::Error::new(io::ErrorKind::NotFound, sentence)
 }
 
 /// Device and number; `None` for a descriptor that is not open.
@@ -129,12 +171,14 @@ pub(crate) fn open(
 ) -> io::Result<(Arc<dyn Handle>, bool)> {
     let (file, created) = open_mode(options, path, mode)?;
     let directory = directory_of(path)?;
-    Ok((Arc::new(SystemFile { file: Arc::new(OsFile::new(file)), directory }), created))
+    let (file, share) = (Arc::new(OsFile::new(file)), options.share);
+    Ok((Arc::new(SystemFile { file, share, directory }), created))
 }
 
 #[derive(Debug)]
 struct SystemFile {
     file: Arc<OsFile>,
+    share: Share,
     /// The directory that names the file.
     #[cfg_attr(not(unix), allow(dead_code, reason = "NTFS has no flush of a directory"))]
     directory: PathBuf,
@@ -142,7 +186,7 @@ struct SystemFile {
 
 impl Handle for SystemFile {
     fn try_lock(&self) -> io::Result<bool> {
-        lock::try_lock(&self.file)
+        Ok(lock::try_lock(&self.file)? && lock::try_share(&self.file, self.share)?)
     }
 
     fn unlock(&self) {

@@ -4,10 +4,12 @@ mod handle;
 mod lock;
 mod open;
 mod place;
+mod rename;
 
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file, sync_directory_of};
-pub(crate) use lock::{try_lock, try_lock_shared};
+pub(crate) use lock::{Share, try_share};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
 #[cfg(all(test, unix))]
 pub(crate) use place::Place;
 pub use place::{Durability, Medium};
+pub(crate) use rename::rename;

@@ -85,6 +85,32 @@ impl OpenFile {
         }
     }
 
+    /// A file that is open already and goes on at `start`, behind its end: what lies between reads
+    /// as zeros, and is durable like all that came before.
+    pub(crate) fn go_on(
+        path: &Arc<Path>,
+        file: Arc<dyn Handle>,
+        block: u64,
+        start: u64,
+    ) -> Result<Self, Error> {
+        let fail = |operation| move |error| Error::io(operation, path, error);
+        if file.len().map_err(fail(Operation::Trim))? < start {
+            file.set_len(start).map_err(fail(Operation::Trim))?;
+        }
+        file.sync_all().map_err(fail(Operation::Flush))?;
+        Ok(Self {
+            place: file.place(),
+            path: path.clone(),
+            file,
+            mode: OpenMode::Append,
+            start,
+            existing: start,
+            block,
+            fallbacks: Vec::new(),
+            created: false,
+        })
+    }
+
     /// A new file that could not be finished is not left behind.
     pub(crate) fn take_back(&self, host: &dyn Host) {
         if self.created {

@@ -24,24 +24,32 @@ pub type IOProc = unsafe extern "system" fn(
 
 // ---- messages -------------------------------------------------------------------------------------
 
-/// Takes bytes from the file: buffer, count. Answers the bytes read (0 at its end) or −1.
+/// Takes bytes from the file: buffer, count. Answers the bytes read (0 at its end) or −1. Waits
+/// until the kernel has what was written there; after an overwrite it costs a fence.
 pub const MMIOM_READ: u32 = 0;
 /// Hands bytes to the file: buffer, count. Answers the bytes taken or −1.
+///
+/// It copies and returns, and waits for the disk only where there is no room in the buffers. The
+/// zeros of a gap take room too; a gap of more than 4 MiB is made by the file system instead, which
+/// waits until all that came before is durable. So a deadline thread makes no such jump.
 pub const MMIOM_WRITE: u32 = 1;
 /// Moves the position: offset, `SEEK_SET`, `SEEK_CUR` or `SEEK_END`. Answers the new position or −1.
+/// After a −1 every READ and WRITE is refused until a SEEK from the start or the end succeeds.
 pub const MMIOM_SEEK: u32 = 2;
 /// Opens: file name. Answers 0 or a MMIOERR.
 pub const MMIOM_OPEN: u32 = 3;
 /// Closes: flags. Answers 0 or a MMIOERR.
 pub const MMIOM_CLOSE: u32 = 4;
-/// As WRITE, and returns when the bytes, and all before them, are on disk.
+/// As WRITE, and returns when the bytes, and all before them, are on disk. After a refused WRITE
+/// that can't be: it is refused too.
 pub const MMIOM_WRITEFLUSH: u32 = 5;
-/// Renames: old name, new name. Answers 0 or a MMIOERR.
+/// Renames: old name, new name. Never replaces a file. Answers 0 or `MMIOERR_FILENOTFOUND`, which
+/// stands for every reason; [`WFM_LAST_ERROR`] has the sentence. Returns when the new name is durable.
 pub const MMIOM_RENAME: u32 = 6;
 /// The first of the messages that a procedure may define for itself.
 pub const MMIOM_USER: u32 = 0x8000;
 
-/// Ours: makes everything written so far durable. Answers 0 or −1.
+/// Ours: makes everything written so far durable. Answers 0 or −1: always −1 after a refused WRITE.
 pub const WFM_FENCE: u32 = MMIOM_USER + 1;
 /// Ours: the durable position, 64 bits wide, to the `u64` at which the first argument points.
 /// Answers 0 or −1.
@@ -68,7 +76,7 @@ pub const MMIO_WRITE: u32 = 1;
 pub const MMIO_READWRITE: u32 = 2;
 /// The bits that hold one of the three above.
 pub const MMIO_RWMODE: u32 = 3;
-/// Nobody else may open it.
+/// Nobody else may open it. (What others may do is advisory: see the module.)
 pub const MMIO_EXCLUSIVE: u32 = 0x10;
 /// Nobody else may write it.
 pub const MMIO_DENYWRITE: u32 = 0x20;
@@ -78,17 +86,17 @@ pub const MMIO_DENYREAD: u32 = 0x30;
 pub const MMIO_DENYNONE: u32 = 0x40;
 /// The bits that hold one of the four above.
 pub const MMIO_SHAREMODE: u32 = 0x70;
-/// Only completes the name.
+/// Only completes the name, in the caller's buffer of 128 bytes.
 pub const MMIO_PARSE: u32 = 0x100;
-/// Only deletes the file.
+/// Only deletes the file. Never searches for it.
 pub const MMIO_DELETE: u32 = 0x200;
 /// Creates the file, or empties it.
 pub const MMIO_CREATE: u32 = 0x1000;
-/// Only looks whether the file exists.
+/// Only looks whether the file exists, and completes its name in the caller's buffer of 128 bytes.
 pub const MMIO_EXIST: u32 = 0x4000;
 /// Asks the caller's side for a buffer; means nothing to a procedure.
 pub const MMIO_ALLOCBUF: u32 = 0x1_0000;
-/// Only makes a temporary name.
+/// Only makes a temporary name. Refused: choose a name.
 pub const MMIO_GETTEMP: u32 = 0x2_0000;
 /// CLOSE leaves the handle below open. Ours has none to leave.
 pub const MMIO_FHOPEN: u32 = 0x10;
@@ -113,14 +121,20 @@ pub const MMIOERR_CANNOTSEEK: u32 = 263;
 pub const MMIOERR_CANNOTEXPAND: u32 = 264;
 /// There is no such chunk.
 pub const MMIOERR_CHUNKNOTFOUND: u32 = 265;
+/// The file has no buffer. Of the caller's side: no procedure answers it.
+pub const MMIOERR_UNBUFFERED: u32 = 266;
 /// The folder is not there.
 pub const MMIOERR_PATHNOTFOUND: u32 = 267;
 /// Permission denied.
 pub const MMIOERR_ACCESSDENIED: u32 = 268;
 /// Somebody else has it open.
 pub const MMIOERR_SHARINGVIOLATION: u32 = 269;
+/// The network does not answer.
+pub const MMIOERR_NETWORKERROR: u32 = 270;
 /// Too many files are open.
 pub const MMIOERR_TOOMANYOPENFILES: u32 = 271;
+/// It is not what its name says. Of the caller's side: no procedure answers it.
+pub const MMIOERR_INVALIDFILE: u32 = 272;
 
 // ---- structures -----------------------------------------------------------------------------------
 
@@ -185,6 +199,25 @@ impl Default for MMIOINFO {
         }
     }
 }
+
+/// A chunk of a RIFF file, as `mmioDescend`, `mmioCreateChunk` and `mmioAscend` pass it. Messages
+/// carry none; [`File`](super::File) has [`Chunk`](super::Chunk) instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed)]
+pub struct MMCKINFO {
+    /// Its four-character code.
+    pub ckid: u32,
+    /// Bytes of data.
+    pub cksize: u32,
+    /// The type of a list.
+    pub fccType: u32,
+    /// Where the data begins in the file.
+    pub dwDataOffset: u32,
+    /// Whether its size has to be written.
+    pub dwFlags: u32,
+}
+
+const _: () = assert!(size_of::<MMCKINFO>() == 20);
 
 macro_rules! laid_out {
     ($($field:ident at $wide:literal / $narrow:literal),* ; $total_wide:literal / $total_narrow:literal) => {

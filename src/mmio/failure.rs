@@ -1,6 +1,7 @@
 //! What went wrong, as a number for the message and a sentence for a person.
 
 use std::io;
+use std::path::Path;
 
 use super::abi::*;
 use crate::error::{Error, Operation};
@@ -46,14 +47,19 @@ impl Failure {
         use io::ErrorKind as Kind;
         // ENFILE and EMFILE; ERROR_TOO_MANY_OPEN_FILES.
         let too_many: &[i32] = if cfg!(windows) { &[4] } else { &[23, 24] };
+        // ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION: std has no kind for them.
+        let held: &[i32] = if cfg!(windows) { &[32, 33] } else { &[] };
+        let is_one_of = |codes: &[i32]| error.raw_os_error().is_some_and(|it| codes.contains(&it));
         let code = match error.kind() {
-            _ if error.raw_os_error().is_some_and(|code| too_many.contains(&code)) => {
-                MMIOERR_TOOMANYOPENFILES
-            }
+            _ if is_one_of(too_many) => MMIOERR_TOOMANYOPENFILES,
+            _ if is_one_of(held) => MMIOERR_SHARINGVIOLATION,
             Kind::NotFound if folder_exists => MMIOERR_FILENOTFOUND,
             Kind::NotFound | Kind::NotADirectory => MMIOERR_PATHNOTFOUND,
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => MMIOERR_ACCESSDENIED,
-            Kind::WouldBlock => MMIOERR_SHARINGVIOLATION,
+            Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+            | Kind::StaleNetworkFileHandle => MMIOERR_NETWORKERROR,
             Kind::OutOfMemory => MMIOERR_OUTOFMEMORY,
             Kind::StorageFull | Kind::QuotaExceeded => MMIOERR_CANNOTEXPAND,
             _ => MMIOERR_CANNOTOPEN,
@@ -61,11 +67,21 @@ impl Failure {
         Self::new(code, sentence)
     }
 
+    /// Somebody else has the file open.
+    pub(super) fn shared(path: &Path) -> Self {
+        let sentence = format!(
+            "{} is open elsewhere, in a mode that does not go with this one: close it there first, \
+             or ask for another mode here",
+            path.display()
+        );
+        Self::new(MMIOERR_SHARINGVIOLATION, sentence)
+    }
+
     /// Of an open for writing.
     pub(super) fn of_open(error: &Error, folder_exists: bool) -> Self {
         match error {
             Error::Io { source, .. } => Self::of_name(source, folder_exists, error.to_string()),
-            Error::Locked { .. } => Self::new(MMIOERR_SHARINGVIOLATION, error.to_string()),
+            Error::Locked { path } => Self::shared(path),
             _ => Self::new(MMIOERR_CANNOTOPEN, error.to_string()),
         }
     }

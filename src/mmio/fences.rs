@@ -2,31 +2,43 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::control::Control;
+use crate::sync::ignore_poison;
 
 /// A thread that makes a file durable at an interval, until it is dropped.
 #[derive(Debug)]
 pub(super) struct PeriodicFences {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
+    /// What it makes durable.
+    of: Arc<Mutex<Control>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl PeriodicFences {
     pub(super) fn start(every: Duration, control: Control) -> io::Result<Self> {
         let (stop, stopped) = channel();
+        let of = Arc::new(Mutex::new(control));
+        let of_thread = of.clone();
         let thread = std::thread::Builder::new()
             .name("fences".into())
-            .spawn(move || fence(every, &control, &stopped))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+            .spawn(move || fence(every, &of_thread, &stopped))?;
+        Ok(Self { stop: Some(stop), of, thread: Some(thread) })
+    }
+
+    /// The file has gone on with another writer. Waits for nothing.
+    pub(super) fn follow(&self, control: &Control) {
+        *ignore_poison(self.of.lock()) = control.clone();
     }
 }
 
-fn fence(every: Duration, control: &Control, stop: &Receiver<()>) {
+fn fence(every: Duration, of: &Mutex<Control>, stop: &Receiver<()>) {
     while stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        let control = ignore_poison(of.lock()).clone();
         // With nothing new it returns at once. An error is sticky: whoever writes next gets it.
         if control.flush().is_err() {
             return;

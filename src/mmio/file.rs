@@ -7,6 +7,7 @@ use std::path::Path;
 use super::abi::*;
 use super::failure::Failure;
 use super::name;
+use super::open_file::LAST_POSITION;
 use super::procedure::io_procedure;
 
 /// An open file behind an I/O procedure: what `mmioOpen` gives elsewhere.
@@ -41,6 +42,8 @@ pub struct File {
     /// Bytes that were not sent yet: they end at `position`.
     buffer: Vec<u8>,
     position: u64,
+    /// A message was refused: the procedure has to be told the position again.
+    astray: bool,
     closed: bool,
 }
 
@@ -114,6 +117,7 @@ impl File {
             info: Box::new(info),
             buffer: Vec::with_capacity(Self::BUFFER),
             position: 0,
+            astray: false,
             closed: true, // until it is open
         };
         match file.send(MMIOM_OPEN, name.as_ptr() as LPARAM, 0) {
@@ -133,16 +137,19 @@ impl File {
     /// Writes at the position: copied, and on its way when the buffer is full.
     ///
     /// # Errors
-    /// What WRITE was refused for: some of the bytes were not taken, and `close` will say so too.
+    /// What WRITE was refused for: neither these bytes nor those that were in the buffer were taken,
+    /// the position is where the first of them would have gone, and `close` will say so too. Later
+    /// writes are refused, so that they don't close over the gap, until [`seek`](Self::seek) says
+    /// where they belong; `flush` is refused for good.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.buffer.len() + bytes.len() > Self::BUFFER {
             self.send_buffer(MMIOM_WRITE)?;
         }
-        self.position += bytes.len() as u64;
         if bytes.len() > Self::BUFFER {
-            return self.send_bytes(MMIOM_WRITE, bytes, self.position);
+            return self.send_bytes(MMIOM_WRITE, bytes);
         }
         self.buffer.extend_from_slice(bytes);
+        self.position += bytes.len() as u64;
         Ok(())
     }
 
@@ -163,7 +170,7 @@ impl File {
         self.go_to(self.position)?;
         let count = i32::try_from(bytes.len()).unwrap_or(i32::MAX) as LPARAM;
         let answer = self.send(MMIOM_READ, bytes.as_mut_ptr() as LPARAM, count);
-        let taken = usize::try_from(answer).map_err(|_| self.failure(MMIOERR_CANNOTREAD))?;
+        let taken = usize::try_from(answer).map_err(|_| self.refused(MMIOERR_CANNOTREAD))?;
         self.position += taken as u64;
         Ok(taken)
     }
@@ -182,13 +189,16 @@ impl File {
                 self.end()?.checked_add_signed(by)
             }
         };
-        let Some(position) = from.filter(|&position| position < u64::from(u32::MAX)) else {
+        let Some(position) = from.filter(|&position| position <= LAST_POSITION) else {
             let sentence = format!("{to:?} is before the start or past what a message can name");
             return Err(Failure::new(MMIOERR_CANNOTSEEK, sentence));
         };
-        if position != self.position {
+        if position != self.position || self.astray {
             self.send_buffer(MMIOM_WRITE)?;
             self.position = position;
+        }
+        if std::mem::take(&mut self.astray) {
+            self.send_seek(position)?;
         }
         Ok(position)
     }
@@ -257,16 +267,21 @@ impl File {
     }
 
     /// Leaves a chunk: the position goes behind it. A chunk that was made here gets its size, and
-    /// a zero behind an odd one.
+    /// a zero behind an odd one. The size is true also after a refused write: it counts what was
+    /// taken.
     ///
     /// # Errors
-    /// As [`write`](Self::write); `MMIOERR_CANNOTEXPAND` for a chunk of more than 4 GiB.
+    /// As [`write`](Self::write), of bytes that were still in the buffer; `MMIOERR_CANNOTSEEK` at a
+    /// position before the chunk's data.
     pub fn ascend(&mut self, chunk: Chunk) -> Result<(), Failure> {
         if !chunk.is_new {
             return self.seek(SeekFrom::Start(chunk.end())).map(drop);
         }
-        let size = u32::try_from(self.position - chunk.data).map_err(|_| {
-            Failure::new(MMIOERR_CANNOTEXPAND, "a chunk of more than 4 GiB has no size")
+        let sent = self.send_buffer(MMIOM_WRITE);
+        self.seek(SeekFrom::Start(self.position))?;
+        let size = self.position.checked_sub(chunk.data).and_then(|size| u32::try_from(size).ok());
+        let size = size.ok_or_else(|| {
+            Failure::new(MMIOERR_CANNOTSEEK, "the position is before the chunk: seek to its end")
         })?;
         if !size.is_multiple_of(2) {
             self.write(&[0])?;
@@ -274,7 +289,8 @@ impl File {
         let end = self.position;
         self.seek(SeekFrom::Start(chunk.data - 4))?;
         self.write(&size.to_le_bytes())?;
-        self.seek(SeekFrom::Start(end)).map(drop)
+        self.seek(SeekFrom::Start(end))?;
+        sent
     }
 
     // ---- messages ---------------------------------------------------------------------------------
@@ -284,20 +300,22 @@ impl File {
         unsafe { (self.procedure)(&raw mut *self.info, message, first, second) }
     }
 
-    /// Sends the buffer, whose last byte lies before the position.
+    /// Sends the buffer. If it is refused, the position is where its bytes would have gone.
     fn send_buffer(&mut self, message: u32) -> Result<(), Failure> {
         if self.buffer.is_empty() && message == MMIOM_WRITE {
             return Ok(());
         }
         let mut bytes = std::mem::take(&mut self.buffer);
-        let sent = self.send_bytes(message, &bytes, self.position);
+        self.position -= bytes.len() as u64;
+        let sent = self.send_bytes(message, &bytes);
         bytes.clear();
         self.buffer = bytes;
         sent
     }
 
-    fn send_bytes(&mut self, message: u32, bytes: &[u8], to: u64) -> Result<(), Failure> {
-        self.go_to(to - bytes.len() as u64)?;
+    /// Sends bytes for the position, which goes on with what is taken.
+    fn send_bytes(&mut self, message: u32, bytes: &[u8]) -> Result<(), Failure> {
+        self.go_to(self.position)?;
         // A count is a LONG.
         let mut pieces = bytes.chunks(1 << 30);
         let mut piece = pieces.next().unwrap_or_default();
@@ -306,8 +324,9 @@ impl File {
             let message = if next.is_none() { message } else { MMIOM_WRITE };
             let len = piece.len() as LPARAM;
             if self.send(message, piece.as_ptr() as LPARAM, len) != len {
-                return Err(self.failure(MMIOERR_CANNOTWRITE));
+                return Err(self.refused(MMIOERR_CANNOTWRITE));
             }
+            self.position += piece.len() as u64;
             match next {
                 Some(next) => piece = next,
                 None => return Ok(()),
@@ -315,24 +334,31 @@ impl File {
         }
     }
 
-    /// Brings the procedure's position here.
+    /// Brings the procedure's position here. Not after a refusal: it knows better than to go on.
     fn go_to(&mut self, position: u64) -> Result<(), Failure> {
-        // A LONG whose bits are the position.
-        let position = position as u32 as i32;
-        if { self.info.lDiskOffset } == position {
+        if { self.info.lDiskOffset } == as_long(position) || self.astray {
             return Ok(());
         }
-        match self.send(MMIOM_SEEK, position as LPARAM, SEEK_SET as LPARAM) {
-            -1 => Err(self.failure(MMIOERR_CANNOTSEEK)),
+        self.send_seek(position)
+    }
+
+    fn send_seek(&mut self, position: u64) -> Result<(), Failure> {
+        match self.send(MMIOM_SEEK, as_long(position) as LPARAM, SEEK_SET as LPARAM) {
+            -1 => Err(self.refused(MMIOERR_CANNOTSEEK)),
             _ => Ok(()),
         }
     }
 
     fn end(&mut self) -> Result<u64, Failure> {
         match self.send(MMIOM_SEEK, 0, SEEK_END as LPARAM) {
-            -1 => Err(self.failure(MMIOERR_CANNOTSEEK)),
+            -1 => Err(self.refused(MMIOERR_CANNOTSEEK)),
             end => Ok(u64::from(end as u32)),
         }
+    }
+
+    fn refused(&mut self, code: u32) -> Failure {
+        self.astray = true;
+        self.failure(code)
     }
 
     /// The sentence behind a refusal, where the procedure has one.
@@ -352,4 +378,9 @@ impl Drop for File {
             let _ = self.finish();
         }
     }
+}
+
+/// A LONG whose bits are the position, which is no more than [`LAST_POSITION`].
+fn as_long(position: u64) -> i32 {
+    position as u32 as i32
 }

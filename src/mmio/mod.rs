@@ -13,15 +13,26 @@
 //!   our own: [`WFM_FENCE`], [`WFM_DURABLE`], [`WFM_LAST_ERROR`].
 //! * WRITE and WRITEFLUSH answer the bytes taken, or −1, and leave `lDiskOffset` at the new position.
 //! * It is random access: overwrites, gaps (which read as zeros), and reads of what was written. A
-//!   READ after an overwrite costs a fence.
+//!   READ after an overwrite costs a fence; a WRITE behind a gap of more than 4 MiB waits until all
+//!   before it is durable. NTFS fills such a gap with zeros, on the disk, at the first write behind it
+//!   (its *valid data length* ends where the gap begins), and a write there is a synchronous one.
 //! * winmm hides the −1 of a buffered write, so **every refused WRITE makes CLOSE answer
 //!   MMIOERR_CANNOTWRITE**; CLOSE drains, fences and trims.
 //! * winmm never sends WRITEFLUSH by itself on Wine (on Windows the documentation says that it
 //!   does), so a [periodic fence](Settings::fence_every) makes programs durable that never ask.
 //! * Positions are 64 bits wide inside. A message carries 32: past 2 GiB `lDiskOffset` is negative
 //!   and its bits are the position; a WRITE that would end at 4 GiB − 1 or later is refused.
-//! * Opening to write takes the advisory lock of a [`Writer`](crate::Writer). Files that are only
-//!   read honour MMIO_EXCLUSIVE, MMIO_DENYREAD and MMIO_DENYWRITE with the same lock.
+//! * MMIO_SHAREMODE is honoured between the files of this procedure, in one process or several; there
+//!   is one writer a file, whatever the flags say. It is advisory: other programs are not kept out
+//!   (and, without locks on open files, as on macOS, readers are not told from one another's modes).
+//! * A file stays the one that was opened when it is renamed, or when the process goes to another
+//!   folder. Only files that are opened to be read are searched for along the path: winmm's own
+//!   procedure searches for those to be written too, and would overwrite a program of that name.
+//! * A refused SEEK or WRITE leaves no position: READ and WRITE are refused until a SEEK from the start
+//!   or the end succeeds, so that nothing lands in the wrong place or closes over a gap. After a refused
+//!   WRITE nothing is called durable any more; headers can still be made true.
+//!
+//! **None of this has run on a real Windows machine**: only under Wine.
 //!
 //! [`File`] is the caller's side for programs without winmm. [`Settings`] say how files are opened.
 //!

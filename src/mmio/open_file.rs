@@ -3,15 +3,22 @@
 use super::abi::*;
 use super::failure::Failure;
 use super::storage::Storage;
+use crate::control::Control;
 use crate::ticket::Ticket;
 
 /// Positions are 64 bits wide in here; a message carries 32 of them, and `0xFFFF_FFFF` means −1.
-const LAST_POSITION: u64 = 0xFFFF_FFFE;
+pub(super) const LAST_POSITION: u64 = 0xFFFF_FFFE;
+
+const ASTRAY: &str = "an earlier SEEK or WRITE was refused, so nobody knows where these bytes belong: \
+                      SEEK from the start or the end first";
 
 #[derive(Debug)]
 pub(super) struct OpenFile {
     storage: Storage,
     position: u64,
+    /// A SEEK or WRITE was refused. Callers hide that, so whatever comes next would land in the wrong
+    /// place, or close over a gap: nothing is read or written until a SEEK has found a position.
+    astray: bool,
     /// The first WRITE that was refused: CLOSE repeats it, since callers hide the −1 of a WRITE.
     unwritten: Option<Failure>,
     /// The last thing that went wrong.
@@ -20,29 +27,36 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     pub(super) fn new(storage: Storage) -> Self {
-        Self { storage, position: 0, unwritten: None, last: None }
+        Self { storage, position: 0, astray: false, unwritten: None, last: None }
     }
 
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// What went wrong last, on the way to the disk included.
+    /// What went wrong last; what went wrong on the way to the disk weighs more.
     pub(super) fn last(&self) -> Option<Failure> {
-        let poisoned = || self.storage.control()?.error().map(Failure::unwritten);
-        self.last.clone().or_else(poisoned)
+        let poisoned = self.storage.control().and_then(Control::error);
+        poisoned.map(Failure::unwritten).or_else(|| self.last.clone())
     }
 
     pub(super) fn durable(&self) -> Option<u64> {
         Some(self.storage.control()?.positions().durable)
     }
 
-    /// Asks for a fence; `None` for a file that is only read.
-    pub(super) fn fence(&self) -> Option<Ticket> {
-        self.storage.fence()
+    /// Asks for a fence; `None` for a file that is only read. Refused once bytes are missing: they
+    /// are among those that the caller takes for written.
+    pub(super) fn fence(&mut self) -> Result<Option<Ticket>, Failure> {
+        match self.unwritten.clone() {
+            Some(failure) => Err(self.note(failure)),
+            None => Ok(self.storage.fence()),
+        }
     }
 
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
+        if self.astray {
+            return Err(self.note(Failure::new(MMIOERR_CANNOTREAD, ASTRAY)));
+        }
         let room = usize::try_from(LAST_POSITION - self.position).unwrap_or(usize::MAX);
         let len = bytes.len().min(room);
         match self.storage.read(self.position, &mut bytes[..len]) {
@@ -55,6 +69,12 @@ impl OpenFile {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if self.astray {
+            return Err(self.refuse(Failure::new(MMIOERR_CANNOTWRITE, ASTRAY)));
+        }
         let end = self.position + bytes.len() as u64;
         if end > LAST_POSITION {
             return Err(self.refuse(Failure::new(
@@ -67,9 +87,6 @@ impl OpenFile {
                 ),
             )));
         }
-        if bytes.is_empty() {
-            return Ok(0);
-        }
         if let Err(error) = self.storage.write(self.position, bytes) {
             return Err(self.refuse(Failure::unwritten(error)));
         }
@@ -77,13 +94,35 @@ impl OpenFile {
         Ok(bytes.len())
     }
 
+    /// As [`write`](Self::write), with the ticket of a fence behind the bytes.
+    pub(super) fn write_flush(&mut self, bytes: &[u8]) -> Result<Option<Ticket>, Failure> {
+        if let Some(failure) = self.unwritten.clone() {
+            self.astray |= !bytes.is_empty();
+            return Err(self.note(failure));
+        }
+        self.write(bytes)?;
+        self.fence()
+    }
+
+    /// The fence behind bytes that a WRITEFLUSH had taken failed: it moves nothing, as every error.
+    pub(super) fn flush_failed(&mut self, len: usize, end: u64, failure: Failure) {
+        if self.position == end {
+            self.position = end - len as u64;
+        }
+        self.refuse(failure);
+    }
+
     pub(super) fn seek(&mut self, by: LPARAM, origin: LPARAM) -> Result<u64, Failure> {
         match self.target(by, origin) {
             Ok(position) => {
                 self.position = position;
+                self.astray &= origin == SEEK_CUR as LPARAM; // which only asks then
                 Ok(position)
             }
-            Err(failure) => Err(self.note(failure)),
+            Err(failure) => {
+                self.astray = true;
+                Err(self.note(failure))
+            }
         }
     }
 
@@ -95,6 +134,7 @@ impl OpenFile {
                 .map(|wrapped| u64::from(wrapped as u32))
                 .or_else(|_| u64::try_from(by))
                 .ok(),
+            Ok(SEEK_CUR) if self.astray && by != 0 => return Err(cannot(ASTRAY.into())),
             Ok(SEEK_CUR) => self.position.checked_add_signed(by as i64),
             Ok(SEEK_END) => {
                 let size = self.storage.len().map_err(|error| cannot(error.to_string()))?;
@@ -109,6 +149,12 @@ impl OpenFile {
 
     /// Bytes were not taken: noted for good.
     pub(super) fn refuse(&mut self, failure: Failure) -> Failure {
+        self.astray = true;
+        self.miss(failure)
+    }
+
+    /// Bytes that were taken are not on disk: noted for good.
+    pub(super) fn miss(&mut self, failure: Failure) -> Failure {
         self.unwritten.get_or_insert_with(|| failure.clone());
         self.note(failure)
     }
@@ -116,12 +162,6 @@ impl OpenFile {
     fn note(&mut self, failure: Failure) -> Failure {
         self.last = Some(failure.clone());
         failure
-    }
-
-    /// As well as it goes: nobody is left who could be told.
-    #[cfg(windows)]
-    pub(super) fn rescue(&mut self) {
-        let _ = self.storage.control().map(crate::Control::rescue);
     }
 
     pub(super) fn close(self) -> Result<(), Failure> {

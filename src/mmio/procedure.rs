@@ -26,9 +26,12 @@ const REFUSED: LRESULT = -1;
 /// that waits for the disk keeps nobody from writing. A panic inside is a refusal outside.
 ///
 /// # Safety
-/// `info` is null or a live [`MMIOINFO`] that nobody else uses during the call. Names are null or
-/// end with a zero; a buffer that comes with a count holds at least as many bytes, for READ and the
-/// USER messages writable ones.
+/// `info` is null or a live [`MMIOINFO`]. OPEN and CLOSE have it for themselves. Other messages for
+/// an open file may come from several threads at once: of their MMIOINFO they read `adwInfo` and
+/// change `lDiskOffset`, one after the other; so whoever reads `lDiskOffset` himself does it while
+/// no message is under way. Names are null or end with a zero; that of MMIO_PARSE and MMIO_EXIST
+/// lies in 128 writable bytes, unless it is complete already. A buffer that comes with a count holds
+/// at least as many bytes, for READ and the USER messages writable ones.
 pub unsafe extern "system" fn io_procedure(
     info: *mut MMIOINFO,
     message: u32,
@@ -73,37 +76,45 @@ unsafe fn dispatch(info: *mut MMIOINFO, message: u32, first: LPARAM, second: LPA
 
 // ---- names ----------------------------------------------------------------------------------------
 
+/// # Safety
+/// As [`io_procedure`].
 unsafe fn open(info: *mut MMIOINFO, name: *mut c_char) -> Result<(), Failure> {
     let cannot = |sentence: &str| Failure::new(MMIOERR_CANNOTOPEN, sentence);
     if info.is_null() {
         return Err(cannot("OPEN came without an MMIOINFO"));
     }
     // SAFETY: a live MMIOINFO; the name is null or ends with a zero.
-    let (flags, asked) = unsafe {
-        (*info).adwInfo[0] = 0; // of no file, until one is open
-        ((*info).dwFlags, named(name))
-    };
+    let (flags, number, asked) = unsafe { ((*info).dwFlags, (*info).adwInfo[0], named(name)) };
+    if table().has(number, info) {
+        return Err(cannot("OPEN came for an MMIOINFO that has an open file: send CLOSE first"));
+    }
+    // SAFETY: a live MMIOINFO.
+    unsafe { (*info).adwInfo[0] = 0 }; // of no file, until one is open
     let asked = asked.ok_or_else(|| cannot("OPEN came without a name"))?;
-    let Named::File(asked) = asked else {
+    let Named::File(path) = asked else {
         return Err(cannot(
             "elements of compound files (a name behind the +) don't exist here: end the name with +",
         ));
     };
-    let path = if flags & MMIO_CREATE == 0 { name::find(asked) } else { asked };
     if flags & MMIO_DELETE != 0 {
         return on_name(&path, "delete", std::fs::remove_file(&path));
     }
     if flags & MMIO_EXIST != 0 {
-        return on_name(&path, "find", std::fs::metadata(&path).map(drop));
+        let path = name::find(path);
+        on_name(&path, "find", std::fs::metadata(&path))?;
+        // SAFETY: as winmm's documentation asks, the name lies in a buffer of COMPLETED bytes.
+        return unsafe { complete(&path, name) };
     }
     if flags & MMIO_PARSE != 0 {
-        // SAFETY: as winmm's documentation asks, the name lies in a buffer of PARSED bytes.
-        return unsafe { parse(&path, name) };
+        // SAFETY: as above.
+        return unsafe { complete(&path, name) };
     }
     if flags & MMIO_GETTEMP != 0 {
         return Err(cannot("MMIO_GETTEMP is not offered: choose a name"));
     }
-    let number = table().insert(OpenFile::new(Storage::open(&path, flags)?));
+    let only_reads = flags & (MMIO_CREATE | MMIO_RWMODE) == MMIO_READ;
+    let path = if only_reads { name::find(path) } else { path };
+    let number = table().insert(OpenFile::new(Storage::open(&path, flags)?), info);
     // SAFETY: a live MMIOINFO.
     unsafe {
         (*info).adwInfo[0] = number;
@@ -112,22 +123,27 @@ unsafe fn open(info: *mut MMIOINFO, name: *mut c_char) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Bytes that winmm's documentation asks for in the buffer of MMIO_PARSE.
-const PARSED: usize = 128;
+/// Bytes that winmm's documentation asks for in the buffer of MMIO_PARSE and MMIO_EXIST.
+const COMPLETED: usize = 128;
 
+/// Leaves the full name in the caller's buffer; writes nothing if it is there already.
+///
 /// # Safety
-/// `name` points to [`PARSED`] writable bytes.
-unsafe fn parse(path: &Path, name: *mut c_char) -> Result<(), Failure> {
+/// `name` ends with a zero; if it is not the full name, it points to [`COMPLETED`] writable bytes.
+unsafe fn complete(path: &Path, name: *mut c_char) -> Result<(), Failure> {
     let full = on_name(path, "complete the name of", std::path::absolute(path))?;
-    let full = full.to_string_lossy();
-    if full.len() >= PARSED {
-        let sentence = format!("{full} does not fit the {PARSED} bytes that MMIO_PARSE has");
+    let bytes = name::for_message(full.as_os_str()).filter(|it| it.count_bytes() < COMPLETED);
+    let Some(bytes) = bytes else {
+        let full = full.display();
+        let sentence = format!("{full} does not fit the {COMPLETED} bytes that are there for it");
         return Err(Failure::new(MMIOERR_CANNOTOPEN, sentence));
-    }
-    // SAFETY: it fits, with its zero.
+    };
+    // SAFETY: the caller's promise; it fits, with its zero.
     unsafe {
-        std::ptr::copy_nonoverlapping(full.as_ptr(), name.cast(), full.len());
-        name.add(full.len()).write(0);
+        if CStr::from_ptr(name) != bytes.as_c_str() {
+            let bytes = bytes.as_bytes_with_nul();
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), name.cast(), bytes.len());
+        }
     }
     Ok(())
 }
@@ -135,16 +151,23 @@ unsafe fn parse(path: &Path, name: *mut c_char) -> Result<(), Failure> {
 /// # Safety
 /// Both names are null or end with a zero.
 unsafe fn rename(from: *const c_char, to: *const c_char) -> Result<(), Failure> {
+    // The one number that RENAME may answer; the sentence says more.
+    let cannot = |sentence: String| Failure::new(MMIOERR_FILENOTFOUND, sentence);
     // SAFETY: passed on.
     let (from, to) = unsafe { (named(from), named(to)) };
     let (Some(Named::File(from)), Some(Named::File(to))) = (from, to) else {
-        return Err(Failure::new(MMIOERR_FILENOTFOUND, "RENAME needs the names of two files"));
+        return Err(cannot("RENAME needs the names of two files".into()));
     };
-    let renamed = std::fs::rename(&from, &to).and_then(|()| {
-        crate::file::sync_directory_of(&to)?;
-        crate::file::sync_directory_of(&from)
-    });
-    on_name(&from, "rename", renamed)
+    crate::file::rename(&from, &to).map_err(|error| {
+        let (from, to) = (from.display(), to.display());
+        cannot(format!("could not rename {from} to {to}: {error}"))
+    })?;
+    crate::file::sync_directory_of(&to)
+        .and_then(|()| crate::file::sync_directory_of(&from))
+        .map_err(|error| {
+            let to = to.display();
+            cannot(format!("{to} has its new name, but may lose it in a power cut: {error}"))
+        })
 }
 
 fn on_name<T>(path: &Path, verb: &str, result: std::io::Result<T>) -> Result<T, Failure> {
@@ -212,16 +235,21 @@ unsafe fn close(info: *mut MMIOINFO) -> Result<(), Failure> {
 /// As [`file`]; the buffer holds `count` writable bytes.
 unsafe fn read(info: *mut MMIOINFO, buffer: *mut u8, count: LPARAM) -> LRESULT {
     let count = match usize::try_from(count) {
-        Ok(0) => return 0,
+        Ok(0) => 0,
         Ok(count) if !buffer.is_null() && count <= i32::MAX as usize => count,
         _ => return REFUSED,
     };
-    // SAFETY: the caller's promise.
-    let taken = unsafe {
-        let bytes = std::slice::from_raw_parts_mut(buffer, count);
-        with(info, |open| open.read(bytes))
+    let mut nothing = [];
+    let bytes = match count {
+        0 => &mut nothing[..],
+        // SAFETY: the caller's promise.
+        count => unsafe { std::slice::from_raw_parts_mut(buffer, count) },
     };
-    count_of(taken)
+    // SAFETY: passed on.
+    match unsafe { with(info, |open| open.read(bytes)) } {
+        Some(Ok(taken)) => taken as LRESULT,
+        Some(Err(_)) | None => REFUSED,
+    }
 }
 
 /// # Safety
@@ -242,22 +270,25 @@ unsafe fn write(info: *mut MMIOINFO, buffer: *const u8, count: LPARAM, flush: bo
         }
     };
     let take = |open: &mut OpenFile| {
-        let taken = open.write(bytes)?;
-        Ok((taken, if flush { open.fence() } else { None }))
+        let ticket =
+            if flush { open.write_flush(bytes)? } else { open.write(bytes).map(|_| None)? };
+        Ok::<_, Failure>((ticket, open.position()))
     };
     // SAFETY: passed on.
     match unsafe { with(info, take) } {
-        Some(Ok((taken, None))) => taken as LRESULT,
-        Some(Ok((taken, Some(ticket)))) => match ticket.wait() {
-            Ok(_) => taken as LRESULT,
+        Some(Ok((None, _))) => bytes.len() as LRESULT,
+        // Nobody is kept from writing meanwhile.
+        Some(Ok((Some(ticket), end))) => match ticket.wait() {
+            Ok(_) => bytes.len() as LRESULT,
             Err(error) => {
-                let refuse = |open: &mut OpenFile| open.refuse(Failure::unwritten(error));
+                let failure = Failure::unwritten(error);
+                let note = |open: &mut OpenFile| open.flush_failed(bytes.len(), end, failure);
                 // SAFETY: passed on.
-                unsafe { with(info, refuse) };
+                unsafe { with(info, note) };
                 REFUSED
             }
         },
-        Some(Err(Failure { .. })) | None => REFUSED,
+        Some(Err(_)) | None => REFUSED,
     }
 }
 
@@ -271,23 +302,24 @@ unsafe fn seek(info: *mut MMIOINFO, by: LPARAM, origin: LPARAM) -> LRESULT {
     }
 }
 
-fn count_of(taken: Option<Result<usize, Failure>>) -> LRESULT {
-    match taken {
-        Some(Ok(count)) => count as LRESULT,
-        Some(Err(_)) | None => REFUSED,
-    }
-}
-
 // ---- our own messages -----------------------------------------------------------------------------
 
 /// # Safety
 /// As [`file`].
 unsafe fn fence(info: *mut MMIOINFO) -> LRESULT {
     // SAFETY: passed on.
-    match unsafe { with(info, |open| open.fence()) } {
-        Some(Some(ticket)) if ticket.wait().is_ok() => 0,
-        Some(None) => 0, // nothing is written to a file that is only read
-        Some(Some(_)) | None => REFUSED,
+    match unsafe { with(info, OpenFile::fence) } {
+        Some(Ok(None)) => 0, // nothing is written to a file that is only read
+        Some(Ok(Some(ticket))) => match ticket.wait() {
+            Ok(_) => 0,
+            Err(error) => {
+                let note = |open: &mut OpenFile| open.miss(Failure::unwritten(error));
+                // SAFETY: passed on.
+                unsafe { with(info, note) };
+                REFUSED
+            }
+        },
+        Some(Err(_)) | None => REFUSED,
     }
 }
 

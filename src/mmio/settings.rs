@@ -41,11 +41,11 @@ impl Settings {
         self
     }
 
-    /// A fence at this interval, for programs that never ask for one (default 1 s; `None`: never).
-    /// Costs a thread for each file open for writing, and a device flush each time something is
-    /// new.
+    /// A fence at this interval, for programs that never ask for one (default 1 s; `None`: never;
+    /// at least a millisecond). Costs a thread for each file open for writing, and a device flush
+    /// each time something is new.
     pub fn fence_every(mut self, interval: Option<Duration>) -> Self {
-        self.fence_every = interval;
+        self.fence_every = interval.map(|interval| interval.max(Duration::from_millis(1)));
         self
     }
 
@@ -65,5 +65,16 @@ impl Settings {
         let mut settings = ignore_poison(IN_FORCE.read()).clone().unwrap_or_default();
         settings.options = settings.options.on_full(OnFull::Block);
         settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_interval_makes_the_thread_of_the_fences_spin() {
+        let settings = Settings::new().fence_every(Some(Duration::ZERO));
+        assert_eq!(settings.fence_every, Some(Duration::from_millis(1)));
     }
 }

@@ -1,9 +1,9 @@
 //! A file of bytes at any position, 64 bits wide: what a procedure needs, on a writer that knows
 //! appends and patches.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use super::abi::*;
 use super::failure::Failure;
@@ -12,6 +12,7 @@ use super::name::folder_exists;
 use super::settings::Settings;
 use crate::control::Control;
 use crate::error::Error;
+use crate::file::{Share, try_share};
 use crate::ticket::Ticket;
 use crate::writer::Writer;
 
@@ -25,18 +26,25 @@ pub(super) enum Storage {
 /// A file that is being written.
 #[derive(Debug)]
 pub(super) struct Recording {
-    path: PathBuf,
-    settings: Settings,
-    /// Before the writer, so that they end first. `None` as well while there is no writer.
+    /// Before the writer, so that they end first.
     fences: Option<PeriodicFences>,
-    /// `None` after a leap that failed.
-    writer: Option<Writer>,
-    /// For reading back; opened when it is first needed.
-    reader: Option<File>,
+    writer: Writer,
+    /// For reading back.
+    reader: Reader,
+    fence_bytes: Option<u64>,
     /// Bytes written since the last fence by bytes.
     unfenced: u64,
     /// Bytes were overwritten since the last complete fence: what the file shows is older.
     overwritten: bool,
+}
+
+#[derive(Debug)]
+enum Reader {
+    /// The file was opened for writing only.
+    Forbidden,
+    /// Nobody has read yet.
+    Unopened,
+    Open(File),
 }
 
 impl Storage {
@@ -47,17 +55,21 @@ impl Storage {
             Failure::of_name(&error, folder_exists(path), sentence)
         };
         let creates = flags & MMIO_CREATE != 0;
-        if !creates {
-            std::fs::metadata(path).map_err(refused)?;
+        if !creates && !std::fs::metadata(path).map_err(refused)?.is_file() {
+            // An open of a FIFO would wait for its other end.
+            let sentence = format!("{} is not a regular file: name one", path.display());
+            return Err(Failure::new(MMIOERR_CANNOTOPEN, sentence));
         }
         match flags & MMIO_RWMODE {
             MMIO_READ if !creates => {
                 let file = File::open(path).map_err(refused)?;
-                share(&file, flags).map_err(refused)?;
-                Ok(Self::ReadOnly(file))
+                match try_share(&file, share(flags)).map_err(refused)? {
+                    true => Ok(Self::ReadOnly(file)),
+                    false => Err(Failure::shared(path)),
+                }
             }
             MMIO_READ | MMIO_WRITE | MMIO_READWRITE => {
-                let recording = Recording::open(path, creates);
+                let recording = Recording::open(path, flags);
                 let recording =
                     recording.map_err(|error| Failure::of_open(&error, folder_exists(path)))?;
                 Ok(Self::Recording(Box::new(recording)))
@@ -72,7 +84,7 @@ impl Storage {
     pub(super) fn len(&self) -> io::Result<u64> {
         match self {
             Self::ReadOnly(file) => Ok(file.metadata()?.len()),
-            Self::Recording(recording) => Ok(recording.writer()?.positions().accepted),
+            Self::Recording(recording) => Ok(recording.writer.positions().accepted),
         }
     }
 
@@ -84,7 +96,7 @@ impl Storage {
         }
     }
 
-    /// Takes all the bytes, copied; waits only while no buffer has room.
+    /// Takes all the bytes, copied; waits only while no buffer has room, and behind a long gap.
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::ReadOnly(_) => Err(io::Error::new(
@@ -99,7 +111,7 @@ impl Storage {
     pub(super) fn control(&self) -> Option<&Control> {
         match self {
             Self::ReadOnly(_) => None,
-            Self::Recording(recording) => recording.writer.as_deref(),
+            Self::Recording(recording) => Some(recording.writer.control()),
         }
     }
 
@@ -110,12 +122,10 @@ impl Storage {
 
     /// Drains, fences, trims, lets go.
     pub(super) fn close(self) -> Result<(), Failure> {
-        let Self::Recording(mut recording) = self else { return Ok(()) };
-        recording.fences = None;
-        match recording.writer.take() {
-            Some(writer) => writer.close().map(drop).map_err(|error| Failure::of_close(&error)),
-            None => Ok(()), // the leap that failed has been noted
-        }
+        let Self::Recording(recording) = self else { return Ok(()) };
+        let Recording { fences, writer, .. } = *recording;
+        drop(fences);
+        writer.close().map(drop).map_err(|error| Failure::of_close(&error))
     }
 }
 
@@ -123,111 +133,107 @@ impl Recording {
     /// Beyond this many bytes a gap is made by the file system, not filled with zeros.
     const LONG_GAP: u64 = 4 << 20;
 
-    fn open(path: &Path, creates: bool) -> Result<Self, Error> {
-        let mut recording = Self {
-            path: path.into(),
-            settings: Settings::in_force(),
-            fences: None,
-            writer: None,
-            reader: None,
-            unfenced: 0,
-            overwritten: false,
-        };
-        let options = &recording.settings.options;
-        recording.attach(if creates { options.create(path)? } else { options.append(path)? })?;
-        Ok(recording)
-    }
-
-    fn attach(&mut self, writer: Writer) -> Result<(), Error> {
-        if let Some(every) = self.settings.fence_every {
-            let fences = PeriodicFences::start(every, writer.control().clone());
-            let path = self.path.as_path().into();
-            self.fences =
-                Some(fences.map_err(|error| Error::io(crate::Operation::Start, &path, error))?);
-        }
-        self.writer = Some(writer);
-        Ok(())
-    }
-
-    fn writer(&self) -> io::Result<&Writer> {
-        self.writer.as_ref().ok_or_else(|| Error::Closed.into())
+    fn open(path: &Path, flags: u32) -> Result<Self, Error> {
+        let Settings { mut options, fence_every, fence_bytes } = Settings::in_force();
+        options.share = share(flags);
+        let creates = flags & MMIO_CREATE != 0;
+        let writer = if creates { options.create(path)? } else { options.append(path)? };
+        let fences =
+            fence_every.map(|every| PeriodicFences::start(every, writer.control().clone()));
+        let fences = fences
+            .transpose()
+            .map_err(|error| Error::io(crate::Operation::Start, &path.into(), error))?;
+        // winmm's own procedure creates for both, whatever the mode.
+        let is_write_only = flags & MMIO_RWMODE == MMIO_WRITE && !creates;
+        let reader = if is_write_only { Reader::Forbidden } else { Reader::Unopened };
+        Ok(Self { fences, writer, reader, fence_bytes, unfenced: 0, overwritten: false })
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let end = self.writer()?.positions().accepted;
+        let end = self.writer.positions().accepted;
         if at.saturating_sub(end) > Self::LONG_GAP {
             self.leap(at)?;
         }
-        let writer = self.writer.as_mut().ok_or(Error::Closed)?;
-        writer.seek(SeekFrom::Start(at))?;
-        writer.write_all(bytes)?;
+        self.writer.seek(SeekFrom::Start(at))?;
+        self.writer.write_all(bytes)?;
         self.overwritten |= at < end;
         self.unfenced += bytes.len() as u64;
-        if self.settings.fence_bytes.is_some_and(|limit| self.unfenced >= limit) {
+        if self.fence_bytes.is_some_and(|limit| self.unfenced >= limit) {
             self.unfenced = 0;
-            drop(writer.fence()); // goes on by itself; a failure is sticky
+            drop(self.writer.fence()); // goes on by itself; a failure is sticky
         }
         Ok(())
     }
 
-    /// Goes on behind a long gap, which takes no space: the writer is closed and opened again.
+    /// Goes on behind a long gap, which takes no space.
     fn leap(&mut self, to: u64) -> io::Result<()> {
-        self.fences = None;
-        if let Some(writer) = self.writer.take() {
-            writer.close()?;
+        self.writer.go_on_at(to)?;
+        if let Some(fences) = &self.fences {
+            fences.follow(self.writer.control());
         }
-        OpenOptions::new().write(true).open(&self.path)?.set_len(to)?;
-        let writer = self.settings.options.append(&self.path)?;
+        self.unfenced = 0;
         self.overwritten = false;
-        Ok(self.attach(writer)?)
+        Ok(())
     }
 
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let writer = self.writer.as_mut().ok_or(Error::Closed)?;
-        let positions = writer.positions();
+        if let Reader::Unopened = self.reader {
+            self.reader = Reader::Open(self.writer.open_for_reading()?);
+        }
+        let Reader::Open(file) = &self.reader else {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the file was opened for writing only: open it with MMIO_READWRITE",
+            ));
+        };
+        let positions = self.writer.positions();
         let left = positions.accepted.saturating_sub(at);
         let len = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         if self.overwritten {
             // Overwrites on their way have no position of their own: a fence is behind them.
-            writer.control().flush()?;
+            self.writer.control().flush()?;
             self.overwritten = false;
         } else if positions.written < at + len as u64 {
-            Write::flush(writer)?;
+            Write::flush(&mut self.writer)?;
         }
-        if self.reader.is_none() {
-            self.reader = Some(File::open(&self.path)?);
-        }
-        match &mut self.reader {
-            Some(reader) => read_at(reader, at, &mut bytes[..len]),
-            None => Ok(0),
-        }
+        read_at(file, at, &mut bytes[..len])
     }
 }
 
-/// What others may do with a file that is only read, as far as advisory locks go: the same locks
-/// that writers take.
-fn share(file: &File, flags: u32) -> io::Result<()> {
-    let taken = match flags & MMIO_SHAREMODE {
-        MMIO_EXCLUSIVE | MMIO_DENYREAD => crate::file::try_lock(file)?,
-        MMIO_DENYWRITE => crate::file::try_lock_shared(file)?,
-        _ => true,
+/// What the flags ask of everybody else. MMIO_COMPAT, of 16-bit days, asks nothing.
+fn share(flags: u32) -> Share {
+    let (denies_reading, denies_writing) = match flags & MMIO_SHAREMODE {
+        MMIO_EXCLUSIVE => (true, true),
+        MMIO_DENYWRITE => (false, true),
+        MMIO_DENYREAD => (true, false),
+        _ => (false, false),
     };
-    if taken { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    let mode = flags & MMIO_RWMODE;
+    Share {
+        reads: mode != MMIO_WRITE,
+        writes: mode != MMIO_READ || flags & MMIO_CREATE != 0,
+        denies_reading,
+        denies_writing,
+    }
 }
 
-fn read_at(file: &mut File, at: u64, mut bytes: &mut [u8]) -> io::Result<usize> {
-    file.seek(SeekFrom::Start(at))?;
-    let mut done = 0;
+/// Positional, since the descriptor may be shared with the writer.
+fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8]) -> io::Result<usize> {
+    let before = bytes.len();
     while !bytes.is_empty() {
-        match file.read(bytes) {
+        #[cfg(unix)]
+        let result = std::os::unix::fs::FileExt::read_at(file, bytes, at);
+        #[cfg(windows)]
+        let result = std::os::windows::fs::FileExt::seek_read(file, bytes, at);
+        match result {
             Ok(0) => break,
             Ok(n) => {
-                done += n;
+                at += n as u64;
                 bytes = &mut bytes[n..];
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(done)
+    Ok(before - bytes.len())
 }

@@ -1,9 +1,10 @@
 //! The open files of the process, by the number that travels in `adwInfo`.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::sync::{Arc, Mutex, RwLock};
 
+use super::abi::MMIOINFO;
 use super::open_file::OpenFile;
 use crate::sync::ignore_poison;
 
@@ -11,8 +12,15 @@ use crate::sync::ignore_poison;
 pub(super) type Shared = Arc<Mutex<Option<OpenFile>>>;
 
 #[derive(Debug)]
+struct Entry {
+    file: Shared,
+    /// Where its MMIOINFO lies: whoever else has the number has a copy.
+    info: usize,
+}
+
+#[derive(Debug)]
 pub(super) struct Table {
-    files: RwLock<Option<HashMap<u32, Shared>>>,
+    files: RwLock<Option<HashMap<u32, Entry>>>,
     next: Mutex<u32>,
 }
 
@@ -26,35 +34,34 @@ pub(super) fn table() -> &'static Table {
 impl Table {
     /// Takes a file in; returns its number: odd, so that it is the value of no Windows handle
     /// (winmm of Wine takes the word for one), and not used again before 2³¹ others.
-    pub(super) fn insert(&self, file: OpenFile) -> u32 {
+    pub(super) fn insert(&self, file: OpenFile, info: *const MMIOINFO) -> u32 {
         let mut files = ignore_poison(self.files.write());
         let files = files.get_or_insert_default();
         let mut next = ignore_poison(self.next.lock());
         loop {
             *next = next.wrapping_add(1);
             let number = *next << 1 | 1;
-            if let Entry::Vacant(free) = files.entry(number) {
-                free.insert(Arc::new(Mutex::new(Some(file))));
+            if let hash_map::Entry::Vacant(free) = files.entry(number) {
+                free.insert(Entry { file: Arc::new(Mutex::new(Some(file))), info: info.addr() });
                 return number;
             }
         }
     }
 
     pub(super) fn get(&self, number: u32) -> Option<Shared> {
-        ignore_poison(self.files.read()).as_ref()?.get(&number).cloned()
+        let files = ignore_poison(self.files.read());
+        files.as_ref()?.get(&number).map(|entry| entry.file.clone())
     }
 
-    /// Every file, unless a thread that is gone holds the table.
-    #[cfg(windows)]
-    pub(super) fn all(&self) -> Vec<Shared> {
-        let files = self.files.try_read();
-        files.map_or_else(
-            |_| Vec::new(),
-            |files| files.iter().flatten().map(|(_, file)| file.clone()).collect(),
-        )
+    /// Whether this very MMIOINFO, and no copy of it, has the file with this number.
+    pub(super) fn has(&self, number: u32, info: *const MMIOINFO) -> bool {
+        let files = ignore_poison(self.files.read());
+        let entry = files.as_ref().and_then(|files| files.get(&number));
+        entry.is_some_and(|entry| entry.info == info.addr())
     }
 
     pub(super) fn remove(&self, number: u32) -> Option<Shared> {
-        ignore_poison(self.files.write()).as_mut()?.remove(&number)
+        let entry = ignore_poison(self.files.write()).as_mut()?.remove(&number);
+        entry.map(|entry| entry.file)
     }
 }

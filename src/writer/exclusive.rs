@@ -47,10 +47,19 @@ pub struct Writer {
 
 impl Writer {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
-        let core = Core::open(options, path, mode)?;
+        Core::open(options, path, mode).map(Self::over)
+    }
+
+    /// Goes on in the same file at `to`, behind a gap that reads as zeros. Waits for the disk.
+    pub(crate) fn go_on_at(&mut self, to: u64) -> Result<(), Error> {
+        *self = Self::over(self.core().go_on_at(to)?);
+        Ok(())
+    }
+
+    fn over(core: Core) -> Self {
         let position = core.facts.start;
         let size = core.facts.piece;
-        Ok(Self {
+        Self {
             stream: core.stream.clone(),
             offset: core.stream.memory.offset(position),
             control: Control { core: Arc::new(core) },
@@ -60,7 +69,7 @@ impl Writer {
             writes: 0,
             cursor: None,
             shared: false,
-        })
+        }
     }
 
     /// A handle for other threads.
