@@ -388,29 +388,37 @@ impl Core {
     }
 
     /// The process is ending, and every other thread is gone, the driver's with it: writes with
-    /// plain calls what the kernel has not got yet, trims and flushes. Waits for no lock, since the
-    /// thread that holds it may be gone too.
-    #[cfg(windows)]
+    /// plain calls what the kernel has not got yet, trims and flushes. Waits for no lock, and neither
+    /// allocates nor frees, since the thread that holds a lock, or the heap, may be gone too.
+    #[cfg(any(windows, test))]
     pub(crate) fn rescue(&self) -> std::io::Result<()> {
         let out_of_reach = || std::io::Error::from(std::io::ErrorKind::WouldBlock);
-        if self.closing.load(Ordering::SeqCst) || self.stream.failure().is_some() {
+        if self.stream.failure().is_some() {
             return Err(out_of_reach());
         }
         let held = self.held.try_lock().map_err(|_| out_of_reach())?;
-        let file = &held.as_ref().ok_or_else(out_of_reach)?.file;
-        let end = self.stream.sequencer.accepted();
-        let mut at = self.stream.written();
+        let held = held.as_ref().ok_or_else(out_of_reach)?; // closed
+        let file = held.file.os_file().ok_or_else(out_of_reach)?;
+        self.stream.halt();
+        let end = self.stream.committed();
+        // From the block on that the last write may have ended in: a patch may have changed it in
+        // memory since. No patch goes to the disk alone from there on (`Plan::floor`).
+        let mut at = align_down(self.stream.written(), self.facts.block);
         while at < end {
             let to = end.min(align_down(at, self.facts.piece) + self.facts.piece);
             let region = self.stream.memory.ring(at, to);
             // SAFETY: committed bytes that nobody changes any more: there is no other thread.
-            file.write_at(unsafe { std::slice::from_raw_parts(region.address, region.len) }, at)?;
+            let bytes = unsafe { std::slice::from_raw_parts(region.address, region.len) };
+            file.write_all_at(bytes, at)?;
             at = to;
         }
-        for patch in self.stream.abandoned_patches() {
-            file.write_at(&patch.bytes, patch.from)?;
-        }
-        file.set_len(end)?;
+        // The one that was at hand may be there already: then it changes nothing.
+        self.stream.each_abandoned_patch(|patch| file.write_all_at(&patch.bytes, patch.from))?;
+        let len = match held.mode {
+            OpenMode::Overwrite => end.max(held.existing),
+            _ => end,
+        };
+        file.set_len(len)?;
         file.sync_all()
     }
 
@@ -478,6 +486,94 @@ fn forms(asked: FenceForm, able: Abilities, dsync_flushes: bool) -> Forms {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the handle of the rescue is on Windows, whatever the backend's is.
+    #[cfg(target_os = "linux")]
+    fn through_the_page_cache(core: &Core) {
+        use std::os::fd::AsRawFd;
+        let held = core.held.lock().unwrap();
+        let file = held.as_ref().unwrap().file.os_file().unwrap();
+        // SAFETY: a live descriptor; plain integers.
+        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) }, 0);
+    }
+
+    /// Of a process that ends: its driver never turns again.
+    #[test]
+    fn a_rescue_brings_what_the_driver_has_not() {
+        use crate::options::{Direct, Drive};
+        let direct = [Direct::Off, Direct::On];
+        let scenes = direct.map(|direct| [1, 2, 3].map(|scene| (direct, scene))).concat();
+        for (direct, scene) in scenes {
+            if cfg!(windows) && direct == Direct::On {
+                continue; // needs the overlapped backend there
+            }
+            let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+            let path = dir.path().join("take");
+            std::fs::write(&path, [1; 5000]).unwrap();
+            let options = Options::new()
+                .backend(BackendChoice::Sync)
+                .drive(Drive::Caller)
+                .direct(direct)
+                .buffer_size(8192);
+            // Nothing closes it.
+            let mut writer = std::mem::ManuallyDrop::new(options.append(&path).unwrap());
+            let mut wanted = vec![1; 5000];
+            let mut write = |writer: &mut crate::Writer, byte, len| {
+                assert!(writer.try_write(&vec![byte; len]).is_ok());
+                wanted.resize(wanted.len() + len, byte);
+            };
+            write(&mut writer, 2, 4000);
+            writer.flush().unwrap();
+            write(&mut writer, 3, 5000);
+            let core = &writer.control().core;
+            let mut patch = |from: usize, bytes: &[u8]| {
+                core.patch(from as u64, bytes).unwrap();
+                wanted[from..from + bytes.len()].copy_from_slice(bytes);
+            };
+            let take = || core.stream.take_patch(core.stream.committed()).unwrap();
+            match (scene, direct) {
+                (1, _) => {}
+                (2, _) | (_, Direct::Off) => {
+                    // One that the driver took and never wrote, behind it two that it never took.
+                    patch(100, b"taken");
+                    patch(102, b"waiting");
+                    patch(9100, b"in memory");
+                    take();
+                }
+                _ => {
+                    // One that only changed the ring, in the block that the last write ended in, and
+                    // one that was taken after it.
+                    patch(8990, b"below written");
+                    let taken = take();
+                    // SAFETY: nobody else touches the ring.
+                    unsafe { core.stream.memory.copy_in(taken.from, &taken.bytes) };
+                    patch(9500, b"then another");
+                    take();
+                }
+            }
+            #[cfg(target_os = "linux")]
+            through_the_page_cache(core);
+            core.rescue().unwrap();
+            let found = std::fs::read(&path).unwrap();
+            assert_eq!(found.len(), wanted.len());
+            let differs = found.iter().zip(&wanted).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "{direct:?}, scene {scene}");
+        }
+    }
+
+    #[test]
+    fn a_rescue_leaves_the_rest_of_a_recycled_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("take");
+        std::fs::write(&path, [1; 5000]).unwrap();
+        let options = Options::new().backend(BackendChoice::Sync).direct(crate::Direct::Off);
+        let mut writer = options.drive(crate::Drive::Caller).open(&path).unwrap();
+        writer.try_write(&[2; 100]).unwrap();
+        writer.control().core.rescue().unwrap();
+        let found = std::fs::read(&path).unwrap();
+        assert!(found.len() == 5000 && found[..100] == [2; 100] && found[100..] == [1; 4900]);
+        std::mem::forget(writer);
+    }
 
     #[test]
     fn a_form_that_is_not_known_to_flush_is_never_chosen() {

@@ -91,6 +91,8 @@ mod host;
 pub mod mmio;
 mod options;
 mod overrun;
+#[cfg(windows)]
+mod process_end;
 #[cfg(all(test, unix))]
 mod sim;
 mod stats;

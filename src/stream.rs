@@ -44,12 +44,21 @@ pub(crate) struct Wanted {
 }
 
 /// A positional overwrite on its way to the driver.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Patch {
     /// 1 for the first patch of the stream, then one more each.
     pub(crate) number: u64,
     pub(crate) from: u64,
-    pub(crate) bytes: Box<[u8]>,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
+/// The patches between their callers and the driver.
+#[derive(Debug)]
+struct Patches {
+    waiting: VecDeque<Patch>,
+    /// The one that the driver has at hand, or had last.
+    #[cfg(any(windows, test))]
+    taken: Option<Patch>,
 }
 
 impl Patch {
@@ -78,7 +87,7 @@ pub(crate) struct Stream {
     // Apart, so that neither the driver nor who asks takes away the cache lines that a push reads.
     published: CachePadded<Published>,
     requests: CachePadded<Requests>,
-    patches: CachePadded<Mutex<VecDeque<Patch>>>,
+    patches: CachePadded<Mutex<Patches>>,
     failure: OnceLock<Error>,
     /// Announced when `written`, `durable` or the failure changes.
     pub(crate) progress: CachePadded<Event>,
@@ -154,7 +163,11 @@ impl Stream {
                 patches: AtomicU64::new(0),
                 patches_queued: AtomicU64::new(0),
             }),
-            patches: CachePadded::new(Mutex::new(VecDeque::with_capacity(Patch::QUEUE))),
+            patches: CachePadded::new(Mutex::new(Patches {
+                waiting: VecDeque::with_capacity(Patch::QUEUE),
+                #[cfg(any(windows, test))]
+                taken: None,
+            })),
             failure: OnceLock::new(),
             progress: CachePadded::default(),
             space: CachePadded::default(),
@@ -280,14 +293,14 @@ impl Stream {
     /// Queues one patch of at most [`Patch::MAX`] bytes if there is room; returns its number.
     /// Takes a lock.
     pub(crate) fn try_queue_patch(&self, from: u64, bytes: &[u8]) -> Option<u64> {
-        let mut queue = ignore_poison(self.patches.lock());
-        if queue.len() == Patch::QUEUE {
+        let mut patches = ignore_poison(self.patches.lock());
+        if patches.waiting.len() == Patch::QUEUE {
             return None;
         }
         let number = self.patches_queued() + 1;
-        queue.push_back(Patch { number, from, bytes: bytes.into() });
+        patches.waiting.push_back(Patch { number, from, bytes: bytes.into() });
         self.requests.patches_queued.store(number, Ordering::Release);
-        drop(queue);
+        drop(patches);
         self.ring_doorbell();
         Some(number)
     }
@@ -302,9 +315,11 @@ impl Stream {
         if !self.patches_wait() {
             return None;
         }
-        let mut queue = ignore_poison(self.patches.lock());
-        let ready = queue.front().is_some_and(|patch| patch.to() <= committed);
-        let patch = if ready { queue.pop_front() } else { None }?;
+        let mut patches = ignore_poison(self.patches.lock());
+        let ready = patches.waiting.front().is_some_and(|patch| patch.to() <= committed);
+        let patch = if ready { patches.waiting.pop_front() } else { None }?;
+        #[cfg(any(windows, test))]
+        patches.taken.replace(patch.clone());
         self.published.patches_taken.store(patch.number, Ordering::Relaxed);
         Some(patch)
     }
@@ -313,14 +328,26 @@ impl Stream {
     pub(crate) fn patch_waits(&self, committed: u64) -> bool {
         self.patches_wait()
             && ignore_poison(self.patches.lock())
+                .waiting
                 .front()
                 .is_some_and(|patch| patch.to() <= committed)
     }
 
-    /// The patches that no driver will take any more; none if a thread that is gone holds them.
-    #[cfg(windows)]
-    pub(crate) fn abandoned_patches(&self) -> Vec<Patch> {
-        self.patches.try_lock().map_or_else(|_| Vec::new(), |mut queue| queue.drain(..).collect())
+    /// The patches that may not be in the file when the driver is gone, in order; none if another
+    /// thread that is gone holds them. Neither allocates nor frees.
+    #[cfg(any(windows, test))]
+    pub(crate) fn each_abandoned_patch(
+        &self,
+        act: impl FnMut(&Patch) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let Ok(patches) = self.patches.try_lock() else { return Ok(()) };
+        patches.taken.iter().chain(&patches.waiting).try_for_each(act)
+    }
+
+    /// Ends what the backend has under way: of a driver that is gone.
+    #[cfg(any(windows, test))]
+    pub(crate) fn halt(&self) {
+        self.doorbell.waker.halt();
     }
 
     // ---- what the driver publishes --------------------------------------------------------------

@@ -83,6 +83,11 @@ pub(crate) struct Abilities {
 /// Wakes a thread out of [`Io::wait`], from any thread.
 pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
     fn wake(&self);
+
+    /// The thread that drove is gone with its process: takes back what the kernel has not begun, and
+    /// waits for the rest, so that it can't land on what is written after this call.
+    #[cfg(any(windows, test))]
+    fn halt(&self) {}
 }
 
 /// A way to the kernel. The name `Io` keeps it apart from the public [`Backend`] label.

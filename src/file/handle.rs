@@ -36,10 +36,6 @@ pub(crate) trait Handle: Debug + Send + Sync {
     /// Zeros from `from` (rounded up to a block) to `to`.
     fn zero(&self, from: u64, to: u64) -> io::Result<()>;
 
-    /// Writes all the bytes at a position, past every backend.
-    #[cfg(windows)]
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
-
     /// Flushes data and length.
     fn sync_all(&self) -> io::Result<()>;
 
@@ -110,6 +106,16 @@ impl OsFile {
         }
         // SAFETY: a handle that was just made and belongs to nobody else.
         Ok(unsafe { File::from_raw_handle(handle) })
+    }
+
+    /// Writes all the bytes at a position, past every backend and through the page cache.
+    #[cfg(any(windows, test))]
+    pub(crate) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            done += write_some(&self.file, &bytes[done..], at + done as u64)?;
+        }
+        Ok(())
     }
 
     fn new(file: File) -> Self {
@@ -211,15 +217,6 @@ impl Handle for SystemFile {
 
     fn zero(&self, from: u64, to: u64) -> io::Result<()> {
         zero(&self.file, from, to)
-    }
-
-    #[cfg(windows)]
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let mut done = 0;
-        while done < bytes.len() {
-            done += write_some(&self.file, &bytes[done..], at + done as u64)?;
-        }
-        Ok(())
     }
 
     fn sync_all(&self) -> io::Result<()> {

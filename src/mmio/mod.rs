@@ -53,10 +53,11 @@ mod table;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(windows)]
+#[doc(hidden)]
+pub use crate::process_end::process_ends;
 pub use abi::*;
 pub use failure::Failure;
 pub use file::{Chunk, File};
 pub use procedure::io_procedure;
 pub use settings::Settings;
-#[cfg(windows)]
-pub use windows::process_ends;

@@ -1,4 +1,4 @@
-//! What only Windows has: a process that ends under open files, and names in a code page.
+//! Names in a code page.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr};
@@ -6,22 +6,6 @@ use std::os::windows::ffi::OsStrExt;
 use std::ptr::null_mut;
 
 use windows_sys::Win32::Globalization::{CP_ACP, MultiByteToWideChar, WideCharToMultiByte};
-
-use super::table::table;
-
-/// For `DLL_PROCESS_DETACH` at the end of a process: winmm closes nothing then, and every other
-/// thread is gone. Writes out and flushes each file that is open, as well as that goes; waits for
-/// nobody. A file whose thread was inside a message at that moment is left as it is.
-#[doc(hidden)]
-pub fn process_ends() {
-    for file in table().all() {
-        if let Ok(mut open) = file.try_lock()
-            && let Some(open) = open.as_mut()
-        {
-            open.rescue();
-        }
-    }
-}
 
 /// A name as messages carry it, in the code page of the process.
 pub(super) fn from_code_page(name: &CStr) -> String {

@@ -57,12 +57,15 @@ impl Writer {
     }
 
     fn over(core: Core) -> Self {
+        let core = Arc::new(core);
+        #[cfg(windows)]
+        crate::process_end::remember(&core);
         let position = core.facts.start;
         let size = core.facts.piece;
         Self {
             stream: core.stream.clone(),
             offset: core.stream.memory.offset(position),
-            control: Control { core: Arc::new(core) },
+            control: Control { core },
             position,
             limit: 0,
             buffer_end: position - position % size + size,
