@@ -68,12 +68,6 @@ impl Control {
         self.core.stream.failure().cloned()
     }
 
-    /// Writes out what a process that is ending leaves behind: see `Core::rescue`.
-    #[cfg(windows)]
-    pub(crate) fn rescue(&self) -> std::io::Result<()> {
-        self.core.rescue()
-    }
-
     /// The open file once more, for reading, whatever its name is by now.
     pub(crate) fn open_for_reading(&self) -> std::io::Result<std::fs::File> {
         self.core.open_for_reading()

@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use windows_sys::Win32::Media::Multimedia::{
     LPMMIOPROC, MMIO_FINDPROC, MMIO_INSTALLPROC, MMIO_REMOVEPROC, mmioInstallIOProcA,
@@ -56,6 +57,7 @@ unsafe fn with_code(extension: *const c_char, act: impl FnOnce(u32) -> wf_status
 /// `extension` is null or a string that ends with a zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wf_winmm_install(extension: *const c_char) -> wf_status {
+    std::hint::black_box(&AT_ATTACH_AND_DETACH); // a linker that takes this takes that along
     let install = |code| {
         // SAFETY: a procedure that lives as long as the process: the library is pinned.
         let installed = unsafe { mmioInstallIOProcA(code, Some(procedure), MMIO_INSTALLPROC) };
@@ -101,23 +103,32 @@ pub unsafe extern "C" fn wf_winmm_check(extension: *const c_char) -> wf_status {
     unsafe { with_code(extension, check) }
 }
 
-/// Pins the library, since threads of its own run in it; at the end of the process, when those are
+/// What Windows calls at the begin and the end of process and threads, for the library as for a
+/// program that has it linked in (a TLS callback: section `.CRT$XL?` of the portable executable).
+/// A `DllMain` would be the one of whatever DLL the static library is linked into.
+#[used]
+#[unsafe(link_section = ".CRT$XLC")]
+static AT_ATTACH_AND_DETACH: unsafe extern "system" fn(*mut c_void, u32, *mut c_void) = notified;
+
+/// The module with this code stays loaded until the process ends.
+static PINNED: AtomicBool = AtomicBool::new(false);
+
+/// Pins the module, since threads of its own run in it; at the end of the process, when those are
 /// gone and winmm closes nothing, the files that are open are written out.
-#[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that Windows calls")]
-extern "system" fn DllMain(_: *mut c_void, reason: u32, ending: *mut c_void) -> i32 {
+unsafe extern "system" fn notified(_: *mut c_void, reason: u32, _: *mut c_void) {
     if reason == DLL_PROCESS_ATTACH {
         let mut module = null_mut();
-        // SAFETY: an address in this library; a live place for the result.
-        unsafe {
+        // SAFETY: an address in this module; a live place for the result.
+        let pinned = unsafe {
             GetModuleHandleExA(
                 GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
-                DllMain as *const u8,
+                notified as *const u8,
                 &raw mut module,
-            );
-        }
-    } else if reason == DLL_PROCESS_DETACH && !ending.is_null() {
+            )
+        };
+        PINNED.store(pinned != 0, Ordering::Relaxed);
+    } else if reason == DLL_PROCESS_DETACH && PINNED.load(Ordering::Relaxed) {
+        // Pinned, so this is the end of the process, whose other threads are gone.
         let _ = std::panic::catch_unwind(rust::mmio::process_ends);
     }
-    1
 }

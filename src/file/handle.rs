@@ -86,26 +86,11 @@ impl OsFile {
         })
     }
 
-    #[cfg(all(unix, not(target_os = "linux")))]
+    /// Elsewhere this handle itself is through the page cache, and everybody reads and writes it at
+    /// positions.
+    #[cfg(not(target_os = "linux"))]
     pub(crate) fn open_for_reading(&self, _name: &Path) -> io::Result<File> {
         self.file.try_clone()
-    }
-
-    #[cfg(windows)]
-    pub(crate) fn open_for_reading(&self, _name: &Path) -> io::Result<File> {
-        use std::os::windows::io::{AsRawHandle, FromRawHandle};
-        use windows_sys::Win32::Foundation::{GENERIC_READ, INVALID_HANDLE_VALUE};
-        use windows_sys::Win32::Storage::FileSystem::{
-            FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, ReOpenFile,
-        };
-        let everybody = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
-        // SAFETY: a live handle; the result is checked.
-        let handle = unsafe { ReOpenFile(self.file.as_raw_handle(), GENERIC_READ, everybody, 0) };
-        if handle == INVALID_HANDLE_VALUE {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a handle that was just made and belongs to nobody else.
-        Ok(unsafe { File::from_raw_handle(handle) })
     }
 
     /// Writes all the bytes at a position, past every backend and through the page cache.

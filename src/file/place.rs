@@ -107,10 +107,30 @@ fn place_of(magic: u32) -> Place {
     Place { durability: label(medium, reason), dsync_flushes: medium == Medium::StableMedia }
 }
 
-/// The page, at least a sector of every known drive.
+/// The block to which unbuffered I/O has to be aligned, as the drive says (FileStorageInfo, Windows 8).
 #[cfg(windows)]
-pub(crate) fn direct_block(_file: &File) -> Option<u64> {
-    Some(4096)
+pub(crate) fn direct_block(file: &File) -> Option<u64> {
+    use std::os::windows::io::AsRawHandle;
+    use windows_sys::Win32::Storage::FileSystem::{
+        FILE_STORAGE_INFO, FileStorageInfo, GetFileInformationByHandleEx,
+    };
+    // SAFETY: plain data, zero is valid; the call fills it.
+    let mut info: FILE_STORAGE_INFO = unsafe { std::mem::zeroed() };
+    let size = size_of::<FILE_STORAGE_INFO>() as u32;
+    let place = (&raw mut info).cast();
+    // SAFETY: a live handle and a live struct of this size. Where it is not known (Wine 8.0), zeros
+    // stay.
+    unsafe {
+        GetFileInformationByHandleEx(file.as_raw_handle(), FileStorageInfo, place, size);
+    }
+    let physical = info.FileSystemEffectivePhysicalBytesPerSectorForAtomicity;
+    Some(block_of_sectors(info.LogicalBytesPerSector, physical))
+}
+
+/// At least the page, which is a sector of every known drive.
+#[cfg(any(windows, test))]
+fn block_of_sectors(logical: u32, physical: u32) -> u64 {
+    u64::from(logical.max(physical)).max(4096)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -147,11 +167,20 @@ pub(crate) fn direct_block(file: &File) -> Option<u64> {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn blocks_are_as_large_as_the_sectors_of_the_drive() {
+        assert_eq!(block_of_sectors(0, 0), 4096, "the drive does not say");
+        assert_eq!(block_of_sectors(512, 512), 4096);
+        assert_eq!(block_of_sectors(4096, 4096), 4096);
+        assert_eq!(block_of_sectors(512, 16384), 16384);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
     fn a_label_is_no_better_than_the_fence() {
         assert_eq!(place_of(0xEF53).durability.medium, Medium::StableMedia);
         assert_eq!(place_of(0x0102_1994).durability.medium, Medium::PageCache);

