@@ -27,7 +27,7 @@ fn may_be_open_beside(one: u32, other: u32) -> bool {
     let ((does, denies), (other_does, other_denies)) = (rights(one), rights(other));
     let both = |a: [bool; 2], b: [bool; 2]| (a[0] && b[0]) || (a[1] && b[1]);
     // One writer a file, whatever the flags say.
-    !both(does, other_denies) && !both(denies, other_does) && !(does[1] && other_does[1])
+    !(both(does, other_denies) || both(denies, other_does) || does[1] && other_does[1])
 }
 
 #[test]

@@ -4,7 +4,9 @@
  *
  * install: through writeflush's procedure (NAME ends with a plus); plain: through winmm's own.
  * BUFFER: of winmm, in bytes; 0 for none.
- * HOW: close; exit (the process ends without a close); fail (says what the close answered, whatever
+ * HOW: close; exit (the process ends without a close); crowd (it ends without a flush, with a second
+ * thread inside an unbuffered second.wav+, whose records of 1000 bytes it prints, and a writer of the
+ * C library left open in open.raw); fail (says what the close answered, whatever
  * the writes did); time (prints the nanoseconds of a write of 256 bytes). */
 #include <windows.h>
 #include <mmsystem.h>
@@ -80,6 +82,28 @@ static void fence(HMMIO file) {
   MUST((LONG)durable == end);
 }
 
+static volatile LONG records;
+
+static DWORD WINAPI write_on(void *file) {
+  static char bytes[1000];
+  memset(bytes, 's', sizeof bytes);
+  while (mmioWrite(file, bytes, sizeof bytes) == sizeof bytes) InterlockedIncrement(&records);
+  return 0;
+}
+
+/* Ends the process in the middle of everything. */
+static void leave_a_crowd(void) {
+  wf_writer writer;
+  MUST(wf_open("open.raw", NULL, &writer) == WF_OK);
+  MUST(wf_write(writer, "left open", 9) == WF_OK);
+  HMMIO second = open_it("second.wav+", 0);
+  MUST(CreateThread(NULL, 0, write_on, second, 0, NULL));
+  while (records < 500) Sleep(1);
+  printf("%ld\n", (long)records);
+  fflush(stdout);
+  ExitProcess(0);
+}
+
 int main(int argc, char **argv) {
   if (argc != 5) return 2;
   int ours = strcmp(argv[1], "install") == 0;
@@ -113,6 +137,7 @@ int main(int argc, char **argv) {
     return 0;
   }
   record(file);
+  if (strcmp(how, "crowd") == 0) leave_a_crowd();
   if (ours && strcmp(how, "exit") != 0) {
     fence(file);
     FILE *mark = fopen("fenced", "wb"); /* shows a trace where the fence has returned */
