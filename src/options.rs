@@ -21,7 +21,9 @@ pub enum BackendChoice {
     Auto,
     /// io_uring, or an error where it is refused.
     Uring,
-    /// Windows overlapped I/O, or an error elsewhere.
+    /// Windows overlapped I/O, or an error elsewhere. NTFS makes writes that extend what was ever
+    /// written to a file synchronous, so with [`Drive::Caller`] whoever fills a buffer of a growing
+    /// file waits for them. Never run on a real Windows machine.
     Overlapped,
     /// Positional writes and flush calls, on any platform.
     Sync,

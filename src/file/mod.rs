@@ -7,7 +7,7 @@ mod place;
 mod rename;
 
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file, sync_directory_of};
-pub(crate) use lock::{Share, try_share};
+pub(crate) use lock::{Share, try_share, unlock};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
 #[cfg(all(test, unix))]
 pub(crate) use place::Place;

@@ -94,3 +94,34 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(windows)]
+    fn a_file_that_another_program_holds_is_a_sharing_violation() {
+        for code in [32, 33] {
+            let error = io::Error::from_raw_os_error(code);
+            let failure = Failure::of_name(&error, true, String::new());
+            assert_eq!(failure.code, MMIOERR_SHARINGVIOLATION);
+        }
+    }
+
+    #[test]
+    fn every_reason_has_its_number() {
+        let wanted = [
+            (io::ErrorKind::NotFound, MMIOERR_FILENOTFOUND),
+            (io::ErrorKind::PermissionDenied, MMIOERR_ACCESSDENIED),
+            (io::ErrorKind::NetworkUnreachable, MMIOERR_NETWORKERROR),
+            (io::ErrorKind::StorageFull, MMIOERR_CANNOTEXPAND),
+            (io::ErrorKind::Other, MMIOERR_CANNOTOPEN),
+        ];
+        for (kind, code) in wanted {
+            assert_eq!(Failure::of_name(&kind.into(), true, String::new()).code, code, "{kind}");
+        }
+        let nowhere = Failure::of_name(&io::ErrorKind::NotFound.into(), false, String::new());
+        assert_eq!(nowhere.code, MMIOERR_PATHNOTFOUND);
+    }
+}

@@ -12,7 +12,7 @@ use super::name::folder_exists;
 use super::settings::Settings;
 use crate::control::Control;
 use crate::error::Error;
-use crate::file::{Share, try_share};
+use crate::file::{Share, try_share, unlock};
 use crate::ticket::Ticket;
 use crate::writer::Writer;
 
@@ -122,10 +122,17 @@ impl Storage {
 
     /// Drains, fences, trims, lets go.
     pub(super) fn close(self) -> Result<(), Failure> {
-        let Self::Recording(recording) = self else { return Ok(()) };
-        let Recording { fences, writer, .. } = *recording;
-        drop(fences);
-        writer.close().map(drop).map_err(|error| Failure::of_close(&error))
+        match self {
+            Self::ReadOnly(file) => {
+                unlock(&file); // explicitly: a forked child may hold the descriptor still
+                Ok(())
+            }
+            Self::Recording(recording) => {
+                let Recording { fences, writer, .. } = *recording;
+                drop(fences);
+                writer.close().map(drop).map_err(|error| Failure::of_close(&error))
+            }
+        }
     }
 }
 
