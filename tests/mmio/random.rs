@@ -143,12 +143,12 @@ impl<'a> Run<'a> {
                 500..600 => self.read(),
                 600..800 => self.seek(),
                 800..850 => self.seek_nowhere(),
-                850..851 => self.refuse(),
-                851..855 => self.leap(),
-                855..858 => self.reopen(),
-                858..864 => self.rename(),
-                864..870 => self.fence(),
-                870..880 => {
+                850 => self.refuse(),
+                851..853 => self.leap(),
+                853 => self.reopen(),
+                854 => self.rename(),
+                855..858 => self.fence(),
+                858..870 => {
                     let unknown = self.random.u32(6..u32::MAX) | 0x4000_0000;
                     assert_eq!(self.caller.send(unknown, 1, 2), 0);
                 }
