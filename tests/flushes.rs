@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use writeflush::{BackendChoice, Control, Direct, Drive, FenceForm, Medium, Options};
-use writeflush_workloads::Device;
+use writeflush_workloads::{Counters, Device};
 
 /// Flushes that the device has completed, where it has a volatile cache to flush.
 struct FlushCount(Device);
@@ -13,14 +13,19 @@ struct FlushCount(Device);
 impl FlushCount {
     fn of(directory: &Path) -> Result<Self, String> {
         let device = Device::under(directory)?;
-        match device.has_volatile_cache() {
-            Some(true) => Ok(Self(device)),
-            _ => Err(format!("{} is not known to have a volatile write cache", device.name)),
+        device.counts()?;
+        match device
+            .disks
+            .iter()
+            .find(|disk| disk.queue("write_cache") != Some("write back".into()))
+        {
+            None => Ok(Self(device)),
+            Some(disk) => Err(format!("{} is not known to have a volatile write cache", disk.name)),
         }
     }
 
-    fn now(&self) -> u64 {
-        self.0.counts().expect("it counted before").flushes
+    fn now(&self) -> Counters {
+        self.0.counts().expect("it counted before")
     }
 }
 
@@ -59,7 +64,10 @@ fn count(options: &Options, path: &Path, flushes: &FlushCount, configuration: &s
     let fence = |control: &Control| {
         let before = flushes.now();
         control.flush().unwrap();
-        assert!(flushes.now() > before, "{configuration}: a fence without a device flush");
+        assert!(
+            flushes.now().since(&before).flushes > 0,
+            "{configuration}: a fence without a device flush"
+        );
     };
     for index in 0..FENCES {
         let len = [4096, 1, 5000, 300_000][index as usize % 4];
