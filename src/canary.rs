@@ -15,6 +15,10 @@ pub enum Canary {
     DurableWhenWritten,
     /// A new file's directory is not flushed.
     NoDirectorySync,
+    /// A checkpoint writes its header without waiting for the data that it describes.
+    HeaderFirst,
+    /// A patch counts as durable once it is written.
+    PatchDurableEarly,
 }
 
 #[cfg(feature = "canary")]
@@ -27,12 +31,14 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 5] = [
+        pub const ALL: [Self; 7] = [
             Self::NoFlush,
             Self::FlushTooEarly,
             Self::LinkLastOnly,
             Self::DurableWhenWritten,
             Self::NoDirectorySync,
+            Self::HeaderFirst,
+            Self::PatchDurableEarly,
         ];
 
         /// Its name in reports.
@@ -43,6 +49,8 @@ mod planted {
                 Self::LinkLastOnly => "link-last-only",
                 Self::DurableWhenWritten => "durable-when-written",
                 Self::NoDirectorySync => "no-directory-sync",
+                Self::HeaderFirst => "header-first",
+                Self::PatchDurableEarly => "patch-durable-early",
             }
         }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::canary::Canary;
 use crate::core::{Core, Goal};
 use crate::error::Error;
 use crate::file::Durability;
@@ -134,7 +135,10 @@ impl Control {
         offset: u64,
         header: impl FnOnce(u64) -> H,
     ) -> Result<u64, Error> {
-        let position = self.core.flush()?;
+        let position = match Canary::HeaderFirst.is_planted() {
+            true => self.core.stream.sequencer.accepted(),
+            false => self.core.flush()?,
+        };
         let patches = self.core.patch(offset, header(position).as_ref())?;
         let goal = Goal { position, patches };
         self.core.want(goal);

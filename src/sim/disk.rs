@@ -1,6 +1,6 @@
 //! What the medium holds for certain, and what it may hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,27 @@ pub(crate) struct Faults {
     pub(crate) failing_length: Option<u64>,
     /// Bytes that the medium has room for.
     pub(crate) space: Option<u64>,
+}
+
+/// What was asked when the medium said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Write,
+    Flush,
+    /// To flush a directory.
+    Name,
+    Read,
+    /// To change the length, or to reserve one.
+    Length,
+}
+
+/// A failure that the medium has told, for good: not one that asks for another try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) path: PathBuf,
+    pub(crate) asked: Asked,
+    /// The error of the operating system.
+    pub(crate) code: i32,
 }
 
 /// What is left after a power cut: content by name.
@@ -62,7 +83,7 @@ impl Drop for Watched {
 pub(crate) struct Medium {
     pub(super) random: fastrand::Rng,
     pub(super) faults: Faults,
-    pub(super) files: HashMap<u64, FileOnMedium>,
+    pub(super) files: BTreeMap<u64, FileOnMedium>,
     /// What may be the alignment of direct writes: 1 for none.
     pub(super) block: u64,
     pub(super) writes_seen: u64,
@@ -70,6 +91,7 @@ pub(crate) struct Medium {
     reads_seen: u64,
     lengths_seen: u64,
     numbers: u64,
+    told: Vec<Told>,
     watch: Option<Watch>,
 }
 
@@ -103,14 +125,16 @@ enum Change {
 impl Change {
     fn apply(&self, content: &mut Vec<u8>) {
         match self {
-            Self::Write { at, bytes } => {
-                let end = at + bytes.len();
-                content.resize(content.len().max(end), 0);
-                content[*at..end].copy_from_slice(bytes);
-            }
+            Self::Write { at, bytes } => put(content, *at, bytes),
             Self::Length(len) => content.resize(*len, 0),
         }
     }
+}
+
+fn put(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = at + bytes.len();
+    content.resize(content.len().max(end), 0);
+    content[at..end].copy_from_slice(bytes);
 }
 
 impl Computer {
@@ -118,13 +142,14 @@ impl Computer {
         Self(Arc::new(Mutex::new(Medium {
             random: fastrand::Rng::with_seed(seed),
             faults,
-            files: HashMap::new(),
+            files: BTreeMap::new(),
             block,
             writes_seen: 0,
             flushes_seen: 0,
             reads_seen: 0,
             lengths_seen: 0,
             numbers: 0,
+            told: Vec::new(),
             watch: None,
         })))
     }
@@ -154,9 +179,13 @@ impl Computer {
 
     /// What a program reads.
     pub(crate) fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        self.medium().current(path).map(<[u8]>::to_vec)
+    }
+
+    /// Every failure so far of what was asked of this file.
+    pub(crate) fn told(&self, path: &Path) -> Vec<Told> {
         let medium = self.medium();
-        let file = medium.files.values().find(|file| file.path == path)?;
-        Some(file.current.clone())
+        medium.told.iter().filter(|told| told.path == path).cloned().collect()
     }
 
     /// A file that has always been there.
@@ -182,13 +211,6 @@ impl FileOnMedium {
     }
 }
 
-fn fail_if(fails: bool) -> io::Result<()> {
-    match fails {
-        true => Err(io::Error::from_raw_os_error(libc::EIO)),
-        false => Ok(()),
-    }
-}
-
 impl Medium {
     fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -201,6 +223,19 @@ impl Medium {
             watch(self);
             self.watch = Some(watch);
         }
+    }
+
+    // ---- failures -------------------------------------------------------------------------------
+
+    /// Says no, and remembers that.
+    pub(super) fn refuse(&mut self, file: u64, asked: Asked, code: i32) -> io::Error {
+        let path = self.file(file).path.clone();
+        self.told.push(Told { path, asked, code });
+        io::Error::from_raw_os_error(code)
+    }
+
+    fn refuse_if(&mut self, fails: bool, file: u64, asked: Asked) -> io::Result<()> {
+        if fails { Err(self.refuse(file, asked, libc::EIO)) } else { Ok(()) }
     }
 
     // ---- names ----------------------------------------------------------------------------------
@@ -220,7 +255,8 @@ impl Medium {
     }
 
     pub(super) fn sync_name(&mut self, number: u64) -> io::Result<()> {
-        self.end_flush(number, &[])?;
+        let fails = self.flush_fails();
+        self.refuse_if(fails, number, Asked::Name)?;
         self.file(number).name_is_certain = true;
         self.happened();
         Ok(())
@@ -228,9 +264,16 @@ impl Medium {
 
     // ---- reads ----------------------------------------------------------------------------------
 
-    pub(super) fn begin_read(&mut self) -> io::Result<()> {
+    pub(super) fn begin_read(&mut self, file: u64) -> io::Result<()> {
         self.reads_seen += 1;
-        fail_if(self.faults.failing_read == Some(self.reads_seen))
+        let fails = self.faults.failing_read == Some(self.reads_seen);
+        self.refuse_if(fails, file, Asked::Read)
+    }
+
+    /// What a program sees of a file.
+    pub(super) fn current(&self, path: &Path) -> Option<&[u8]> {
+        let file = self.files.values().find(|file| file.path == path)?;
+        Some(&file.current)
     }
 
     // ---- changes --------------------------------------------------------------------------------
@@ -271,7 +314,8 @@ impl Medium {
 
     pub(super) fn set_len(&mut self, file: u64, len: u64) -> io::Result<()> {
         self.lengths_seen += 1;
-        fail_if(self.faults.failing_length == Some(self.lengths_seen))?;
+        let fails = self.faults.failing_length == Some(self.lengths_seen);
+        self.refuse_if(fails, file, Asked::Length)?;
         let number = self.number();
         let file = self.file(file);
         let change = Change::Length(len as usize);
@@ -289,9 +333,8 @@ impl Medium {
 
     /// A flush has ended. `Err`: it failed, and what it covered can't be made certain any more.
     pub(super) fn end_flush(&mut self, file: u64, covered: &[u64]) -> io::Result<()> {
-        self.flushes_seen += 1;
-        let fails = self.faults.failing_flush == Some(self.flushes_seen);
-        let file = self.file(file);
+        let (fails, number) = (self.flush_fails(), file);
+        let file = self.file(number);
         let is_covered = |volatile: &Volatile| covered.contains(&volatile.number);
         if fails {
             file.volatile.iter_mut().filter(|v| is_covered(v)).for_each(|v| v.completed = false);
@@ -302,7 +345,12 @@ impl Medium {
                 .for_each(|volatile| file.make_certain(volatile.number, &volatile.change));
         }
         self.happened();
-        fail_if(fails)
+        self.refuse_if(fails, number, Asked::Flush)
+    }
+
+    fn flush_fails(&mut self) -> bool {
+        self.flushes_seen += 1;
+        self.faults.failing_flush == Some(self.flushes_seen)
     }
 
     /// How many bytes of a write up to `end` find room: `None`, all of them.
@@ -354,8 +402,7 @@ impl FileOnMedium {
                 Change::Write { at, bytes } => {
                     for (sector, part) in bytes.chunks(SECTOR).enumerate() {
                         if mood == 0 || mood > 1 && random.bool() {
-                            let at = at + sector * SECTOR;
-                            Change::Write { at, bytes: part.to_vec() }.apply(&mut content);
+                            put(&mut content, at + sector * SECTOR, part);
                         }
                     }
                     let longest = lengths.last().copied().unwrap_or(0);

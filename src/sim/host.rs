@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk::Computer;
+use super::disk::{Asked, Computer};
 use super::io::SimulatedIo;
 use crate::backend::Io;
 use crate::file::{Durability, Handle, Medium as Promise, OpenMode, OsFile, Place};
@@ -83,8 +83,11 @@ impl Handle for SimulatedFile {
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
-        if self.computer.medium().room(self.number, bytes as usize).is_some() {
-            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        {
+            let mut medium = self.computer.medium();
+            if medium.room(self.number, bytes as usize).is_some() {
+                return Err(medium.refuse(self.number, Asked::Length, libc::ENOSPC));
+            }
         }
         self.set_len(bytes.max(self.len()?))
     }

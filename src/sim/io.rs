@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::disk::{Computer, Medium, SECTOR};
+use super::disk::{Asked, Computer, Medium, SECTOR};
 use crate::backend::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
@@ -148,7 +148,10 @@ fn perform(medium: &mut Medium, flight: &Flight) -> (io::Result<usize>, bool) {
                     return (fate, false);
                 }
                 // What a failed write leaves behind stays possible for ever.
-                Err(_) => return (fate, false),
+                Err(error) => {
+                    let code = error.raw_os_error().unwrap_or_default();
+                    return (Err(medium.refuse(file, Asked::Write, code)), false);
+                }
             };
             let whole = taken == bytes.len();
             medium.end_write(file, *number, taken, *dsync && whole);
@@ -183,9 +186,12 @@ fn fate(medium: &mut Medium, file: u64, at: u64, len: usize) -> io::Result<usize
 }
 
 /// Any byte behind the end of the file, where a limit may cut; before it only the edge of a sector.
+/// At least a block: a write that takes nothing is an error to the driver.
 fn short(medium: &mut Medium, file: u64, at: usize, len: usize) -> usize {
-    // At least a block: a write that takes nothing is an error to the driver.
-    let least = (medium.block as usize).min(len - 1);
+    let least = medium.block as usize;
+    if len <= least {
+        return len;
+    }
     let end = at + medium.random.usize(least..len);
     if end >= medium.file(file).current.len() {
         return end - at;
@@ -263,9 +269,9 @@ impl Io for SimulatedIo {
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        let mut medium = self.computer.medium();
-        medium.begin_read()?;
-        let current = &medium.file(self.files[file.0 as usize]).current;
+        let (mut medium, file) = (self.computer.medium(), self.files[file.0 as usize]);
+        medium.begin_read(file)?;
+        let current = &medium.file(file).current;
         let known = current.get(at as usize..).unwrap_or_default();
         let len = known.len().min(region.len);
         // SAFETY: the driver alone touches the memory that it asks to be filled.

@@ -37,4 +37,4 @@ mod host;
 mod io;
 mod tests;
 
-pub(crate) use disk::{Computer, Faults, Image};
+pub(crate) use disk::{Asked, Computer, Faults, Image};

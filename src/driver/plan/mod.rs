@@ -358,6 +358,9 @@ impl Plan {
             Some(_) => self.dirty = true,
             None => {} // in memory only: the data write that takes it makes the file dirty
         }
+        if Canary::PatchDurableEarly.is_planted() {
+            self.patches_durable = number;
+        }
     }
 
     fn fenced(&mut self, covers: Covers) {

@@ -33,6 +33,24 @@ struct Overwrite {
     certain: bool,
 }
 
+impl Overwrite {
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.bytes.get(at.checked_sub(self.from)?).copied()
+    }
+}
+
+/// Where two strings of the same length are not the same: most of the time nowhere.
+fn differences(found: &[u8], known: &[u8]) -> impl Iterator<Item = usize> {
+    const STRIDE: usize = 256;
+    let pieces = found.chunks(STRIDE).zip(known.chunks(STRIDE)).enumerate();
+    let pieces = pieces.filter(|(_, (found, known))| found != known);
+    pieces.flat_map(|(number, (found, known))| {
+        let places =
+            found.iter().zip(known).enumerate().filter(|(_, (found, known))| found != known);
+        places.map(move |(at, _)| number * STRIDE + at)
+    })
+}
+
 /// The file as it was asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
@@ -43,17 +61,21 @@ pub(super) struct Model {
     pub(super) recycled: bool,
     base: Vec<u8>,
     overwrites: Vec<Overwrite>,
+    /// The content if everything gets there.
+    newest: Vec<u8>,
     /// The open has returned.
     pub(super) open: bool,
     /// Headers are kept: the first bytes describe what follows.
     pub(super) headers: bool,
-    pub(super) lost: u64,
+    /// What was lost, and where: one entry for losses without an accepted byte in between.
+    pub(super) lost: Vec<(u64, u64)>,
 }
 
 impl Model {
     pub(super) fn new(path: &Path, before: &[u8], continued: bool, recycled: bool) -> Self {
         let base = if continued { before.to_vec() } else { Vec::new() };
-        Self { path: path.into(), before: before.to_vec(), recycled, base, ..Self::default() }
+        let (path, before, newest) = (path.into(), before.to_vec(), base.clone());
+        Self { path, before, recycled, base, newest, ..Self::default() }
     }
 
     pub(super) fn end(&self) -> usize {
@@ -62,13 +84,27 @@ impl Model {
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.base.extend_from_slice(bytes);
+        self.newest.extend_from_slice(bytes);
     }
 
-    pub(super) fn take_back(&mut self, len: usize) {
-        self.base.truncate(self.base.len() - len);
+    /// What was offered last was taken up to here.
+    pub(super) fn taken_to(&mut self, end: usize) {
+        assert!(end <= self.base.len(), "more was taken than was offered");
+        self.base.truncate(end);
+        self.newest.truncate(end);
+    }
+
+    /// Bytes were lost at the end of what there is.
+    pub(super) fn lose(&mut self, len: usize) {
+        let (at, len) = (self.base.len() as u64, len as u64);
+        match self.lost.last_mut() {
+            Some((place, lost)) if *place == at => *lost += len,
+            _ => self.lost.push((at, len)),
+        }
     }
 
     pub(super) fn overwrite(&mut self, from: usize, bytes: &[u8]) {
+        self.newest[from..from + bytes.len()].copy_from_slice(bytes);
         self.overwrites.push(Overwrite { from, bytes: bytes.into(), certain: false });
     }
 
@@ -83,7 +119,7 @@ impl Model {
 
     /// The file after a close.
     pub(super) fn whole(&self) -> Vec<u8> {
-        let mut content = self.newest();
+        let mut content = self.newest.clone();
         if self.recycled && self.before.len() > content.len() {
             content.extend_from_slice(&self.before[content.len()..]);
         }
@@ -99,11 +135,9 @@ impl Model {
         let durable = (durable as usize).min(self.base.len());
         assert!(content.len() >= durable, "{} bytes are left of {durable}", content.len());
         self.exact(content, durable);
+        self.nothing_strange(content, durable);
         if self.recycled {
-            // What nobody has overwritten stays.
-            let from = self.base.len().next_multiple_of(4096).min(self.before.len());
             assert!(content.len() >= self.before.len(), "a recycled file was cut");
-            assert_eq!(content[from..self.before.len()], self.before[from..], "behind the end");
         }
         if self.headers && durable >= HEADER {
             let position = described(content).expect("a header that is whole") as usize;
@@ -112,44 +146,61 @@ impl Model {
         }
     }
 
+    /// Whether a file may be what a crash of the process leaves when so much was written.
+    pub(super) fn check_written(&self, content: &[u8], written: u64) {
+        let written = (written as usize).min(self.base.len());
+        let len = content.len();
+        assert!(len >= written, "{len} bytes are in the file, {written} were written");
+        self.exact(content, written);
+    }
+
+    /// Behind what is durable there may be later bytes, zeros, or what a recycled file held; never
+    /// anything else.
+    fn nothing_strange(&self, content: &[u8], durable: usize) {
+        let old = if self.recycled || !self.open { &self.before[..] } else { &[] };
+        let end = self.base.len().clamp(durable, content.len());
+        let known = |at: usize| self.versions(at).any(|byte| byte == content[at]);
+        let later = differences(&content[durable..end], &self.newest[durable..end]);
+        let later = later
+            .map(|at| durable + at)
+            .find(|at| content[*at] != 0 && !known(*at) && old.get(*at) != Some(&content[*at]));
+        // Where nobody has written, a file stays what it was.
+        let rest = old.get(end..).unwrap_or_default();
+        let (same, zeros) = content[end..].split_at(rest.len().min(content.len() - end));
+        let kept = differences(same, &rest[..same.len()]).map(|at| end + at);
+        let kept = { kept }.find(|at| self.open || content[*at] != 0);
+        let padding = zeros.iter().position(|byte| *byte != 0).map(|at| end + same.len() + at);
+        if let Some(at) = later.or(kept).or(padding) {
+            panic!("byte {at} behind {durable} durable ones is {}: nobody wrote that", content[at]);
+        }
+    }
+
+    /// Every byte that was ever asked to be here.
+    fn versions(&self, at: usize) -> impl Iterator<Item = u8> {
+        let over = self.overwrites.iter().filter_map(move |overwrite| overwrite.byte(at));
+        std::iter::once(self.base[at]).chain(over)
+    }
+
     /// Every byte before `end` is one that it may be.
     fn exact(&self, content: &[u8], end: usize) {
-        let newest = self.newest();
-        if content[..end] == newest[..end] {
-            return;
-        }
-        for at in (0..end).filter(|at| content[*at] != newest[*at]) {
-            let may_be = self.may_be(at);
+        for at in differences(&content[..end], &self.newest[..end]) {
             let (found, all) = (content[at], self.base.len());
             assert!(
-                may_be.contains(&found),
-                "byte {at} of {end} ({all}) is {found}, not {may_be:?}"
+                self.may_be(at, found),
+                "byte {at} of {end} ({all}) is {found}, not {:?}",
+                self.versions(at).collect::<Vec<_>>()
             );
         }
     }
 
-    /// The content if everything gets there.
-    fn newest(&self) -> Vec<u8> {
-        let mut content = self.base.clone();
-        for overwrite in &self.overwrites {
-            content[overwrite.from..][..overwrite.bytes.len()].copy_from_slice(&overwrite.bytes);
-        }
-        content
-    }
-
     /// The last certain byte or any later one may show.
-    fn may_be(&self, at: usize) -> Vec<u8> {
-        let mut known = vec![self.base[at]];
+    fn may_be(&self, at: usize, found: u8) -> bool {
+        let mut fine = self.base[at] == found;
         for overwrite in &self.overwrites {
-            let Some(byte) = at.checked_sub(overwrite.from).and_then(|at| overwrite.bytes.get(at))
-            else {
-                continue;
-            };
-            if overwrite.certain {
-                known.clear();
+            if let Some(byte) = overwrite.byte(at) {
+                fine = fine && !overwrite.certain || byte == found;
             }
-            known.push(*byte);
         }
-        known
+        fine
     }
 }

@@ -1,19 +1,16 @@
 //! Random programs: what a recorder may do, and what may go wrong meanwhile.
 
-use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::super::disk::Medium;
-use super::super::{Computer, Faults};
-use super::model::{HEADER, Model, header};
+use super::super::{Computer, Faults, Image};
+use super::model::Model;
+use super::run::Run;
 use super::{FenceForm, OnFull, OpenMode};
 use crate::control::Control;
-use crate::error::Error;
-use crate::options::Preallocate;
-use crate::overrun::Push;
-use crate::ticket::Ticket;
-use crate::writer::{SharedWriter, Writer};
+use crate::options::{Options, Preallocate};
 
 /// One call. A place is in thousandths of what was accepted.
 #[derive(Clone, Copy, Debug)]
@@ -23,79 +20,123 @@ pub(super) enum Step {
     WriteFlush(usize),
     /// Bytes granted; bytes committed.
     Grant(usize, usize),
+    /// The source itself has lost bytes.
+    Lose(usize),
     Fence,
     WaitOldest,
+    /// Waits for the oldest ticket for an hour, or not at all.
+    WaitLimited {
+        patient: bool,
+    },
+    /// Polls the newest ticket as a future: until it is ready, or once.
+    Poll {
+        to_the_end: bool,
+    },
     LookAtAll,
     DropNewest,
     Flush,
+    /// `std::io::Write::flush`.
+    Drain,
     Patch(usize, usize),
     Checkpoint,
     /// Moves the cursor and writes there.
     SeekWrite(usize, usize),
+    /// Moves the cursor so far behind the end, and writes there.
+    SeekPast(usize, usize),
     Share,
     /// Another producer writes.
     Other(usize, usize),
 }
 
-/// A whole test.
+/// How a writer ends. A ticket may be outstanding at each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Close,
+    /// Nobody closes it.
+    Drop,
+}
+
+/// What a file holds before: thousands of bytes, of which only the number is shown.
+#[derive(Clone)]
+pub(super) struct Before(pub(super) Vec<u8>);
+
+impl std::fmt::Debug for Before {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// One file, and how it is written.
 #[derive(Clone, Debug)]
-pub(super) struct Program {
-    seed: u64,
-    block: u64,
+pub(super) struct Take {
+    name: &'static str,
+    mode: OpenMode,
+    before: Before,
     buffers: usize,
     buffer_size: usize,
     form: FenceForm,
-    on_full: OnFull,
-    mode: OpenMode,
-    before: usize,
+    pub(super) on_full: OnFull,
     preallocate: Preallocate,
-    headers: bool,
-    faults: Faults,
-    pub(super) steps: Vec<Step>,
+    pub(super) headers: bool,
+    pub(super) end: End,
 }
 
-/// Bytes that tell one write from another.
-fn data(serial: u64, len: usize) -> Vec<u8> {
+/// A whole test.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    pub(super) seed: u64,
+    block: u64,
+    faults: Faults,
+    takes: Vec<Take>,
+    /// With the file that each is about.
+    pub(super) steps: Vec<(usize, Step)>,
+    /// A new writer goes on with what a cut has left.
+    goes_on: bool,
+}
+
+/// Owed for lost bytes; no byte of the data is even.
+pub(super) const FILL: u8 = 0x5A;
+/// For ever, to a computer without a clock.
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
+/// Bytes that tell one write from another; none of them is even.
+pub(super) fn data(serial: u64, len: usize) -> Vec<u8> {
     let mut state = serial.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
+    let mut data = vec![0; len];
+    for eight in data.chunks_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8 | 1
-    };
-    (0..len).map(|_| next()).collect()
+        let odd = (state | 0x0101_0101_0101_0101).to_le_bytes();
+        eight.copy_from_slice(&odd[..eight.len()]);
+    }
+    data
 }
 
 impl Program {
     pub(super) fn of(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let random = &mut random;
-        let buffer_size = 4096 * random.usize(1..4);
-        let buffers = random.usize(2..5);
-        let longest = buffer_size * buffers * 3 / 2;
-        let mode = [OpenMode::Create, OpenMode::CreateNew, OpenMode::Append, OpenMode::Overwrite]
-            [random.usize(..4)];
-        let headers = mode != OpenMode::Append && random.bool();
-        let steps = (0..random.usize(1..40)).map(|_| step(random, longest, headers)).collect();
-        Self {
-            seed,
-            block: [1, 512, 4096][random.usize(..3)],
-            buffers,
-            buffer_size,
-            form: [FenceForm::Auto, FenceForm::Dsync, FenceForm::Link, FenceForm::Flush]
-                [random.usize(..4)],
-            on_full: [OnFull::Block, OnFull::Fail, OnFull::Drop, OnFull::Block][random.usize(..4)],
-            mode,
-            before: if mode == OpenMode::CreateNew { 0 } else { random.usize(..60_000) },
-            preallocate: match random.u8(..4) {
-                0 => Preallocate::Reserve(random.u64(..100_000)),
-                1 => Preallocate::Zero(random.u64(..100_000)),
-                _ => Preallocate::None,
-            },
-            headers,
-            faults: faults(random),
-            steps,
-        }
+        let names: &[&str] = if random.u8(..6) == 0 { &["take", "other"] } else { &["take"] };
+        let takes: Vec<Take> = names.iter().map(|name| take(random, name)).collect();
+        let steps = (0..random.usize(1..40)).map(|_| {
+            let which = random.usize(..takes.len());
+            (which, step(random, &takes[which]))
+        });
+        let steps = steps.collect();
+        let block = [1, 512, 4096][random.usize(..3)];
+        Self { seed, block, faults: faults(random), takes, steps, goes_on: random.u8(..4) == 0 }
+    }
+
+    /// A new writer that goes on with what a cut has left of the first file.
+    fn going_on(&self, image: &Image) -> Self {
+        let mut next = Self::of(!self.seed);
+        next.takes.truncate(1);
+        next.steps.retain(|(which, _)| *which == 0);
+        let take = &mut next.takes[0];
+        let left = image.get(Path::new(take.name)).cloned().unwrap_or_default();
+        (take.mode, take.before, take.headers) = (OpenMode::Append, Before(left), false);
+        Self { block: self.block, goes_on: false, ..next }
     }
 
     pub(super) fn run(&self) {
@@ -103,79 +144,158 @@ impl Program {
     }
 
     /// Runs, and lets somebody else see every event too.
-    pub(super) fn watched(&self, mut also: impl FnMut(&mut Medium) + Send + 'static) {
-        let path = Path::new("take");
+    pub(super) fn watched(&self, also: impl FnMut(&mut Medium) + Send + 'static) {
         let computer = Computer::new(self.seed, self.block, self.faults);
-        let before = data(u64::MAX, self.before);
-        let existing =
-            matches!(self.mode, OpenMode::Append | OpenMode::Overwrite | OpenMode::Create);
-        if existing {
-            computer.put(path, &before);
-        }
-        let continued = self.mode == OpenMode::Append;
-        let recycled = self.mode == OpenMode::Overwrite;
-        let model = Arc::new(Mutex::new(Model::new(path, &before, continued, recycled)));
-        let control: Arc<Mutex<Option<Control>>> = Arc::default();
-
-        let (watched, claims) = (model.clone(), control.clone());
-        let mut random = fastrand::Rng::with_seed(self.seed ^ 0xC0FFEE);
-        let _watched = computer.watch(Box::new(move |medium| {
-            also(medium);
-            if random.u8(..3) == 0 {
-                let durable = match &*lock(&claims) {
-                    Some(control) => control.positions().durable,
-                    None => lock(&watched).end() as u64, // of a file that is continued
-                };
-                let image = medium.cut(&mut random);
-                lock(&watched).check(&image, durable);
+        let known: Vec<_> = self.takes.iter().map(|take| Known::new(take, &computer)).collect();
+        let left = Arc::new(Mutex::new(None));
+        let watch = self.watch(known.clone(), left.clone(), also);
+        let watched = computer.watch(watch);
+        let mut runs: Vec<Option<Option<Run<'_>>>> = self.takes.iter().map(|_| None).collect();
+        let open = |which: usize| Run::open(&self.takes[which], which, &known[which], &computer);
+        runs[0] = Some(open(0));
+        for (which, step) in &self.steps {
+            if let Some(run) = runs[*which].get_or_insert_with(|| open(*which)) {
+                run.step(*step);
             }
-        }));
+        }
+        for run in runs.into_iter().flatten().flatten() {
+            run.end(&mut fastrand::Rng::with_seed(self.seed));
+        }
+        drop(watched);
+        if let Some(image) = lock(&left).take() {
+            self.going_on(&image).run();
+        }
+    }
 
+    /// Cuts the power after a third of all events; where the program goes on, one of the images is
+    /// `left`.
+    fn watch(
+        &self,
+        known: Vec<Known>,
+        left: Arc<Mutex<Option<Image>>>,
+        mut also: impl FnMut(&mut Medium) + Send + 'static,
+    ) -> Box<dyn FnMut(&mut Medium) + Send> {
+        let mut random = fastrand::Rng::with_seed(self.seed ^ 0xC0FFEE);
+        let (goes_on, mut cuts) = (self.goes_on, 0);
+        Box::new(move |medium| {
+            also(medium);
+            if random.u8(..3) != 0 {
+                return;
+            }
+            let claims: Vec<_> = known.iter().map(Known::claims).collect();
+            let image = medium.cut(&mut random);
+            for (known, (written, durable)) in known.iter().zip(claims) {
+                let model = lock(&known.model);
+                model.check(&image, durable);
+                if let (Some(written), Some(current)) = (written, medium.current(&model.path)) {
+                    model.check_written(current, written);
+                }
+            }
+            cuts += 1;
+            if goes_on && random.u32(..cuts) == 0 {
+                *lock(&left) = Some(image);
+            }
+        })
+    }
+}
+
+/// What the test knows about one file, whoever looks.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) model: Arc<Mutex<Model>>,
+    /// Once it is open.
+    pub(super) control: Arc<Mutex<Option<Control>>>,
+}
+
+impl Known {
+    fn new(take: &Take, computer: &Computer) -> Self {
+        let path = Path::new(take.name);
+        let before = &take.before.0;
+        if take.mode != OpenMode::CreateNew {
+            computer.put(path, before);
+        }
+        let (continued, recycled) =
+            (take.mode == OpenMode::Append, take.mode == OpenMode::Overwrite);
+        let model = Model::new(path, before, continued, recycled);
+        Self { model: Arc::new(Mutex::new(model)), control: Arc::default() }
+    }
+
+    /// What is written, if a writer says so, and what is durable.
+    fn claims(&self) -> (Option<u64>, u64) {
+        match &*lock(&self.control) {
+            Some(control) => {
+                let positions = control.positions();
+                (Some(positions.written), positions.durable)
+            }
+            None => (None, lock(&self.model).end() as u64), // of a file that is continued
+        }
+    }
+}
+
+impl Take {
+    pub(super) fn options(&self, computer: &Computer) -> Options {
         let options = computer.options().buffers(self.buffers).buffer_size(self.buffer_size);
         let options = options.fence_form(self.form).on_full(self.on_full);
-        let options = options.preallocate(self.preallocate).grant_limit(4096);
-        let opened = match self.mode {
+        options.preallocate(self.preallocate).grant_limit(4096)
+    }
+
+    pub(super) fn open(&self, computer: &Computer) -> Result<crate::Writer, crate::Error> {
+        let (options, path) = (self.options(computer), Path::new(self.name));
+        match self.mode {
             OpenMode::Create => options.create(path),
             OpenMode::CreateNew => options.create_new(path),
             OpenMode::Append => options.append(path),
             OpenMode::Overwrite => options.open(path),
-        };
-        let writer = match opened {
-            Ok(writer) => writer,
-            Err(error) => {
-                let Faults { failing_flush, failing_read, failing_length, space, .. } = self.faults;
-                let planned = [failing_flush, failing_read, failing_length, space];
-                assert!(planned.iter().any(Option::is_some), "the open failed: {error}");
-                return;
-            }
-        };
-        *lock(&control) = Some(writer.control().clone());
-        lock(&model).open = true;
-        let mut run = Run {
-            program: self,
-            face: Face::One(ManuallyDrop::new(writer)),
-            model,
-            tickets: Vec::new(),
-            serial: 0,
-            failure: None,
-        };
-        if self.headers {
-            run.write(&header(0));
-            let whole = lock(&run.model).end() == HEADER;
-            lock(&run.model).headers = whole;
         }
-        for step in &self.steps {
-            run.step(*step);
-        }
-        run.close(&computer);
+    }
+
+    /// A write that is longer than all buffers.
+    fn longest(&self) -> usize {
+        self.buffer_size * self.buffers * 3 / 2
     }
 }
 
-fn step(random: &mut fastrand::Rng, longest: usize, headers: bool) -> Step {
+fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
+    let mode = [OpenMode::Create, OpenMode::CreateNew, OpenMode::Append, OpenMode::Overwrite]
+        [random.usize(..4)];
+    // Now and then a buffer is larger than what is copied aside at once (64 KiB).
+    let large = random.u8(..24) == 0;
+    let (buffers, pages) = match large {
+        true => (2, random.usize(17..22)),
+        false => (random.usize(2..5), random.usize(1..4)),
+    };
+    let before = if mode == OpenMode::CreateNew { 0 } else { random.usize(..60_000) };
+    Take {
+        name,
+        mode,
+        before: Before(data(u64::MAX, before)),
+        buffers,
+        buffer_size: 4096 * pages,
+        form: [FenceForm::Auto, FenceForm::Dsync, FenceForm::Link, FenceForm::Flush]
+            [random.usize(..4)],
+        on_full: match random.u8(..10) {
+            0 => OnFull::Fail,
+            1 => OnFull::Drop,
+            2 => OnFull::BlockFor(Duration::ZERO),
+            3 => OnFull::BlockFor(HOUR),
+            4 | 5 => OnFull::Fill(FILL),
+            _ => OnFull::Block,
+        },
+        preallocate: match random.u8(..4) {
+            0 => Preallocate::Reserve(random.u64(..100_000)),
+            1 => Preallocate::Zero(random.u64(..100_000)),
+            _ => Preallocate::None,
+        },
+        headers: mode != OpenMode::Append && random.bool(),
+        end: if random.u8(..8) == 0 { End::Drop } else { End::Close },
+    }
+}
+
+fn step(random: &mut fastrand::Rng, take: &Take) -> Step {
     // Mostly short; now and then up to more than all buffers hold.
-    let most = if random.u8(..6) == 0 { longest } else { 3000 };
+    let most = if random.u8(..6) == 0 { take.longest() } else { 3000 };
     let len = random.usize(..most);
-    match random.u8(..20) {
+    match random.u8(..24) {
         0..4 => Step::Write(len),
         4 => Step::TryWrite(len),
         5..8 => Step::WriteFlush(len),
@@ -183,376 +303,52 @@ fn step(random: &mut fastrand::Rng, longest: usize, headers: bool) -> Step {
         9..12 => Step::Fence,
         12 => Step::WaitOldest,
         13 => Step::LookAtAll,
-        14 => Step::DropNewest,
-        15 => Step::Flush,
-        16 => Step::Patch(random.usize(..1000), random.usize(1..5000)),
-        17 if headers => Step::Checkpoint,
-        17 => Step::SeekWrite(random.usize(..1000), len),
-        18 => Step::Other(random.usize(..2), len),
+        14 if random.bool() => Step::DropNewest,
+        14 => Step::WaitLimited { patient: random.bool() },
+        15 if random.bool() => Step::Flush,
+        15 => Step::Drain,
+        16 | 17 => {
+            // Now and then longer than what travels as one (32 KiB).
+            let longest = if random.u8(..12) == 0 { 80_000 } else { 5000 };
+            Step::Patch(random.usize(..1000), random.usize(1..longest))
+        }
+        18 if take.headers => Step::Checkpoint,
+        18 => Step::SeekWrite(random.usize(..1000), len),
+        19 => Step::SeekPast(random.usize(..10_000), len),
+        20 => Step::Other(random.usize(..2), len),
+        21 => Step::Lose(random.usize(1..3000)),
+        22 => Step::Poll { to_the_end: random.bool() },
         _ if random.u8(..4) == 0 => Step::Share,
         _ => Step::Fence,
     }
 }
 
+/// In a third of all programs nothing goes wrong, in a third only what asks for another try; in the
+/// others one thing fails, or two, in half of them beside such tries.
 fn faults(random: &mut fastrand::Rng) -> Faults {
     let mut faults = Faults::default();
-    match random.u8(..10) {
-        0 => faults.interrupted = random.u8(1..128),
-        1 => faults.short = random.u8(1..128),
-        2 => (faults.interrupted, faults.short) = (random.u8(1..64), random.u8(1..64)),
-        3 => faults.failing_write = Some(random.u64(1..30)),
-        4 => faults.failing_flush = Some(random.u64(1..20)),
-        5 => faults.space = Some(random.u64(..200_000)),
-        6 => faults.failing_read = Some(random.u64(1..5)),
-        7 => faults.failing_length = Some(random.u64(1..4)),
-        _ => {}
+    let kind = random.u8(..6);
+    if kind == 2 || kind == 3 || kind > 3 && random.bool() {
+        let often = if random.bool() { 128 } else { 32 };
+        match random.u8(..3) {
+            0 => faults.interrupted = random.u8(1..often),
+            1 => faults.short = random.u8(1..often),
+            _ => (faults.interrupted, faults.short) = (random.u8(1..often), random.u8(1..often)),
+        }
+    }
+    let failures = if kind > 3 { random.usize(1..3) } else { 0 };
+    for _ in 0..failures {
+        match random.u8(..5) {
+            0 => faults.failing_write = Some(random.u64(1..30)),
+            1 => faults.failing_flush = Some(random.u64(1..20)),
+            2 => faults.space = Some(random.u64(..200_000)),
+            3 => faults.failing_read = Some(random.u64(1..5)),
+            _ => faults.failing_length = Some(random.u64(1..4)),
+        }
     }
     faults
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A writer is never dropped by an unwinding panic: its close would wait on a broken computer.
-enum Face {
-    One(ManuallyDrop<Writer>),
-    Many(ManuallyDrop<[SharedWriter; 2]>),
-}
-
-struct Run<'a> {
-    program: &'a Program,
-    face: Face,
-    model: Arc<Mutex<Model>>,
-    /// With the number of overwrites that each covers.
-    tickets: Vec<(Ticket, usize)>,
-    serial: u64,
-    /// The error that everybody has to see from now on.
-    failure: Option<Error>,
-}
-
-impl Run<'_> {
-    fn control(&self) -> &Control {
-        match &self.face {
-            Face::One(writer) => writer.control(),
-            Face::Many(writers) => &writers[0],
-        }
-    }
-
-    fn model(&self) -> MutexGuard<'_, Model> {
-        lock(&self.model)
-    }
-
-    fn data(&mut self, len: usize) -> Vec<u8> {
-        self.serial += 1;
-        data(self.serial, len)
-    }
-
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Write(len) => {
-                let data = self.data(len);
-                self.write(&data);
-            }
-            Step::TryWrite(len) => self.try_write(len),
-            Step::WriteFlush(len) => self.write_flush(len),
-            Step::Grant(len, commit) => self.grant(len, commit),
-            Step::Fence => {
-                let ticket = self.control().fence();
-                let covered = self.model().overwrites();
-                self.tickets.push((ticket, covered));
-            }
-            Step::WaitOldest => {
-                if !self.tickets.is_empty() {
-                    let (ticket, covered) = self.tickets.remove(0);
-                    self.wait(&ticket, covered);
-                }
-            }
-            Step::LookAtAll => self.look(),
-            Step::DropNewest => drop(self.tickets.pop()),
-            Step::Flush => {
-                let covered = self.model().overwrites();
-                let result = self.control().flush();
-                self.durable(result, covered);
-            }
-            Step::Patch(place, len) => self.patch(place, len),
-            Step::Checkpoint => self.checkpoint(),
-            Step::SeekWrite(place, len) => self.seek_write(place, len),
-            Step::Share => self.share(),
-            Step::Other(which, len) => self.other(which, len),
-        }
-        self.positions();
-    }
-
-    /// In order, and none past what was asked for.
-    fn positions(&self) {
-        let now = self.control().positions();
-        assert!(
-            now.accepted >= now.submitted
-                && now.submitted >= now.written
-                && now.written >= now.durable,
-            "{now:?}"
-        );
-        assert_eq!(now.accepted, self.model().end() as u64, "accepted");
-    }
-
-    /// An error is the one that everybody gets.
-    fn failed(&mut self, error: &Error) {
-        assert!(matches!(error, Error::Io { .. }), "{error}");
-        match &self.failure {
-            Some(first) => assert_eq!(first.to_string(), error.to_string(), "another error"),
-            None => self.failure = Some(error.clone()),
-        }
-        let told = self.control().error().map(|error| error.to_string());
-        assert_eq!(told, Some(error.to_string()), "an error that nobody else sees");
-    }
-
-    fn may_lose(&self) -> bool {
-        matches!(self.program.on_full, OnFull::Drop)
-    }
-
-    fn write(&mut self, data: &[u8]) {
-        let at = self.model().end() as u64;
-        self.model().append(data);
-        let result = match &mut self.face {
-            Face::One(writer) => writer.write(data),
-            Face::Many(writers) => writers[0].write(data),
-        };
-        self.written(result, data, at);
-    }
-
-    fn written(&mut self, result: Result<Push, Error>, data: &[u8], at: u64) {
-        match result {
-            Ok(Push::Accepted(position)) => assert_eq!(position, at),
-            Ok(Push::Lost(lost)) => {
-                assert!(self.may_lose() && lost == data.len());
-                self.model().take_back(lost);
-                self.model().lost += lost as u64;
-            }
-            Err(error) => {
-                // A write that blocks may have been taken in part when the stream fails.
-                let taken = (self.control().positions().accepted - at) as usize;
-                self.model().take_back(data.len() - taken);
-                match error {
-                    Error::Full { .. } => assert_eq!(self.program.on_full, OnFull::Fail),
-                    Error::TooLong { .. } => assert_ne!(self.program.on_full, OnFull::Block),
-                    error => self.failed(&error),
-                }
-            }
-        }
-    }
-
-    fn try_write(&mut self, len: usize) {
-        let data = self.data(len);
-        let at = self.model().end() as u64;
-        self.model().append(&data);
-        let result = match &mut self.face {
-            Face::One(writer) => writer.try_write(&data),
-            Face::Many(writers) => writers[1].try_write(&data),
-        };
-        match result {
-            Ok(position) => assert_eq!(position, at),
-            Err(error) => {
-                self.model().take_back(len);
-                match error {
-                    Error::Full { .. } | Error::TooLong { .. } => {}
-                    error => self.failed(&error),
-                }
-            }
-        }
-    }
-
-    fn write_flush(&mut self, len: usize) {
-        let data = self.data(len);
-        let at = self.model().end() as u64;
-        self.model().append(&data);
-        let covered = self.model().overwrites();
-        let result = match &mut self.face {
-            Face::One(writer) => writer.write_flush(&data),
-            Face::Many(writers) => writers[0].write_flush(&data),
-        };
-        if result.is_err() {
-            let taken = (self.control().positions().accepted - at) as usize;
-            self.model().take_back(len - taken);
-        } else {
-            assert_eq!(result.as_ref().ok(), Some(&(at + len as u64)));
-        }
-        self.durable(result, covered);
-    }
-
-    fn grant(&mut self, len: usize, commit: usize) {
-        let data = self.data(len);
-        let at = self.model().end() as u64;
-        let Face::One(writer) = &mut self.face else { return };
-        match writer.grant(len) {
-            Ok(mut grant) => {
-                grant.copy_from_slice(&data);
-                lock(&self.model).append(&data[..commit]);
-                assert_eq!(grant.commit(commit), at);
-            }
-            Err(Error::Full { .. } | Error::TooLong { .. }) => {}
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    fn durable(&mut self, result: Result<u64, Error>, covered: usize) {
-        match result {
-            Ok(position) => {
-                assert!(self.control().positions().durable >= position);
-                self.model().certain(covered);
-            }
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    fn wait(&mut self, ticket: &Ticket, covered: usize) {
-        let result = ticket.wait();
-        if let Ok(position) = result {
-            assert_eq!(position, ticket.position());
-            assert!(ticket.is_durable().unwrap());
-        }
-        self.durable(result, covered);
-    }
-
-    fn look(&mut self) {
-        for (ticket, covered) in self.tickets.clone() {
-            match ticket.is_durable() {
-                Ok(false) => assert!(self.failure.is_none(), "a ticket without an answer"),
-                Ok(true) => self.durable(Ok(ticket.position()), covered),
-                Err(error) => self.failed(&error),
-            }
-        }
-    }
-
-    /// Not over the header, which checkpoints keep.
-    fn place(&self, thousandths: usize) -> usize {
-        let least = if self.program.headers { HEADER } else { 0 };
-        let end = self.model().end();
-        (end * thousandths / 1000).max(least).min(end)
-    }
-
-    fn patch(&mut self, place: usize, len: usize) {
-        let at = self.place(place);
-        let len = len.min(self.model().end() - at);
-        let data = self.data(len);
-        self.model().overwrite(at, &data);
-        if let Err(error) = self.control().patch(at as u64, &data) {
-            self.failed(&error);
-        }
-    }
-
-    fn checkpoint(&mut self) {
-        if !self.model().headers {
-            return;
-        }
-        let covered = self.model().overwrites();
-        let model = self.model.clone();
-        let result = self.control().checkpoint(0, |position| {
-            let mut model = lock(&model);
-            model.certain(covered);
-            model.overwrite(0, &header(position));
-            header(position)
-        });
-        self.durable(result, if self.control().error().is_none() { covered + 1 } else { 0 });
-    }
-
-    fn seek_write(&mut self, place: usize, len: usize) {
-        use std::io::{Seek, SeekFrom, Write};
-        let at = self.place(place);
-        let data = self.data(len);
-        let end = self.model().end();
-        let over = len.min(end - at);
-        let Face::One(writer) = &mut self.face else { return };
-        if self.program.on_full != OnFull::Block || len == 0 {
-            return; // part of it could be lost or refused: see `tests/policy.rs`
-        }
-        {
-            let mut model = lock(&self.model);
-            if over > 0 {
-                model.overwrite(at, &data[..over]);
-            }
-            model.append(&data[over..]);
-        }
-        writer.seek(SeekFrom::Start(at as u64)).unwrap();
-        let result = writer.write_all(&data);
-        // Back to the end: the other calls append.
-        writer.seek(SeekFrom::End(0)).unwrap();
-        if result.is_err() {
-            let error = self.control().error().expect("a write fails with the stream only");
-            let taken = self.control().positions().accepted as usize - end;
-            self.model().take_back(len - over - taken);
-            self.failed(&error);
-        }
-    }
-
-    fn share(&mut self) {
-        if let Face::One(writer) = &mut self.face {
-            // SAFETY: replaced at once, and never used again.
-            #[allow(unsafe_code)]
-            let shared = unsafe { ManuallyDrop::take(writer) }.into_shared();
-            self.face = Face::Many(ManuallyDrop::new([shared.clone(), shared]));
-        }
-    }
-
-    fn other(&mut self, which: usize, len: usize) {
-        let data = self.data(len);
-        let at = self.model().end() as u64;
-        let Face::Many(writers) = &mut self.face else { return };
-        lock(&self.model).append(&data);
-        let result = writers[which].write(&data);
-        self.written(result, &data, at);
-    }
-
-    // ---- the end ----------------------------------------------------------------------------------
-
-    fn close(mut self, computer: &Computer) {
-        let model = self.model.clone();
-        let stats = self.control().stats();
-        assert_eq!(stats.overrun_bytes, lock(&model).lost, "what was lost is counted");
-        let broken = self.failure.is_some();
-        let durable = self.control().positions().durable;
-        let closed = match self.face {
-            Face::One(ref mut writer) => {
-                // SAFETY: never used again.
-                #[allow(unsafe_code)]
-                unsafe { ManuallyDrop::take(writer) }.close()
-            }
-            Face::Many(ref mut writers) => {
-                // SAFETY: never used again.
-                #[allow(unsafe_code)]
-                let [first, second] = unsafe { ManuallyDrop::take(writers) };
-                drop(second);
-                first.close()
-            }
-        };
-        // Every ticket has its answer, and the true one.
-        let durable_now = closed.as_ref().map_or(durable, |summary| summary.positions.durable);
-        for (ticket, _) in &self.tickets {
-            match ticket.wait() {
-                Ok(position) => assert!(closed.is_err() || position <= durable_now),
-                Err(_) => assert!(closed.is_err(), "a ticket fails and the close does not"),
-            }
-        }
-        let mut random = fastrand::Rng::with_seed(self.program.seed);
-        let path = lock(&model).path.clone();
-        match closed {
-            Ok(summary) => {
-                assert!(!broken, "a close hides an error");
-                let whole = lock(&model).whole();
-                assert_eq!(summary.positions.durable as usize, lock(&model).end());
-                assert!(computer.read(&path).unwrap() == whole, "the file after the close");
-                for _ in 0..3 {
-                    let image = computer.medium().cut(&mut random);
-                    assert!(image[&path] == whole, "the file after the close and a power cut");
-                }
-            }
-            Err(failed) => {
-                let durable = failed.summary.positions.durable;
-                for _ in 0..8 {
-                    let image = computer.medium().cut(&mut random);
-                    lock(&model).check(&image, durable);
-                }
-            }
-        }
-    }
 }

@@ -1,0 +1,611 @@
+//! One file of a program: its calls, each with what has to be true after it.
+
+use std::future::Future;
+use std::io::{Seek, SeekFrom, Write};
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use super::super::{Asked, Computer};
+use super::OnFull;
+use super::model::{HEADER, Model, header};
+use super::program::{End, FILL, HOUR, Known, Step, Take, data, lock};
+use crate::control::Control;
+use crate::error::{Error, Operation};
+use crate::overrun::Push;
+use crate::summary::{CloseError, Summary};
+use crate::ticket::Ticket;
+use crate::writer::{SharedWriter, Writer};
+
+/// Polls after which a future is ready: the computer moves on with every one.
+const POLLS: usize = 10_000;
+
+/// A writer is never dropped by an unwinding panic: its close would wait on a broken computer.
+enum Face {
+    One(ManuallyDrop<Writer>),
+    Many(ManuallyDrop<[SharedWriter; 2]>),
+}
+
+pub(super) struct Run<'a> {
+    take: &'a Take,
+    computer: &'a Computer,
+    face: Face,
+    model: &'a Known,
+    /// With the number of overwrites that each covers.
+    tickets: Vec<(Ticket, usize)>,
+    serial: u64,
+    /// Fill bytes that are owed.
+    debt: usize,
+    /// The error that everybody has to see from now on.
+    failure: Option<Error>,
+}
+
+/// What was asked of the disk by an operation of the writer.
+fn asked(operation: Operation) -> &'static [Asked] {
+    match operation {
+        Operation::Write => &[Asked::Write],
+        Operation::Read => &[Asked::Read],
+        Operation::Flush => &[Asked::Flush],
+        Operation::SyncDirectory => &[Asked::Name],
+        Operation::Open | Operation::Trim | Operation::Preallocate => &[Asked::Length],
+        Operation::Start => &[Asked::Read],
+        _ => &[],
+    }
+}
+
+/// Every error is one that the disk has told, of this operation on this file.
+fn assert_told(error: &Error, model: &Known, computer: &Computer) {
+    let told = computer.told(&lock(&model.model).path);
+    let Error::Io { operation, source, .. } = error else {
+        panic!("no failure of the disk: {error}");
+    };
+    let is_it = |told: &super::super::disk::Told| {
+        asked(*operation).contains(&told.asked) && Some(told.code) == source.raw_os_error()
+    };
+    assert!(told.iter().any(is_it), "an error that the disk never told: {error}");
+}
+
+impl<'a> Run<'a> {
+    /// `None`: the disk did not let it.
+    pub(super) fn open(
+        take: &'a Take,
+        number: usize,
+        known: &'a Known,
+        computer: &'a Computer,
+    ) -> Option<Self> {
+        let writer = match take.open(computer) {
+            Ok(writer) => writer,
+            Err(error) => {
+                assert_told(&error, known, computer);
+                return None;
+            }
+        };
+        let told = computer.told(&lock(&known.model).path);
+        assert!(told.is_empty(), "the open hides {told:?}");
+        *lock(&known.control) = Some(writer.control().clone());
+        lock(&known.model).open = true;
+        let mut run = Self {
+            take,
+            computer,
+            face: Face::One(ManuallyDrop::new(writer)),
+            model: known,
+            tickets: Vec::new(),
+            serial: (number as u64) << 32,
+            debt: 0,
+            failure: None,
+        };
+        if take.headers {
+            run.write(&header(0));
+            let whole = run.model().end() == HEADER;
+            run.model().headers = whole;
+        }
+        Some(run)
+    }
+
+    fn control(&self) -> &Control {
+        match &self.face {
+            Face::One(writer) => writer.control(),
+            Face::Many(writers) => &writers[0],
+        }
+    }
+
+    fn model(&self) -> MutexGuard<'a, Model> {
+        lock(&self.model.model)
+    }
+
+    fn data(&mut self, len: usize) -> Vec<u8> {
+        self.serial += 1;
+        data(self.serial, len)
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Write(len) => {
+                let data = self.data(len);
+                self.write(&data);
+            }
+            Step::TryWrite(len) => self.try_write(len),
+            Step::WriteFlush(len) => self.write_flush(len),
+            Step::Grant(len, commit) => self.grant(len, commit),
+            Step::Lose(len) => self.lose(len),
+            Step::Fence => {
+                let ticket = self.control().fence();
+                let covered = self.model().overwrites();
+                self.tickets.push((ticket, covered));
+            }
+            Step::WaitOldest => {
+                if !self.tickets.is_empty() {
+                    let (ticket, covered) = self.tickets.remove(0);
+                    self.wait(&ticket, covered);
+                }
+            }
+            Step::WaitLimited { patient } => self.wait_limited(patient),
+            Step::Poll { to_the_end } => self.poll(to_the_end),
+            Step::LookAtAll => self.look(),
+            Step::DropNewest => drop(self.tickets.pop()),
+            Step::Flush => {
+                let covered = self.model().overwrites();
+                let result = self.control().flush();
+                self.durable(result, covered);
+            }
+            Step::Drain => self.drain(),
+            Step::Patch(place, len) => self.patch(place, len),
+            Step::Checkpoint => self.checkpoint(),
+            Step::SeekWrite(place, len) => self.seek_write(self.place(place), len),
+            Step::SeekPast(by, len) => {
+                // Fill bytes that are owed come first, and would be in the way.
+                if self.debt == 0 {
+                    let end = self.model().end();
+                    self.seek_write(end + by, len);
+                }
+            }
+            Step::Share => self.share(),
+            Step::Other(which, len) => self.other(which, len),
+        }
+        self.look_around();
+    }
+
+    /// Positions are in order, and none past what was asked for; every loss is known.
+    fn look_around(&self) {
+        let now = self.control().positions();
+        assert!(
+            now.accepted >= now.submitted
+                && now.submitted >= now.written
+                && now.written >= now.durable,
+            "{now:?}"
+        );
+        let model = self.model();
+        assert_eq!(now.accepted, model.end() as u64, "accepted");
+        let overruns = self.control().overruns().into_iter();
+        let found: Vec<_> = overruns.map(|overrun| (overrun.position, overrun.bytes)).collect();
+        assert_eq!(found, model.lost, "where bytes were lost");
+        let lost: u64 = model.lost.iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(self.control().stats().overrun_bytes, lost, "what was lost is counted");
+    }
+
+    /// An error is the one that everybody gets, and one that the disk has told.
+    fn failed(&mut self, error: &Error) {
+        assert_told(error, self.model, self.computer);
+        match &self.failure {
+            Some(first) => assert_eq!(first.to_string(), error.to_string(), "another error"),
+            None => self.failure = Some(error.clone()),
+        }
+        let told = self.control().error().map(|error| error.to_string());
+        assert_eq!(told, Some(error.to_string()), "an error that nobody else sees");
+    }
+
+    // ---- bytes ------------------------------------------------------------------------------------
+
+    /// What the file will hold if all of it is taken: the fill bytes that are owed come first.
+    /// Returns where it ends now.
+    fn offer(&mut self, data: &[u8]) -> usize {
+        let mut model = self.model();
+        let end = model.end();
+        model.append(&vec![FILL; self.debt]);
+        model.append(data);
+        end
+    }
+
+    /// How many of the bytes that were offered at `end` have been taken, less the fill bytes.
+    fn settle(&mut self, end: usize) -> usize {
+        let accepted = self.control().positions().accepted as usize;
+        self.model().taken_to(accepted);
+        let taken = accepted.checked_sub(end).expect("what is accepted stays");
+        let filled = taken.min(self.debt);
+        self.debt -= filled;
+        taken - filled
+    }
+
+    /// The policy has lost bytes, or the source has.
+    fn lost(&mut self, len: usize) {
+        self.model().lose(len);
+        if matches!(self.take.on_full, OnFull::Fill(_)) {
+            self.debt += len;
+        }
+    }
+
+    /// An error that says that there was no room, under a policy that may say so. All other errors
+    /// are the disk's.
+    fn refused(&mut self, error: Error) {
+        let policy = self.take.on_full;
+        match error {
+            Error::Full { .. } => assert_eq!(policy, OnFull::Fail, "{error}"),
+            Error::TooLong { .. } => assert_ne!(policy, OnFull::Block, "{error}"),
+            Error::Deadline { .. } => assert_eq!(policy, OnFull::BlockFor(Duration::ZERO)),
+            error => self.failed(&error),
+        }
+    }
+
+    fn write(&mut self, data: &[u8]) {
+        let end = self.offer(data);
+        let result = match &mut self.face {
+            Face::One(writer) => writer.write(data),
+            Face::Many(writers) => writers[0].write(data),
+        };
+        self.written(result, data, end);
+    }
+
+    fn written(&mut self, result: Result<Push, Error>, data: &[u8], end: usize) {
+        let (debt, taken) = (self.debt, self.settle(end));
+        match result {
+            Ok(Push::Accepted(position)) => {
+                assert_eq!((position, taken), ((end + debt) as u64, data.len()));
+            }
+            Ok(Push::Lost(lost)) => {
+                assert!(matches!(self.take.on_full, OnFull::Drop | OnFull::Fill(_)));
+                assert_eq!((lost, taken), (data.len(), 0));
+                self.lost(lost);
+            }
+            Err(error) => {
+                // A write that blocks may have been taken in part when the stream fails.
+                let partly = self.take.on_full == OnFull::Block;
+                assert!(partly || taken == 0, "an error, and {taken} bytes were taken");
+                self.refused(error);
+            }
+        }
+    }
+
+    fn try_write(&mut self, len: usize) {
+        let data = self.data(len);
+        let (end, debt) = (self.offer(&data), self.debt);
+        let result = match &mut self.face {
+            Face::One(writer) => writer.try_write(&data),
+            Face::Many(writers) => writers[1].try_write(&data),
+        };
+        let taken = self.settle(end);
+        match result {
+            Ok(position) => assert_eq!((position, taken), ((end + debt) as u64, len)),
+            Err(error) => {
+                assert_eq!(taken, 0);
+                if !matches!(error, Error::Full { .. } | Error::TooLong { .. }) {
+                    self.failed(&error);
+                }
+            }
+        }
+    }
+
+    fn write_flush(&mut self, len: usize) {
+        let data = self.data(len);
+        let (end, debt) = (self.offer(&data), self.debt);
+        let covered = self.model().overwrites();
+        let result = match &mut self.face {
+            Face::One(writer) => writer.write_flush(&data),
+            Face::Many(writers) => writers[0].write_flush(&data),
+        };
+        let taken = self.settle(end);
+        if let Ok(position) = result {
+            assert_eq!((position, taken), ((end + debt + len) as u64, len));
+        }
+        self.durable(result, covered);
+    }
+
+    fn grant(&mut self, len: usize, commit: usize) {
+        let data = self.data(len);
+        let (end, debt) = (self.offer(&data[..commit]), self.debt);
+        let result = match &mut self.face {
+            Face::One(writer) => writer.grant(len).map(|mut grant| {
+                grant.copy_from_slice(&data);
+                grant.commit(commit)
+            }),
+            Face::Many(_) => Err(Error::Full { offered: len, free: 0 }), // has none
+        };
+        let taken = self.settle(end);
+        match result {
+            Ok(position) => assert_eq!((position, taken), ((end + debt) as u64, commit)),
+            Err(Error::Full { .. } | Error::TooLong { .. }) => assert_eq!(taken, 0),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn lose(&mut self, len: usize) {
+        let Face::One(writer) = &mut self.face else { return };
+        writer.lose(len);
+        self.lost(len);
+    }
+
+    fn drain(&mut self) {
+        let Face::One(writer) = &mut self.face else { return };
+        let end = lock(&self.model.model).end() as u64;
+        match Write::flush(&mut **writer) {
+            Ok(()) => assert_eq!(self.control().positions().written, end),
+            Err(error) => self.failed(&inner(error)),
+        }
+    }
+
+    fn seek_write(&mut self, at: usize, len: usize) {
+        let data = self.data(len);
+        let end = self.model().end();
+        let over = len.min(end.saturating_sub(at));
+        let Face::One(writer) = &mut self.face else { return };
+        if len == 0 {
+            return; // moves the cursor, and nothing else
+        }
+        {
+            let mut model = lock(&self.model.model);
+            if over > 0 {
+                model.overwrite(at, &data[..over]);
+            }
+            model.append(&vec![FILL; self.debt]);
+            model.append(&vec![0; at.saturating_sub(end)]);
+            model.append(&data[over..]);
+        }
+        let all = at.saturating_sub(end) + len - over;
+        let before = writer.stats().overrun_bytes;
+        assert_eq!(writer.seek(SeekFrom::Start(at as u64)).unwrap(), at as u64);
+        let result = writer.write_all(&data);
+        // Back to the end: the other calls append.
+        writer.seek(SeekFrom::End(0)).unwrap();
+        let lost = (writer.stats().overrun_bytes - before) as usize;
+        let taken = self.settle(end);
+        if lost > 0 {
+            assert!(matches!(self.take.on_full, OnFull::Drop | OnFull::Fill(_)));
+            self.lost(lost);
+        }
+        match result {
+            Ok(()) => assert_eq!(taken + lost, all, "as many as were written or lost"),
+            Err(error) => match inner(error) {
+                // A gap can't be made of bytes that are lost.
+                Error::Full { .. } if lost > 0 => assert!(taken < at - end),
+                error => self.refused(error),
+            },
+        }
+    }
+
+    fn share(&mut self) {
+        if let Face::One(writer) = &mut self.face {
+            // SAFETY: replaced at once, and never used again.
+            #[allow(unsafe_code)]
+            let shared = unsafe { ManuallyDrop::take(writer) }.into_shared();
+            self.face = Face::Many(ManuallyDrop::new([shared.clone(), shared]));
+        }
+    }
+
+    fn other(&mut self, which: usize, len: usize) {
+        let Face::Many(writers) = &self.face else { return };
+        let writer = writers[which].clone();
+        let data = self.data(len);
+        let end = self.offer(&data);
+        let result = writer.write(&data);
+        self.written(result, &data, end);
+    }
+
+    // ---- overwrites -------------------------------------------------------------------------------
+
+    /// Not over the header, which checkpoints keep.
+    fn place(&self, thousandths: usize) -> usize {
+        let least = if self.take.headers { HEADER } else { 0 };
+        let end = self.model().end();
+        (end * thousandths / 1000).max(least).min(end)
+    }
+
+    fn patch(&mut self, place: usize, len: usize) {
+        let at = self.place(place);
+        let len = len.min(self.model().end() - at);
+        let data = self.data(len);
+        self.model().overwrite(at, &data);
+        if let Err(error) = self.control().patch(at as u64, &data) {
+            self.failed(&error);
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        if !self.model().headers {
+            return;
+        }
+        let covered = self.model().overwrites();
+        let model = self.model.clone();
+        let result = self.control().checkpoint(0, |position| {
+            let mut model = lock(&model.model);
+            model.certain(covered);
+            model.overwrite(0, &header(position));
+            header(position)
+        });
+        self.durable(result, if self.control().error().is_none() { covered + 1 } else { 0 });
+    }
+
+    // ---- fences -----------------------------------------------------------------------------------
+
+    fn durable(&mut self, result: Result<u64, Error>, covered: usize) {
+        match result {
+            Ok(position) => {
+                assert!(self.control().positions().durable >= position);
+                self.model().certain(covered);
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn wait(&mut self, ticket: &Ticket, covered: usize) {
+        let result = ticket.wait();
+        if let Ok(position) = result {
+            assert_eq!(position, ticket.position());
+            assert!(ticket.is_durable().unwrap());
+        }
+        self.durable(result, covered);
+    }
+
+    fn wait_limited(&mut self, patient: bool) {
+        let Some((ticket, covered)) = self.tickets.first().cloned() else { return };
+        let limit = if patient { HOUR } else { Duration::ZERO };
+        match ticket.wait_timeout(limit) {
+            Ok(None) => assert!(!patient && self.failure.is_none(), "a ticket without an answer"),
+            Ok(Some(position)) => {
+                assert_eq!(position, ticket.position());
+                self.durable(Ok(position), covered);
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn poll(&mut self, to_the_end: bool) {
+        let Some((mut ticket, covered)) = self.tickets.last().cloned() else { return };
+        let calls = Arc::new(Calls::default());
+        let waker = Waker::from(calls.clone());
+        let mut context = Context::from_waker(&waker);
+        for _ in 0..if to_the_end { POLLS } else { 1 } {
+            let before = calls.0.load(Ordering::Relaxed);
+            if let Poll::Ready(result) = Pin::new(&mut ticket).poll(&mut context) {
+                return self.durable(result, covered);
+            }
+            // Nobody else moves it on: it has to be polled again.
+            assert!(calls.0.load(Ordering::Relaxed) > before, "nobody will wake this task");
+        }
+        assert!(!to_the_end, "a future is not ready after {POLLS} polls");
+    }
+
+    fn look(&mut self) {
+        for (ticket, covered) in self.tickets.clone() {
+            match ticket.is_durable() {
+                Ok(false) => assert!(self.failure.is_none(), "a ticket without an answer"),
+                Ok(true) => self.durable(Ok(ticket.position()), covered),
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    // ---- the end ----------------------------------------------------------------------------------
+
+    pub(super) fn end(mut self, random: &mut fastrand::Rng) {
+        self.look_around();
+        let control = self.control().clone();
+        let end = self.offer(&[]);
+        let closed = self.take_down();
+        self.settle(end);
+        let durable = control.positions().durable;
+        self.answers(&control, durable);
+        let path = self.model().path.clone();
+        let told = self.computer.told(&path);
+        match closed {
+            Some(Ok(summary)) => {
+                assert!(self.failure.is_none() && told.is_empty(), "a close hides {told:?}");
+                assert_eq!(summary.positions.durable as usize, self.model().end());
+                self.whole(random);
+            }
+            None if self.failure.is_none() && told.is_empty() => self.whole(random),
+            closed => {
+                if let Some(Err(failed)) = closed {
+                    self.told(&failed);
+                    assert_eq!(failed.summary.positions.durable, durable);
+                }
+                for _ in 0..8 {
+                    let image = self.computer.medium().cut(random);
+                    self.model().check(&image, durable);
+                }
+            }
+        }
+        self.later(&control);
+    }
+
+    /// `None`: it is dropped, and nobody hears of anything.
+    fn take_down(&mut self) -> Option<Result<Summary, CloseError>> {
+        match (&mut self.face, self.take.end) {
+            // SAFETY: never used again.
+            #[allow(unsafe_code)]
+            (Face::One(writer), End::Close) => Some(unsafe { ManuallyDrop::take(writer) }.close()),
+            (Face::One(writer), End::Drop) => {
+                // SAFETY: never used again.
+                #[allow(unsafe_code)]
+                unsafe {
+                    ManuallyDrop::drop(writer)
+                };
+                None
+            }
+            (Face::Many(writers), end) => {
+                // SAFETY: never used again.
+                #[allow(unsafe_code)]
+                let [first, second] = unsafe { ManuallyDrop::take(writers) };
+                drop(second);
+                if end == End::Close {
+                    return Some(first.close());
+                }
+                drop(first);
+                None
+            }
+        }
+    }
+
+    /// Every ticket has its answer, and the true one.
+    fn answers(&mut self, control: &Control, durable: u64) {
+        let patches = control.core.stream.patches_durable();
+        for (ticket, covered) in std::mem::take(&mut self.tickets) {
+            let [position, needed] = ticket.numbers();
+            match ticket.wait() {
+                Ok(found) => {
+                    assert!(found == position && position <= durable && needed <= patches);
+                    self.model().certain(covered);
+                }
+                Err(error) => {
+                    let through = position <= durable && needed <= patches;
+                    assert!(!through, "the fence at {position} is through, its ticket: {error}");
+                    assert_told(&error, self.model, self.computer);
+                }
+            }
+        }
+    }
+
+    /// A close tells what everybody heard first, and only what the disk told.
+    fn told(&self, failed: &CloseError) {
+        failed.errors.iter().for_each(|error| assert_told(error, self.model, self.computer));
+        if let Some(first) = &self.failure {
+            assert_eq!(failed.errors[0].to_string(), first.to_string(), "another error");
+        }
+    }
+
+    fn whole(&self, random: &mut fastrand::Rng) {
+        let model = self.model();
+        let whole = model.whole();
+        assert!(self.computer.read(&model.path).unwrap() == whole, "the file after the close");
+        for _ in 0..3 {
+            let image = self.computer.medium().cut(random);
+            assert!(image[&model.path] == whole, "the file after the close and a power cut");
+        }
+    }
+
+    /// Who still holds a handle is told that it is over.
+    fn later(&self, control: &Control) {
+        let patched = control.patch(0, &[]);
+        match control.error() {
+            Some(error) => assert_eq!(patched.unwrap_err().to_string(), error.to_string()),
+            None => assert!(matches!(patched, Err(Error::Closed)), "{patched:?}"),
+        }
+    }
+}
+
+/// How often a task was told to poll again.
+#[derive(Default)]
+struct Calls(AtomicUsize);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The error of the writer in one of `std::io`.
+fn inner(error: std::io::Error) -> Error {
+    let inner = error.into_inner().expect("an error of the writer");
+    *inner.downcast().expect("an error of the writer")
+}
