@@ -7,6 +7,9 @@
 pub enum Canary {
     /// A fence flushes nothing.
     NoFlush,
+    /// A fence waits until the page cache has handed the data to the device (sync_file_range), and
+    /// flushes neither that nor what is needed to find the data.
+    RangeOnly,
     /// A flush is submitted beside the writes that it should cover, without waiting for them.
     FlushTooEarly,
     /// Only the last write is linked to the flush; those before it are still in flight.
@@ -31,8 +34,9 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 7] = [
+        pub const ALL: [Self; 8] = [
             Self::NoFlush,
+            Self::RangeOnly,
             Self::FlushTooEarly,
             Self::LinkLastOnly,
             Self::DurableWhenWritten,
@@ -45,6 +49,7 @@ mod planted {
         pub fn name(self) -> &'static str {
             match self {
                 Self::NoFlush => "no-flush",
+                Self::RangeOnly => "range-only",
                 Self::FlushTooEarly => "flush-too-early",
                 Self::LinkLastOnly => "link-last-only",
                 Self::DurableWhenWritten => "durable-when-written",
@@ -69,5 +74,12 @@ mod planted {
 impl Canary {
     pub(crate) const fn is_planted(self) -> bool {
         false
+    }
+}
+
+impl Canary {
+    /// Nothing is flushed, in one way or another.
+    pub(crate) fn flushes_nothing() -> bool {
+        Self::NoFlush.is_planted() || Self::RangeOnly.is_planted()
     }
 }

@@ -271,7 +271,7 @@ impl Io for OverlappedBackend {
     fn submit(&mut self, file: FileId, token: Token, op: Op) {
         match op {
             Op::Write { at, region, .. } => self.start_write(file, token, at, region),
-            Op::Flush if self.trusts_the_drive || Canary::NoFlush.is_planted() => {
+            Op::Flush if self.trusts_the_drive || Canary::flushes_nothing() => {
                 self.ready.push_back(Completion { token, result: Ok(0) });
             }
             Op::Flush => {

@@ -57,12 +57,21 @@ impl SyncBackend {
             Op::Write { at, region, dsync, link } => {
                 // SAFETY: the driver keeps the region alive and unchanged until the completion.
                 let bytes = unsafe { std::slice::from_raw_parts(region.address, region.len) };
-                let dsync = dsync && !Canary::NoFlush.is_planted();
+                let dsync = dsync && !Canary::flushes_nothing();
                 let result = write_at(file, bytes, at, dsync);
                 self.broken_link = link && !matches!(&result, Ok(n) if *n == region.len);
                 result
             }
             Op::Flush if Canary::NoFlush.is_planted() => Ok(0),
+            #[cfg(target_os = "linux")]
+            Op::Flush if Canary::RangeOnly.is_planted() => {
+                use std::os::fd::AsRawFd;
+                // SAFETY: a live descriptor; the planted bug is that it is no flush.
+                match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, 7) } {
+                    0 => Ok(0),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            }
             Op::Flush => file.sync_data().map(|()| 0),
         }
     }

@@ -264,7 +264,7 @@ impl Io for UringBackend {
         let registered = attached.registered;
         let entry = match op {
             Op::Write { at, region, dsync, .. } => {
-                let dsync = dsync && !Canary::NoFlush.is_planted();
+                let dsync = dsync && !Canary::flushes_nothing();
                 let flags = if dsync { libc::RWF_DSYNC } else { 0 };
                 let (address, len) = (region.address.cast_const(), region.len as u32);
                 if registered {
@@ -276,7 +276,7 @@ impl Io for UringBackend {
                     opcode::Write::new(plain, address, len).offset(at).rw_flags(flags).build()
                 }
             }
-            Op::Flush if Canary::NoFlush.is_planted() => opcode::Nop::new().build(),
+            Op::Flush if Canary::flushes_nothing() => opcode::Nop::new().build(),
             Op::Flush => {
                 let flags = types::FsyncFlags::DATASYNC;
                 if registered {

@@ -129,7 +129,7 @@ fn perform(medium: &mut Medium, flight: &Flight) -> (io::Result<usize>, bool) {
     match &flight.work {
         Work::Flush { covered } => {
             let mut covered = covered.as_deref().unwrap_or_default();
-            if Canary::NoFlush.is_planted() {
+            if Canary::flushes_nothing() {
                 covered = &[];
             }
             (medium.end_flush(file, covered).map(|()| 0), true)
@@ -236,7 +236,7 @@ impl Io for SimulatedIo {
                 self.check(file, at, region.len, medium.block);
                 let bytes = bytes_of(region);
                 let number = medium.begin_write(file, at, &bytes);
-                let dsync = dsync && !Canary::NoFlush.is_planted();
+                let dsync = dsync && !Canary::flushes_nothing();
                 Work::Write { number, at, region, bytes, dsync, link }
             }
             Op::Flush => Work::Flush { covered: after.is_none().then(|| medium.covered(file)) },

@@ -13,6 +13,11 @@ pub(crate) fn byte(seed: u64, position: u64) -> u8 {
     ((mixed >> 56) as u8).max(1)
 }
 
+/// The byte that a patch puts at a position: the first of a recording has number 1.
+pub(crate) fn patched(seed: u64, number: u64, position: u64) -> u8 {
+    byte(seed.wrapping_add(number.wrapping_mul(0xA24B_AED4_963E_E407)), position)
+}
+
 pub(crate) fn bytes(seed: u64, from: u64, len: usize) -> Vec<u8> {
     (from..from + len as u64).map(|position| byte(seed, position)).collect()
 }

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
-use writeflush::{Control, Error, OnFull, Options, Writer};
+use writeflush::{Control, Error, Operation, Options};
 
 use crate::content::{bytes, header, name};
 use crate::rig::Orders;
-use crate::scenario::{Claim, Claims, Scenario};
+use crate::scenario::{Claim, Claims, Face, Scenario};
 
 /// What happens to the disk.
 #[derive(
@@ -27,7 +27,8 @@ pub(crate) enum Fault {
     Writes,
     /// Flushes fail with EIO.
     Flushes,
-    /// Writes fail with ENOSPC: a thin device that is full.
+    /// Writes to blocks that were never written fail with ENOSPC: a thin device that is full. Later
+    /// there is room.
     ThinDevice,
     /// Every request fails: the device was pulled.
     Gone,
@@ -45,11 +46,26 @@ impl Fault {
         match self {
             Self::Writes => Some("fail writes 5"),
             Self::Flushes => Some("fail flushes 5"),
-            Self::ThinDevice => Some("fail writes 28"),
+            Self::ThinDevice => Some("fail new 28"),
             Self::Gone => Some("gone"),
             Self::Stall => Some("stall 2000"),
             Self::Full => None,
         }
+    }
+
+    /// What a writer may say that it was doing, and why it could not. A file system that could not
+    /// write its own journal says EIO, or that it is read-only now.
+    fn may_fail(self, operation: Operation, code: Option<i32>) -> bool {
+        let codes: &[i32] = match self {
+            Self::Writes | Self::Flushes | Self::Gone => &[libc::EIO, libc::EROFS],
+            Self::ThinDevice => &[libc::ENOSPC, libc::EIO, libc::EROFS],
+            Self::Full => &[libc::ENOSPC],
+            Self::Stall => &[],
+        };
+        // A patch reads the block that it covers in part: from a device that is gone, in vain.
+        let reads = self == Self::Gone && operation == Operation::Read;
+        (reads || matches!(operation, Operation::Write | Operation::Flush))
+            && code.is_some_and(|code| codes.contains(&code))
     }
 
     /// Whether a writer has to fail.
@@ -63,6 +79,10 @@ impl Fault {
 pub(crate) struct Told {
     /// The failure, if there was one.
     pub(crate) error: Option<String>,
+    /// What was being done, and the operating system's number.
+    pub(crate) operation: Option<String>,
+    pub(crate) code: Option<i32>,
+    pub(crate) durable: u64,
     /// How long a fence took at the most, in ms.
     pub(crate) longest_fence_ms: f64,
     /// What is not as it has to be.
@@ -78,7 +98,7 @@ const STALLED: Duration = Duration::from_millis(2_500);
 const BREATH: Duration = Duration::from_millis(2);
 /// The most that is written before something fails: a replay looks at all of it. Where the disk
 /// fills up there is no end.
-const MOST: u64 = 8 << 20;
+const MOST: u64 = 1 << 20;
 
 /// Records until the fault has been heard by all, or is over.
 pub(crate) fn suffer(
@@ -90,21 +110,22 @@ pub(crate) fn suffer(
 ) -> anyhow::Result<Told> {
     let mut claims = Claims::at(claims)?;
     let path = folder.join(name(0));
-    std::fs::File::open(folder)?.sync_all()?;
+    scenario.prepare(folder)?;
     claims.say(Claim::Begun)?;
-    let options = scenario.way.options().buffers(3).buffer_size(8192).on_full(OnFull::Block);
-    let mut writer = options.create(&path)?;
+    let mut random = fastrand::Rng::with_seed(scenario.seed);
+    let mut face = Face::new(scenario.open(&path, &mut random)?, random.bool());
     claims.say(Claim::Named(0))?;
     let first = [&header(0)[..], &content(scenario, 16, BEFORE as usize - 16)].concat();
-    let durable = writer.write_flush(&first)?;
+    let durable = face.write_flush(&first)?;
     ensure!(durable == BEFORE, "durable at {durable}");
-    claims.say(Claim::Durable(0, durable))?;
+    claims.say(Claim::Durable(0, durable, 0))?;
 
     let stop = AtomicBool::new(false);
-    let most = if fault == Fault::Full { u64::MAX } else { MOST };
+    let fills_up = matches!(fault, Fault::Full | Fault::ThinDevice);
+    let most = if fills_up { u64::MAX } else { MOST };
     let claims = Mutex::new(claims);
-    let control = writer.control().clone();
-    let claimed = |durable| lock(&claims).say(Claim::Durable(0, durable)).map_or((), drop);
+    let control = face.control().clone();
+    let claimed = |durable| lock(&claims).say(Claim::Durable(0, durable, 0)).map_or((), drop);
     // As a caller feels it: a fence that is asked for while the driver is inside a call waits too.
     let longest = Mutex::new(Duration::ZERO);
     let flush = || {
@@ -116,7 +137,7 @@ pub(crate) fn suffer(
     };
     let heard = std::thread::scope(|scope| -> anyhow::Result<Vec<Heard>> {
         let all = [
-            ("producer", scope.spawn(|| produce(&mut writer, scenario, most, &stop))),
+            ("producer", scope.spawn(|| produce(&mut face, scenario, most, &stop))),
             ("flusher", scope.spawn(|| again(&stop, flush))),
             ("ticket", scope.spawn(|| again(&stop, || control.fence().wait().map(claimed)))),
             ("patcher", scope.spawn(|| again(&stop, || control.patch(0, &header(0))))),
@@ -134,7 +155,7 @@ pub(crate) fn suffer(
     let longest = *lock(&longest);
     let mut told = judge(fault, &heard, &control, longest);
     let accepted = control.positions().accepted;
-    let closed = writer.close();
+    let closed = face.close();
     match (&closed, fault.is_failure()) {
         (Err(failed), true) => {
             let first = failed.errors[0].to_string();
@@ -146,10 +167,12 @@ pub(crate) fn suffer(
         (Ok(_), true) => told.wrong.push("the close hides the failure".into()),
         (closed, false) => told.wrong.push(format!("the close: {closed:?}")),
     }
-    let durable = control.positions().durable;
-    lock(&claims).say(Claim::Durable(0, durable))?;
+    told.durable = control.positions().durable;
+    lock(&claims).say(Claim::Durable(0, told.durable, 0))?;
     if fault == Fault::Full {
-        told.wrong.extend(go_on(&path, folder, scenario, durable)?);
+        std::fs::remove_file(folder.join(FILLER))?;
+        std::fs::File::open(folder)?.sync_all()?;
+        told.wrong.extend(go_on(scenario, folder, told.durable)?);
     }
     lock(&claims).say(Claim::Ended)?;
     Ok(told)
@@ -178,24 +201,23 @@ fn fill(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// There is room again: a new writer goes on behind what was durable.
-fn go_on(
-    path: &Path,
-    folder: &Path,
+/// There is room again: a new writer goes on behind what was durable. Says what is wrong.
+pub(crate) fn go_on(
     scenario: &Scenario,
+    folder: &Path,
     durable: u64,
 ) -> anyhow::Result<Option<String>> {
-    std::fs::remove_file(folder.join(FILLER))?;
-    std::fs::File::open(folder)?.sync_all()?;
-    let mut next = Options::new().buffer_size(8192).append(path)?;
+    let path = folder.join(name(0));
+    let mut next = Options::new().buffer_size(8192).append(&path)?;
     let start = next.positions().accepted;
-    next.write_flush(b"and on")?;
+    let more = content(scenario, start, RECORD);
+    next.write_flush(&more)?;
     next.close().map_err(|failed| anyhow::anyhow!("{failed}"))?;
-    let found = std::fs::read(path)?;
-    let whole = found.len() as u64 == start + 6
+    let found = std::fs::read(&path)?;
+    let whole = found.len() as u64 == start + RECORD as u64
         && start >= durable
         && found[16..durable as usize] == content(scenario, 16, durable as usize - 16)
-        && found.ends_with(b"and on");
+        && found.ends_with(&more);
     Ok((!whole).then(|| "the next writer did not go on".into()))
 }
 
@@ -206,19 +228,14 @@ struct Heard {
     ended: std::thread::Result<Option<Error>>,
 }
 
-fn produce(
-    writer: &mut Writer,
-    scenario: &Scenario,
-    most: u64,
-    stop: &AtomicBool,
-) -> Option<Error> {
+fn produce(face: &mut Face, scenario: &Scenario, most: u64, stop: &AtomicBool) -> Option<Error> {
     while !stop.load(Ordering::Relaxed) {
-        let at = writer.positions().accepted;
+        let at = face.control().positions().accepted;
         if at < most {
-            if let Err(error) = writer.write(&content(scenario, at, RECORD)) {
+            if let Err(error) = face.write(&content(scenario, at, RECORD)) {
                 return Some(error);
             }
-        } else if let Some(error) = writer.error() {
+        } else if let Some(error) = face.control().error() {
             return Some(error);
         } else {
             std::thread::sleep(BREATH);
@@ -242,7 +259,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn judge(fault: Fault, all: &[Heard], control: &Control, longest: Duration) -> Told {
-    let error = control.error().map(|error| error.to_string());
+    let first = control.error();
+    let error = first.as_ref().map(ToString::to_string);
     let mut wrong = Vec::new();
     for Heard { who, ended } in all {
         match ended {
@@ -262,11 +280,27 @@ fn judge(fault: Fault, all: &[Heard], control: &Control, longest: Duration) -> T
     if fault == Fault::Stall && longest < 1000.0 {
         wrong.push(format!("no fence took longer than {longest} ms: the stall was not felt"));
     }
-    Told { error, longest_fence_ms: longest, wrong }
+    let code = first.as_ref().and_then(Error::raw_os_error);
+    let operation = match first {
+        Some(Error::Io { operation, .. }) => {
+            if !fault.may_fail(operation, code) {
+                wrong.push(format!("{operation:?} and {code:?} are no outcome of this fault"));
+            }
+            Some(format!("{operation:?}"))
+        }
+        Some(_) => {
+            wrong.push("no failure of the operating system".into());
+            None
+        }
+        None => None,
+    };
+    Told { error, operation, code, durable: 0, longest_fence_ms: longest, wrong }
 }
 
 /// What a recording has written on its standard output.
-pub(crate) fn told(output: &std::process::Output) -> anyhow::Result<Told> {
+pub(crate) fn told<T: serde::de::DeserializeOwned>(
+    output: &std::process::Output,
+) -> anyhow::Result<T> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the recording failed: {said}");
     serde_json::from_slice(&output.stdout).context("the recording says nothing")

@@ -57,6 +57,8 @@ pub(crate) struct Outcome {
 
 /// All subsets of so many volatile writes are tried; of more, a choice.
 const ALL_SUBSETS: usize = 6;
+/// So many are dropped, and kept, one by one.
+const ONE_BY_ONE: usize = 24;
 /// Random subsets among the choice.
 const RANDOM: usize = 8;
 
@@ -101,9 +103,9 @@ impl Cut {
         } else {
             kept.push(Vec::new());
             kept.push(volatile.clone());
-            for write in volatile {
-                kept.push(volatile.iter().copied().filter(|other| other != write).collect());
-                kept.push(vec![*write]);
+            for write in random.choose_multiple(volatile.iter().copied(), ONE_BY_ONE) {
+                kept.push(volatile.iter().copied().filter(|other| *other != write).collect());
+                kept.push(vec![write]);
             }
             for _ in 0..RANDOM {
                 kept.push(volatile.iter().copied().filter(|_| random.bool()).collect());

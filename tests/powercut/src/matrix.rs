@@ -19,6 +19,7 @@ use crate::table::{grid, save, word};
 pub(crate) struct Outcome {
     file_system: FileSystem,
     way: Way,
+    file_state: State,
     fault: Fault,
     seed: u64,
     told: Told,
@@ -33,9 +34,11 @@ pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<bool> {
     let bench = Bench::new()?;
     let mut all = Vec::new();
     for &file_system in &args.common.file_systems {
-        for &way in args.common.ways() {
-            for &fault in args.faults() {
-                let wanted = args.common.wanted(args.images);
+        for (number, way) in (0..).zip(args.ways(file_system)) {
+            for fault in args.faults(way) {
+                // Drive, file state and face differ from one to the next.
+                let seed = args.common.seed + all.len() as u64 + number;
+                let wanted = Wanted { seed, ..args.common.wanted(args.images) };
                 let outcome = one(&bench, file_system, way, fault, wanted)?;
                 println!("{}", outcome.line());
                 all.push(outcome);
@@ -65,7 +68,8 @@ pub(crate) fn one(
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let Wanted { images, seed, workers } = wanted;
-    let scenario = Scenario { way, state: State::Growing, seed };
+    let state = State::ALL[fastrand::Rng::with_seed(seed).usize(..State::ALL.len())];
+    let scenario = Scenario { way, state, seed };
     let base = rig::make(file_system, bench.folder())?;
     let what = format!("{fault:?}, {way:?} on {}, seed {seed}", file_system.name());
     let (told, log) = suffer(bench, file_system, &base, &scenario, fault).context(what)?;
@@ -75,6 +79,7 @@ pub(crate) fn one(
     Ok(Outcome {
         file_system,
         way,
+        file_state: state,
         fault,
         seed,
         told,
@@ -91,11 +96,21 @@ fn suffer(
     scenario: &Scenario,
     fault: Fault,
 ) -> anyhow::Result<(Told, Log)> {
-    let rig = Rig::new(file_system, base, bench.folder(), scenario.seed)?;
+    let mut rig = Rig::new(file_system, base, bench.folder(), scenario.seed)?;
     let mut part = rig::part("suffer")?;
     part.arg(rig.mount_point()).arg(rig.claims()).arg(&rig.orders().0);
     part.arg(serde_json::to_string(scenario)?).arg(word(&fault));
-    let told = faults::told(&patiently(part)?)?;
+    let mut told: Told = faults::told(&patiently(part)?)?;
+    if fault == Fault::ThinDevice {
+        // There is room again, for a file system that may have stopped meanwhile.
+        rig.orders().give("heal")?;
+        rig.mount_again(file_system)?;
+        let mut part = rig::part("go-on")?;
+        part.arg(rig.mount_point()).arg(serde_json::to_string(scenario)?);
+        part.arg(told.durable.to_string());
+        let wrong: Option<String> = faults::told(&patiently(part)?)?;
+        told.wrong.extend(wrong);
+    }
     Ok((told, rig.finish()?))
 }
 
@@ -109,9 +124,10 @@ impl Outcome {
         let wrong = self.told.wrong.iter().chain(&self.lost);
         let wrong: String = wrong.map(|wrong| format!("\n    WRONG: {wrong}")).collect();
         format!(
-            "{:5} {:16} {:11}  {said}; {} images, {} lost, {:.1} s{wrong}",
+            "{:5} {:16} {:8} {:11}  {said}; {} images, {} lost, {:.1} s{wrong}",
             self.file_system.name(),
             word(&self.way),
+            word(&self.file_state),
             word(&self.fault),
             self.images,
             self.lost.len(),

@@ -177,12 +177,10 @@ impl<'a> Look<'a> {
     fn at(&mut self, moment: Moment, outcome: &Outcome, seen: &Mutex<Seen>) -> anyhow::Result<()> {
         self.restore();
         let replay = self.replay;
-        let cut = replay.unsettled(replay.log.cut(moment));
-        let durable = Outcome { kept: cut.durable, torn: None };
-        let sector = replay.file_system.sector();
-        let mut pieces = durable.pieces(replay.log, sector);
-        pieces.extend(outcome.pieces(replay.log, sector));
-        for (at, bytes) in pieces {
+        // In the order of arrival: nothing older shows where something newer is certain.
+        let mut outcome = outcome.clone();
+        outcome.kept.extend(replay.unsettled(replay.log.cut(moment)).durable);
+        for (at, bytes) in outcome.pieces(replay.log, replay.file_system.sector()) {
             self.image[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
         }
         let image = self.hash();

@@ -188,6 +188,17 @@ impl Rig {
         Orders(self.folder.join("fuse").join(ORDERS))
     }
 
+    /// As after a restart of the machine.
+    pub(crate) fn mount_again(&mut self, file_system: FileSystem) -> anyhow::Result<()> {
+        let device = self.device.as_ref().context("no device any more")?;
+        unmount(&self.mount_point()).context("it can't be unmounted")?;
+        self.mounted = false;
+        let mount = file_system.mount(device.path(), &self.mount_point());
+        mount.with_context(|| format!("{} can't be mounted again", file_system.name()))?;
+        self.mounted = true;
+        Ok(())
+    }
+
     /// Ends the recording of the disk; returns what it has seen.
     pub(crate) fn finish(mut self) -> anyhow::Result<Log> {
         self.orders().give("dump")?;

@@ -37,6 +37,8 @@ enum Command {
     #[command(hide = true)]
     Work { folder: PathBuf, claims: PathBuf, scenario: String, canary: Option<String> },
     #[command(hide = true)]
+    GoOn { folder: PathBuf, scenario: String, durable: u64 },
+    #[command(hide = true)]
     Suffer { folder: PathBuf, claims: PathBuf, orders: PathBuf, scenario: String, fault: Fault },
 }
 
@@ -129,8 +131,21 @@ impl CutArgs {
 }
 
 impl FaultArgs {
-    pub(crate) fn faults(&self) -> &[Fault] {
-        if self.faults.is_empty() { &Fault::ALL } else { &self.faults }
+    /// Every way on ext4; on the others three that share nothing.
+    pub(crate) fn ways(&self, file_system: FileSystem) -> Vec<Way> {
+        match file_system {
+            FileSystem::Xfs | FileSystem::Btrfs if self.common.ways.is_empty() => Way::FEW.into(),
+            _ => self.common.ways().into(),
+        }
+    }
+
+    /// Every fault; a stall, which takes seconds, in two ways.
+    pub(crate) fn faults(&self, way: Way) -> Vec<Fault> {
+        if !self.faults.is_empty() {
+            return self.faults.clone();
+        }
+        let stalls = matches!(way, Way::UringLink | Way::UringPageCache);
+        Fault::ALL.into_iter().filter(|fault| stalls || fault.is_failure()).collect()
     }
 }
 
@@ -153,6 +168,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Work { folder, claims, scenario, canary } => {
             done(work(&folder, &claims, &scenario, canary.as_deref()))
         }
+        Command::GoOn { folder, scenario, durable } => done(go_on(&folder, &scenario, durable)),
         Command::Suffer { folder, claims, orders, scenario, fault } => {
             done(suffer(&folder, &claims, orders, &scenario, fault))
         }
@@ -174,6 +190,12 @@ fn work(folder: &Path, claims: &Path, scenario: &str, canary: Option<&str>) -> a
     }
     let scenario: Scenario = serde_json::from_str(scenario)?;
     scenario.work(folder, claims)
+}
+
+fn go_on(folder: &Path, scenario: &str, durable: u64) -> anyhow::Result<()> {
+    let wrong = faults::go_on(&serde_json::from_str(scenario)?, folder, durable)?;
+    println!("{}", serde_json::to_string(&wrong)?);
+    Ok(())
 }
 
 fn suffer(

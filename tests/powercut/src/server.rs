@@ -3,6 +3,7 @@
 
 use std::collections::BinaryHeap;
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,10 +32,13 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// How late a request is answered: this, and up to so much more.
 const DELAY: Duration = Duration::from_micros(50);
 const JITTER_MICROS: u64 = 5_000;
+const BLOCK: usize = 4096;
 
 #[derive(Debug)]
 struct State {
     image: Vec<u8>,
+    /// Blocks that have ever been written: what a thin device has given space to.
+    given: Vec<bool>,
     log: Log,
     random: fastrand::Rng,
     faults: Faults,
@@ -44,6 +48,8 @@ struct State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     writes: Option<i32>,
+    /// Writes to blocks that were never written.
+    new: Option<i32>,
     flushes: Option<i32>,
     stall: Duration,
     /// Everything fails, reads too.
@@ -60,11 +66,25 @@ impl State {
         DELAY + Duration::from_micros(self.random.u64(..JITTER_MICROS)) + self.faults.stall
     }
 
-    /// `fail writes 5`, `fail flushes 5`, `stall 700` (ms), `gone`, `heal`, `dump`.
+    /// Why a write fails, if it does.
+    fn refuses(&mut self, place: Range<usize>) -> Option<i32> {
+        if self.faults.writes.is_some() {
+            return self.faults.writes;
+        }
+        let given = &mut self.given[place.start / BLOCK..place.end.div_ceil(BLOCK)];
+        if self.faults.new.is_some() && given.contains(&false) {
+            return self.faults.new;
+        }
+        given.fill(true);
+        None
+    }
+
+    /// `fail writes 5`, `fail new 28`, `fail flushes 5`, `stall 700` (ms), `gone`, `heal`, `dump`.
     fn obey(&mut self, order: &str, dump: &Path) -> Result<(), Errno> {
         let words: Vec<&str> = order.split_whitespace().collect();
         match words[..] {
             ["fail", "writes", code] => self.faults.writes = Some(number(code)?),
+            ["fail", "new", code] => self.faults.new = Some(number(code)?),
             ["fail", "flushes", code] => self.faults.flushes = Some(number(code)?),
             ["stall", millis] => self.faults.stall = Duration::from_millis(number(millis)?),
             ["gone"] => {
@@ -161,10 +181,24 @@ struct Server {
     dump: PathBuf,
 }
 
+/// The blocks that are no holes.
+fn given(base: &std::fs::File) -> anyhow::Result<Vec<bool>> {
+    use rustix::fs::{SeekFrom, seek};
+    let len = base.metadata()?.len();
+    let mut given = vec![false; (len as usize).div_ceil(BLOCK)];
+    let mut at = 0;
+    while let Ok(data) = seek(base, SeekFrom::Data(at)) {
+        at = seek(base, SeekFrom::Hole(data))?;
+        given[data as usize / BLOCK..(at as usize).div_ceil(BLOCK)].fill(true);
+    }
+    Ok(given)
+}
+
 /// Serves until it is killed or unmounted.
 pub(crate) fn serve(base: &Path, mount: &Path, dump: &Path, seed: u64) -> anyhow::Result<()> {
     let state = State {
         image: std::fs::read(base)?,
+        given: given(&std::fs::File::open(base)?)?,
         log: Log::default(),
         random: fastrand::Rng::with_seed(seed),
         faults: Faults::default(),
@@ -210,14 +244,18 @@ impl Server {
         let delay = state.delay();
         let len = data.len() as u32;
         let (from, to) = (at as usize, at as usize + data.len());
-        let (code, fits) = (state.faults.writes, to <= state.image.len());
-        if let Some(code) = code.or((!fits).then_some(libc::ENOSPC)) {
+        if to > state.image.len() {
+            self.timer.after(delay, move || reply.error(Errno::ENOSPC));
+            return;
+        }
+        // What fails may be there all the same, in part: it never completes.
+        let index = state.log.writes.len();
+        state.log.writes.push(Write { at, bytes: data.to_vec(), arrived, completed: None });
+        if let Some(code) = state.refuses(from..to) {
             self.timer.after(delay, move || reply.error(Errno::from_i32(code)));
             return;
         }
         state.image[from..to].copy_from_slice(data);
-        let index = state.log.writes.len();
-        state.log.writes.push(Write { at, bytes: data.to_vec(), arrived, completed: None });
         let shared = self.state.clone();
         self.timer.after(delay, move || {
             let mut state = lock(&shared);
