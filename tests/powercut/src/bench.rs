@@ -35,15 +35,40 @@ impl Bench {
         self.folder.path()
     }
 
-    /// One recording on a fresh disk.
-    pub(crate) fn record(
+    /// Recordings at the same time, each on a fresh disk of its own.
+    pub(crate) fn record_all(
         &self,
         file_system: FileSystem,
         base: &Path,
+        scenarios: Vec<Scenario>,
+        canary: Option<Canary>,
+    ) -> anyhow::Result<Vec<(Scenario, Log)>> {
+        std::thread::scope(|scope| {
+            let start = |(number, scenario)| {
+                let at = self.folder().join(format!("disk-{number}"));
+                let record = move || {
+                    let log = self.record(file_system, base, &at, &scenario, canary)?;
+                    Ok((scenario, log))
+                };
+                scope.spawn(record)
+            };
+            let recordings: Vec<_> = scenarios.into_iter().enumerate().map(start).collect();
+            let ended = recordings.into_iter().map(|recording| {
+                recording.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a recording panicked")))
+            });
+            ended.collect()
+        })
+    }
+
+    fn record(
+        &self,
+        file_system: FileSystem,
+        base: &Path,
+        at: &Path,
         scenario: &Scenario,
         canary: Option<Canary>,
     ) -> anyhow::Result<Log> {
-        let rig = Rig::new(file_system, base, self.folder(), scenario.seed)?;
+        let rig = Rig::new(file_system, base, at, scenario.seed)?;
         let mut work = rig::part("work")?;
         work.arg(rig.mount_point()).arg(rig.claims()).arg(serde_json::to_string(scenario)?);
         work.args(canary.map(Canary::name));

@@ -57,7 +57,8 @@ impl Fault {
     /// write its own journal says EIO, or that it is read-only now.
     fn may_fail(self, operation: Operation, code: Option<i32>) -> bool {
         let codes: &[i32] = match self {
-            Self::Writes | Self::Flushes | Self::Gone => &[libc::EIO, libc::EROFS],
+            Self::Writes | Self::Flushes => &[libc::EIO, libc::EROFS],
+            Self::Gone => &[libc::EIO, libc::EROFS, libc::ENODEV],
             Self::ThinDevice => &[libc::ENOSPC, libc::EIO, libc::EROFS],
             Self::Full => &[libc::ENOSPC],
             Self::Stall => &[],
@@ -121,8 +122,11 @@ pub(crate) fn suffer(
     claims.say(Claim::Durable(0, durable, 0))?;
 
     let stop = AtomicBool::new(false);
-    let fills_up = matches!(fault, Fault::Full | Fault::ThinDevice);
-    let most = if fills_up { u64::MAX } else { MOST };
+    let most = match fault {
+        Fault::Full => u64::MAX,
+        Fault::ThinDevice => 4 * MOST, // more than there is space for, less than the file system has
+        _ => MOST,
+    };
     let claims = Mutex::new(claims);
     let control = face.control().clone();
     let claimed = |durable| lock(&claims).say(Claim::Durable(0, durable, 0)).map_or((), drop);

@@ -173,7 +173,18 @@ impl Rig {
         rig.device = Some(device);
         mount.with_context(|| format!("{} can't be mounted", file_system.name()))?;
         rig.mounted = true;
+        if file_system == FileSystem::Xfs {
+            rig.give_up_when_full()?;
+        }
         Ok(rig)
+    }
+
+    /// xfs tries a write of its own for ever on a device that is full, and a fence waits for it.
+    fn give_up_when_full(&self) -> anyhow::Result<()> {
+        let device = self.device.as_ref().and_then(|device| device.path().file_name());
+        let name = device.unwrap_or_default().to_string_lossy().into_owned();
+        let tries = format!("/sys/fs/xfs/{name}/error/metadata/ENOSPC/max_retries");
+        std::fs::write(&tries, "0").with_context(|| format!("{tries} can't be set"))
     }
 
     pub(crate) fn mount_point(&self) -> PathBuf {
