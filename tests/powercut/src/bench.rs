@@ -73,7 +73,7 @@ impl Bench {
         work.arg(rig.mount_point()).arg(rig.claims()).arg(serde_json::to_string(scenario)?);
         work.args(canary.map(Canary::name));
         let what = format!("{scenario:?} on {}", file_system.name());
-        let output = patiently(work).with_context(|| what.clone())?;
+        let output = patiently(work, Duration::ZERO).with_context(|| what.clone())?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the recording failed: {what}: {said}");
         rig.finish()
@@ -88,8 +88,9 @@ impl Drop for Bench {
     }
 }
 
-/// Runs a part of this program; one that hangs is killed, and an error.
-pub(crate) fn patiently(mut part: Command) -> anyhow::Result<Output> {
+/// Runs a part of this program, which may be calm for so long; one that hangs is killed, and an
+/// error.
+pub(crate) fn patiently(mut part: Command, calm: Duration) -> anyhow::Result<Output> {
     part.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = part.spawn().context("a part of this program did not start")?;
     let begun = Instant::now();
@@ -97,7 +98,7 @@ pub(crate) fn patiently(mut part: Command) -> anyhow::Result<Output> {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > PATIENCE + calm {
             let _ = child.kill();
             anyhow::bail!("it hangs");
         }

@@ -81,10 +81,13 @@ impl LoopDevice {
         &self.path
     }
 
-    /// Requests reach the file as they are, not merged.
-    pub(crate) fn no_merges(&self) -> io::Result<()> {
+    /// Requests reach the file as they are: not merged, and none so long that FUSE would split it. If
+    /// the second part of a split write fails, the device calls the whole of it good.
+    pub(crate) fn leave_requests_alone(&self) -> io::Result<()> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        std::fs::write(format!("/sys/block/{name}/queue/nomerges"), "2")
+        let queue = PathBuf::from(format!("/sys/block/{name}/queue"));
+        std::fs::write(queue.join("max_sectors_kb"), "1024")?;
+        std::fs::write(queue.join("nomerges"), "2")
     }
 }
 

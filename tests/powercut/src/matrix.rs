@@ -1,12 +1,12 @@
 //! Every fault on every file system in every way to write, and whether everybody was told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
 
 use crate::bench::{Bench, patiently};
-use crate::faults::{self, Fault, Told};
+use crate::faults::{self, CALM, Fault, Told};
 use crate::log::Log;
 use crate::replay::Replay;
 use crate::rig::{self, FileSystem, Rig};
@@ -35,11 +35,11 @@ pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<bool> {
     let mut all = Vec::new();
     for &file_system in &args.common.file_systems {
         for (number, way) in (0..).zip(args.ways(file_system)) {
-            for fault in args.faults(way) {
+            for fault in args.faults(file_system, way) {
                 // Drive, file state and face differ from one to the next.
                 let seed = args.common.seed + all.len() as u64 + number;
                 let wanted = Wanted { seed, ..args.common.wanted(args.images) };
-                let outcome = one(&bench, file_system, way, fault, wanted)?;
+                let outcome = one(&bench, file_system, way, (fault, CALM), wanted)?;
                 println!("{}", outcome.line());
                 all.push(outcome);
             }
@@ -63,7 +63,7 @@ pub(crate) fn one(
     bench: &Bench,
     file_system: FileSystem,
     way: Way,
-    fault: Fault,
+    (fault, calm): (Fault, Duration),
     wanted: Wanted,
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
@@ -72,7 +72,7 @@ pub(crate) fn one(
     let scenario = Scenario { way, state, seed };
     let base = rig::make(file_system, bench.folder())?;
     let what = format!("{fault:?}, {way:?} on {}, seed {seed}", file_system.name());
-    let (told, log) = suffer(bench, file_system, &base, &scenario, fault).context(what)?;
+    let (told, log) = suffer(bench, file_system, &base, &scenario, (fault, calm)).context(what)?;
     let replay = Replay::new(file_system, scenario, std::fs::read(&base)?, &log)?;
     let mut random = fastrand::Rng::with_seed(seed);
     let found = replay.run(images, false, workers, bench.folder(), &mut random)?;
@@ -94,13 +94,14 @@ fn suffer(
     file_system: FileSystem,
     base: &std::path::Path,
     scenario: &Scenario,
-    fault: Fault,
+    (fault, calm): (Fault, Duration),
 ) -> anyhow::Result<(Told, Log)> {
     let mut rig = Rig::new(file_system, base, bench.folder(), scenario.seed)?;
     let mut part = rig::part("suffer")?;
     part.arg(rig.mount_point()).arg(rig.claims()).arg(&rig.orders().0);
     part.arg(serde_json::to_string(scenario)?).arg(word(&fault));
-    let mut told: Told = faults::told(&patiently(part)?)?;
+    part.arg(calm.as_millis().to_string());
+    let mut told: Told = faults::told(&patiently(part, calm)?)?;
     if fault == Fault::ThinDevice {
         // There is room again, for a file system that may have stopped meanwhile.
         rig.orders().give("heal")?;
@@ -108,7 +109,7 @@ fn suffer(
         let mut part = rig::part("go-on")?;
         part.arg(rig.mount_point()).arg(serde_json::to_string(scenario)?);
         part.arg(told.durable.to_string());
-        let wrong: Option<String> = faults::told(&patiently(part)?)?;
+        let wrong: Option<String> = faults::told(&patiently(part, CALM)?)?;
         told.wrong.extend(wrong);
     }
     Ok((told, rig.finish()?))

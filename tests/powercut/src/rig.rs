@@ -168,7 +168,7 @@ impl Rig {
         let backing =
             File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open(&disk)?;
         let device = LoopDevice::new(&backing, true).context("no loop device on the disk")?;
-        device.no_merges()?;
+        device.leave_requests_alone()?;
         let mount = file_system.mount(device.path(), &rig.mount_point());
         rig.device = Some(device);
         mount.with_context(|| format!("{} can't be mounted", file_system.name()))?;

@@ -39,7 +39,14 @@ enum Command {
     #[command(hide = true)]
     GoOn { folder: PathBuf, scenario: String, durable: u64 },
     #[command(hide = true)]
-    Suffer { folder: PathBuf, claims: PathBuf, orders: PathBuf, scenario: String, fault: Fault },
+    Suffer {
+        folder: PathBuf,
+        claims: PathBuf,
+        orders: PathBuf,
+        scenario: String,
+        fault: Fault,
+        calm_ms: u64,
+    },
 }
 
 /// What all of them take.
@@ -140,12 +147,14 @@ impl FaultArgs {
     }
 
     /// Every fault; a stall, which takes seconds, in two ways.
-    pub(crate) fn faults(&self, way: Way) -> Vec<Fault> {
-        if !self.faults.is_empty() {
-            return self.faults.clone();
-        }
+    pub(crate) fn faults(&self, file_system: FileSystem, way: Way) -> Vec<Fault> {
         let stalls = matches!(way, Way::UringLink | Way::UringPageCache);
-        Fault::ALL.into_iter().filter(|fault| stalls || fault.is_failure()).collect()
+        let chosen = |fault: &Fault| match self.faults.is_empty() {
+            true => stalls || fault.is_failure(),
+            false => self.faults.contains(fault),
+        };
+        let possible = |fault: &Fault| fault.is_possible(file_system, way);
+        Fault::ALL.into_iter().filter(chosen).filter(possible).collect()
     }
 }
 
@@ -169,8 +178,9 @@ pub(crate) fn main() -> ExitCode {
             done(work(&folder, &claims, &scenario, canary.as_deref()))
         }
         Command::GoOn { folder, scenario, durable } => done(go_on(&folder, &scenario, durable)),
-        Command::Suffer { folder, claims, orders, scenario, fault } => {
-            done(suffer(&folder, &claims, orders, &scenario, fault))
+        Command::Suffer { folder, claims, orders, scenario, fault, calm_ms } => {
+            let calm = Duration::from_millis(calm_ms);
+            done(suffer(&folder, &claims, orders, &scenario, (fault, calm)))
         }
     };
     match result {
@@ -203,7 +213,7 @@ fn suffer(
     claims: &Path,
     orders: PathBuf,
     scenario: &str,
-    fault: Fault,
+    fault: (Fault, Duration),
 ) -> anyhow::Result<()> {
     let scenario: Scenario = serde_json::from_str(scenario)?;
     let told = faults::suffer(&scenario, fault, folder, claims, &Orders(orders))?;

@@ -1,12 +1,12 @@
 //! Recordings with cuts and faults at random, for hours.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::bench::Bench;
 use crate::cuts;
-use crate::faults::Fault;
+use crate::faults::{CALM, Fault};
 use crate::matrix;
 use crate::run::{SoakArgs, Wanted};
 use crate::scenario::State;
@@ -19,6 +19,8 @@ struct Report {
     first_seed: u64,
     rounds: u64,
     faults: u64,
+    /// Of those, with a writer that had been at work for a minute.
+    long: u64,
     images: usize,
     seconds: f64,
     wrong: Option<String>,
@@ -26,7 +28,10 @@ struct Report {
 
 /// Different images that are looked at in a round.
 const IMAGES: usize = 100;
-/// After so many rounds it says how far it is.
+/// One round in so many has a writer that is at work for so long before its disk fails.
+const EVERY: u64 = 50;
+const LONG: Duration = Duration::from_secs(60);
+/// After so many rounds it says how far it is, and keeps its report.
 const NEWS: u64 = 10;
 
 /// Whether nothing went wrong in all that time. Each round has a seed of its own.
@@ -42,6 +47,7 @@ pub(crate) fn run(args: &SoakArgs) -> anyhow::Result<bool> {
         report.seconds = begun.elapsed().as_secs_f64();
         if report.rounds.is_multiple_of(NEWS) {
             println!("{}", report.line());
+            save(common.report.as_deref(), &report)?;
         }
     }
     println!("{}", report.line());
@@ -59,10 +65,15 @@ impl Report {
         let mut random = fastrand::Rng::with_seed(seed);
         let way = common.ways()[random.usize(..common.ways().len())];
         let file_system = common.file_systems[random.usize(..common.file_systems.len())];
-        if random.u8(..3) == 0 {
-            let fault = Fault::ALL[random.usize(..Fault::ALL.len())];
-            let outcome = matrix::one(bench, file_system, way, fault, wanted)?;
+        let long = self.rounds % EVERY == EVERY / 2;
+        if long || random.u8(..3) == 0 {
+            let mut possible = Fault::ALL.to_vec();
+            possible.retain(|fault| fault.is_possible(file_system, way));
+            let fault = possible[random.usize(..possible.len())];
+            let calm = if long { LONG } else { CALM };
+            let outcome = matrix::one(bench, file_system, way, (fault, calm), wanted)?;
             self.faults += 1;
+            self.long += u64::from(long);
             self.images += outcome.images;
             self.wrong = (!outcome.is_right()).then(|| outcome.line());
         } else {
@@ -76,8 +87,8 @@ impl Report {
 
     fn line(&self) -> String {
         format!(
-            "{} rounds, {} of them with a fault, {} different images, {:.0} s",
-            self.rounds, self.faults, self.images, self.seconds
+            "{} rounds, {} of them with a fault ({} after a minute), {} different images, {:.0} s",
+            self.rounds, self.faults, self.long, self.images, self.seconds
         )
     }
 }
