@@ -1,6 +1,8 @@
 //! A crate that wants `W: Write + Seek` gets a `Writer` in the place of `BufWriter<File>`: hound
 //! writes a WAV file whose header it patches at the end by seeking back.
 
+mod common;
+
 use std::io::{Seek, SeekFrom, Write};
 
 use writeflush::{BackendChoice, Direct, Drive, Options, Writer};
@@ -83,12 +85,14 @@ fn flush_by_name_is_the_durable_one() {
 
 /// Where the caller drives, a loop of tries gets through.
 #[test]
+#[cfg(target_os = "linux")]
 fn trying_again_is_enough_where_the_backend_is_asynchronous() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let options = Options::new().buffer_size(4096).drive(Drive::Caller);
     let mut writer = options.create(dir.path().join("tries")).unwrap();
     if writer.backend() != writeflush::Backend::Uring {
-        return println!("SKIPPED: no io_uring here: {:?}", writer.fallbacks());
+        let name = "trying_again_is_enough_where_the_backend_is_asynchronous";
+        return common::skip(name, &format!("no io_uring here: {:?}", writer.fallbacks()));
     }
     for _ in 0..100 {
         while writer.try_write(&[1; 3000]).is_err() {

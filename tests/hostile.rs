@@ -9,13 +9,15 @@ use std::future::Future;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::task::{Context, Waker};
 
+use common::groups::{self, Group};
 use common::{
     Config, Mount, assert_file, bytes, child_succeeds, child_task, configs, directory, each_config,
-    may_mount, run_child, watched, with_own_mounts,
+    may_mount, watched, with_own_mounts,
 };
 use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Options};
 
@@ -66,6 +68,8 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
             let mut mine = writer.take().unwrap();
             let refused = |result: Result<u64, Error>| matches!(result, Err(Error::Forked));
             let answers = [
+                // The first call of all is a push.
+                refused(mine.try_write(&data[..5])),
                 // It may have been durable before the fork.
                 before.is_durable().is_ok() || refused(before.wait()),
                 refused(mine.write_flush(&data[..9_000])),
@@ -73,7 +77,6 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
                 refused(control.fence().wait()),
                 refused(control.checkpoint(0, |_| [1])),
                 matches!(control.patch(0, &[1]), Err(Error::Forked)),
-                refused(mine.try_write(&data[..5])),
                 mine.close().is_err_and(|failed| matches!(failed.errors[..], [Error::Forked])),
             ];
             answers.iter().filter(|answer| !**answer).count() as i32
@@ -272,13 +275,15 @@ fn ten_thousand_times_open_and_close_leave_nothing_behind() {
     if child_task().is_none() {
         return child_succeeds(name, "alone", |_| {});
     }
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
     let directory = memory();
+    let _ = PATH.set(directory.path().join("take"));
     let once = |number: u32| {
+        let path = PATH.get().expect("it was set");
         let backend = [BackendChoice::Uring, BackendChoice::Sync][number as usize % 2];
         let drive = [Drive::Caller, Drive::Thread][number as usize / 2 % 2];
-        let path = directory.path().join("take");
         let options = Options::new().backend(backend).drive(drive).direct(Direct::Off);
-        let mut writer = options.buffer_size(4096).create(&path).unwrap();
+        let mut writer = options.buffer_size(4096).create(path).unwrap();
         assert_eq!(writer.write_flush(&[number as u8; 100]).unwrap(), 100);
         writer.close().unwrap();
     };
@@ -295,9 +300,10 @@ fn ten_thousand_times_open_and_close_leave_nothing_behind() {
         }
         now
     };
-    (0..100).for_each(once);
+    let a_hundred = || watched(name, move || (0..100).for_each(once));
+    a_hundred();
     let before = settled();
-    (0..10_000).for_each(once);
+    (0..100).for_each(|_| a_hundred());
     let after = settled();
     assert_eq!((after.descriptors, after.threads), (before.descriptors, threads));
     assert!(after.kib <= before.kib + 512, "{before:?} {after:?}");
@@ -321,12 +327,18 @@ fn a_thousand_writers_at_once() {
             unsafe { command.pre_exec(raise) };
         });
     }
+    watched(name, a_thousand_writers);
+}
+
+fn a_thousand_writers() {
     let directory = memory();
     let path = |number: usize| directory.path().join(number.to_string());
     let record = |number: usize| bytes(number as u64, 5000);
     let open = |number: usize| {
         let drive = if number.is_multiple_of(2) { Drive::Thread } else { Drive::Caller };
-        Options::new().drive(drive).buffer_size(4096).create(path(number)).unwrap()
+        let writer = Options::new().drive(drive).buffer_size(4096).create(path(number)).unwrap();
+        assert_eq!(writer.backend(), Backend::Uring, "{:?}", writer.fallbacks());
+        writer
     };
     let mut writers: Vec<_> = (0..1000).map(open).collect();
     for (number, writer) in writers.iter_mut().enumerate() {
@@ -346,46 +358,69 @@ fn a_thousand_writers_at_once() {
 
 // ---- limits -----------------------------------------------------------------------------------------
 
-fn limited(resource: libc::__rlimit_resource_t, to: u64) {
-    let limit = libc::rlimit { rlim_cur: to, rlim_max: to };
-    // SAFETY: a system call on a live struct.
-    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+/// A limit that is raised again when this is dropped.
+struct Limited {
+    resource: libc::__rlimit_resource_t,
+    before: libc::rlimit,
 }
 
-/// Each limit at which something at open gives way: an error that names it, and no file that was
-/// not there before; or a writer that works.
+impl Limited {
+    fn to(resource: libc::__rlimit_resource_t, most: u64) -> Self {
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a system call that fills a live struct.
+        assert_eq!(unsafe { libc::getrlimit(resource, &raw mut before) }, 0);
+        let limit = libc::rlimit { rlim_cur: most, ..before };
+        // SAFETY: a system call on a live struct.
+        assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+        Self { resource, before }
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        // SAFETY: a system call on a live struct.
+        unsafe { libc::setrlimit(self.resource, &raw const self.before) };
+    }
+}
+
+/// Each limit at which an open gives way: an error that names it, and no file that was not there
+/// before. (Little locked memory: `tests/fallback.rs`.)
 #[test]
-fn limits_are_told_or_lived_with() {
-    let name = "limits_are_told_or_lived_with";
+fn limits_are_told() {
+    let name = "limits_are_told";
     let Some(task) = child_task() else {
-        for task in ["descriptors", "memory", "locked memory"] {
+        for task in ["descriptors", "memory"] {
             child_succeeds(name, task, |_| {});
         }
         return;
     };
+    watched(name, move || where_a_limit_is_met(&task));
+}
+
+fn where_a_limit_is_met(task: &str) {
     let directory = memory();
     let path = directory.path().join("take");
-    match task.as_str() {
-        "descriptors" => limited(libc::RLIMIT_NOFILE, 3 + held().descriptors as u64 - 4),
-        "memory" => limited(libc::RLIMIT_AS, 512 << 20),
-        _ => limited(libc::RLIMIT_MEMLOCK, 0),
-    }
+    let (limited, operation) = match task {
+        // No number is left but those of the standard streams.
+        "descriptors" => (Limited::to(libc::RLIMIT_NOFILE, 3), Operation::Open),
+        _ => (Limited::to(libc::RLIMIT_AS, 512 << 20), Operation::Start),
+    };
     for backend in [BackendChoice::Auto, BackendChoice::Sync] {
         for drive in [Drive::Thread, Drive::Caller] {
             let options = Options::new().backend(backend).drive(drive).buffers(1000);
-            match options.memory_limit(usize::MAX).create(&path) {
-                Ok(mut writer) => {
-                    assert_eq!(writer.write_flush(b"works").unwrap(), 5);
-                    writer.close().unwrap();
-                    std::fs::remove_file(&path).unwrap();
-                }
-                Err(error) => {
-                    assert!(matches!(error, Error::Io { .. }), "{error}");
-                    assert!(!path.exists(), "{task}: {error}, and a file is left");
-                }
+            let error = options.memory_limit(usize::MAX).create(&path).unwrap_err();
+            assert!(
+                matches!(error, Error::Io { operation: found, .. } if found == operation),
+                "{task}: {error}"
+            );
+            match operation {
+                Operation::Open => assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}"),
+                _ => assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory, "{error}"),
             }
+            assert!(!path.exists(), "{task}: {error}, and a file is left");
         }
     }
+    drop(limited); // what is temporary can go again
 }
 
 /// A control group whose members may start no more threads: not the writer's own, nor the kernel's
@@ -393,26 +428,64 @@ fn limits_are_told_or_lived_with() {
 #[test]
 fn no_more_threads() {
     let name = "no_more_threads";
-    let group = Path::new("/sys/fs/cgroup/pids/writeflush-test");
-    if child_task().is_some() {
-        return watched(name, move || where_no_thread_starts(group));
+    if let Some(members) = child_task() {
+        return watched(name, move || where_no_thread_starts(Path::new(&members)));
     }
     if !may_mount(name) {
         return;
     }
-    if std::fs::create_dir(group).is_err() {
-        return eprintln!("SKIPPED: {name} needs the pids controller of control groups (v1)");
-    }
-    std::fs::write(group.join("pids.max"), "3").unwrap(); // the harness, the test, the watchdog
-    let output = run_child(name, "limited", |_| {});
-    let removed = std::fs::remove_dir(group);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
-    removed.unwrap();
+    // The harness, the test, the watchdog.
+    let Some(group) = Group::new(name, groups::TASKS, 3) else { return };
+    child_succeeds(name, group.members().to_str().unwrap(), |_| {});
 }
 
-fn where_no_thread_starts(group: &Path) {
-    std::fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+/// A control group with less memory than is recorded: the page cache has to give way, and the
+/// recording is whole.
+#[test]
+fn more_is_recorded_than_there_is_memory() {
+    const LIMIT: u64 = 48 << 20;
+    let name = "more_is_recorded_than_there_is_memory";
+    if let Some(members) = child_task() {
+        Group::join(Path::new(&members));
+        for config in configs().into_iter().filter(|config| config.drive != Drive::Poll) {
+            watched(&config.to_string(), move || record_more_than(LIMIT, config));
+        }
+        return;
+    }
+    if !may_mount(name) {
+        return;
+    }
+    let Some(group) = Group::new(name, groups::MEMORY, LIMIT) else { return };
+    child_succeeds(name, group.members().to_str().unwrap(), |_| {});
+    assert!(group.memory_was_short() > 0, "the limit was never met");
+}
+
+fn record_more_than(limit: u64, config: Config) {
+    use std::io::Read;
+    let directory = directory();
+    let path = directory.path().join("take");
+    let mut writer = config.options().buffer_size(1 << 20).create(&path).unwrap();
+    // Pieces that are no multiple of anything; each begins with its number.
+    let mut piece = bytes(9, 1_000_003);
+    let pieces = 2 * limit / piece.len() as u64;
+    for number in 0..pieces {
+        piece[..8].copy_from_slice(&number.to_le_bytes());
+        let _ = writer.write(&piece).unwrap();
+    }
+    let end = pieces * piece.len() as u64;
+    assert_eq!(writer.close().unwrap().positions.durable, end, "{config}");
+    let mut file = std::fs::File::open(&path).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), end, "{config}");
+    let mut found = vec![0; piece.len()];
+    for number in 0..pieces {
+        piece[..8].copy_from_slice(&number.to_le_bytes());
+        file.read_exact(&mut found).unwrap();
+        assert!(found == piece, "{config}: piece {number} of {pieces}");
+    }
+}
+
+fn where_no_thread_starts(members: &Path) {
+    Group::join(members);
     let directory = directory();
     let path = directory.path().join("take");
     let error = Options::new().create(&path).unwrap_err();

@@ -18,9 +18,18 @@ use writeflush::{BackendChoice, Direct, Drive, Error, Options, Preallocate};
 /// What the victim knew, in a page of a file that outlives it.
 #[repr(C)]
 struct Known {
+    /// What the victim is at: see [`AT`].
+    at: AtomicU64,
     written: AtomicU64,
     durable: AtomicU64,
 }
+
+/// What a victim is at when it is killed.
+const AT: [&str; 5] = ["the start", "the open", "records", "patches", "the close"];
+const OPEN: u64 = 1;
+const RECORDS: u64 = 2;
+const PATCHES: u64 = 3;
+const CLOSE: u64 = 4;
 
 /// Maps the page; for the life of the process.
 fn known(path: &Path) -> &'static Known {
@@ -47,19 +56,26 @@ fn options(turn: u64) -> Options {
 }
 
 const CONTENT: usize = 8 << 20;
+/// What it is about to record when it is killed at the close.
+const SHORT: usize = 100_000;
 
-/// Records until it is killed.
+/// Records until it is killed, or closes, and opens again, until it is killed.
 fn victim(task: &str) -> ! {
+    // Whoever started it may fail: then it goes, too.
+    // SAFETY: a system call with constants.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     let (turn, place) = task.split_once(' ').unwrap();
     let (turn, place): (u64, &Path) = (turn.parse().unwrap(), Path::new(place));
     let mut random = fastrand::Rng::with_seed(turn);
     let content = bytes(turn, CONTENT);
-    let mut writer = options(turn).create(place.join("take")).unwrap();
     let known = known(&place.join("known"));
-    let mut at = 0;
-    while at < CONTENT {
-        let len = random.usize(1..20_000).min(CONTENT - at);
-        let data = &content[at..at + len];
+    known.at.store(OPEN, Ordering::SeqCst);
+    let mut writer = options(turn).create(place.join("take")).unwrap();
+    let end = if at(turn) == CLOSE { SHORT } else { CONTENT };
+    let mut position = 0;
+    while position < end {
+        let len = random.usize(1..20_000).min(end - position);
+        let data = &content[position..position + len];
         match random.u8(..8) {
             0 => drop(writer.write_flush(data).unwrap()),
             1 => {
@@ -68,22 +84,58 @@ fn victim(task: &str) -> ! {
             }
             _ => drop(writer.write(data).unwrap()),
         }
-        at += len;
+        position += len;
         // The kill may fall between the two stores: what is durable was told as written before.
         let now = writer.positions();
         known.written.store(now.written, Ordering::SeqCst);
         known.durable.store(now.durable, Ordering::SeqCst);
+        if at(turn) == PATCHES {
+            // The same bytes: the content stays what it was.
+            known.at.store(PATCHES, Ordering::SeqCst);
+            let from = random.usize(..position);
+            let to = position.min(from + random.usize(..10_000));
+            writer.patch(from as u64, &content[from..to]).unwrap();
+        } else {
+            known.at.store(RECORDS, Ordering::SeqCst);
+        }
+    }
+    known.at.store(CLOSE, Ordering::SeqCst);
+    if at(turn) == CLOSE {
+        let durable = writer.close().unwrap().positions.durable;
+        known.written.store(durable, Ordering::SeqCst);
+        known.durable.store(durable, Ordering::SeqCst);
     }
     loop {
         std::thread::park();
     }
 }
 
-fn begin(turn: u64, place: &Path) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["killed_at_random_moments", "--exact", "--nocapture"]);
-    command.env("WRITEFLUSH_TEST_CHILD", format!("{turn} {}", place.display()));
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+/// Killed, and gone, whatever becomes of the test.
+struct Victim(Child);
+
+impl Victim {
+    fn begin(turn: u64, place: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["killed_at_random_moments", "--exact", "--nocapture"]);
+        command.env("WRITEFLUSH_TEST_CHILD", format!("{turn} {}", place.display()));
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the victim of this turn is at when it is killed.
+fn at(turn: u64) -> u64 {
+    [RECORDS, OPEN, RECORDS, PATCHES, CLOSE][(turn / 2 % 5) as usize]
 }
 
 /// The end of a ring takes the kernel a moment, and with it the lock of its file.
@@ -103,26 +155,27 @@ fn kill_and_look(turn: u64) {
     let directory = directory();
     let place = directory.path();
     let known = known(&place.join("known"));
-    let mut child = begin(turn, place);
-    while known.written.load(Ordering::SeqCst) == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "turn {turn}: it ended by itself");
-        std::thread::sleep(Duration::from_micros(200));
+    let mut victim = Victim::begin(turn, place);
+    let label = format!("turn {turn}, killed at {}", AT[at(turn) as usize]);
+    while known.at.load(Ordering::SeqCst) < at(turn) {
+        assert!(victim.0.try_wait().unwrap().is_none(), "{label}: it ended by itself");
+        std::thread::yield_now();
     }
     let mut random = fastrand::Rng::with_seed(!turn);
-    std::thread::sleep(Duration::from_micros(random.u64(..12_000)));
-    child.kill().unwrap();
-    let _ = child.wait().unwrap();
+    let within = if at(turn) == RECORDS || at(turn) == PATCHES { 12_000 } else { 3_000 };
+    std::thread::sleep(Duration::from_micros(random.u64(..within)));
+    victim.kill();
 
     let path = place.join("take");
     let (written, durable) = (&known.written, &known.durable);
     let (written, durable) = (written.load(Ordering::SeqCst), durable.load(Ordering::SeqCst));
-    assert!(durable <= written, "turn {turn}");
+    assert!(durable <= written, "{label}");
     let content = bytes(turn, CONTENT);
     let mut writer = append_when_free(&path);
     let found = std::fs::read(&path).unwrap();
-    assert!(found.len() as u64 >= written, "turn {turn}: {} of {written}", found.len());
+    assert!(found.len() as u64 >= written, "{label}: {} of {written}", found.len());
     let end = written as usize;
-    assert_same(&found[..end], &content[..end], &format!("turn {turn}"));
+    assert_same(&found[..end], &content[..end], &label);
     // The next recording goes on where this one was cut off.
     assert_eq!(writer.positions().accepted, found.len() as u64);
     assert_eq!(writer.write_flush(b"and on").unwrap(), found.len() as u64 + 6);

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Config, configs};
+use common::{Config, configs, watched};
 use writeflush::{Drive, FenceForm, Options, Writer};
 
 /// Pushes `count` records that say where they are.
@@ -25,7 +25,9 @@ fn a_thread_that_ends_takes_no_write_with_it() {
     for config in configs().into_iter().filter(caller) {
         for form in [FenceForm::Dsync, FenceForm::Link, FenceForm::Flush] {
             for _ in 0..3 {
-                relay(&config.options().fence_form(form), &path, &format!("{config} {form:?}"));
+                let (options, path) = (config.options().fence_form(form), path.clone());
+                let label = format!("{config} {form:?}");
+                watched(&label.clone(), move || relay(&options, &path, &label));
             }
         }
     }
