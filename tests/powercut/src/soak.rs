@@ -65,7 +65,7 @@ impl Report {
         let mut random = fastrand::Rng::with_seed(seed);
         let way = common.ways()[random.usize(..common.ways().len())];
         let file_system = common.file_systems[random.usize(..common.file_systems.len())];
-        let long = self.rounds % EVERY == EVERY / 2;
+        let long = self.rounds % EVERY == 1;
         if long || random.u8(..3) == 0 {
             let mut possible = Fault::ALL.to_vec();
             possible.retain(|fault| fault.is_possible(file_system, way));
