@@ -269,6 +269,35 @@ fn fill_keeps_the_time_line_through_many_losses() {
     });
 }
 
+/// The end of the time line is behind what is still owed, for a seek as for a write.
+#[test]
+fn a_seek_goes_by_the_time_line_though_fill_bytes_are_owed() {
+    use std::io::{Seek, SeekFrom, Write};
+    watched("seek under fill", || {
+        let directory = common::directory();
+        let path = directory.path().join("take");
+        let options = Config::STILL.options().on_full(OnFull::Fill(SILENCE));
+        let mut writer = options.create(&path).unwrap();
+        let mut model = bytes(1, ALL);
+        assert_eq!(writer.write(&model).unwrap(), Push::Accepted(0));
+        assert_eq!(writer.write(&[1; 3000]).unwrap(), Push::Lost(3000));
+        model.resize(ALL + 3000, SILENCE);
+
+        let end = writer.seek(SeekFrom::End(0)).unwrap();
+        assert_eq!(end, model.len() as u64);
+        writer.seek(SeekFrom::Start(end + 500)).unwrap();
+        writer.write_all(b"behind a gap").unwrap();
+        model.resize(ALL + 3500, 0);
+        model.extend(b"behind a gap");
+
+        writer.seek(SeekFrom::Start(end - 100)).unwrap();
+        writer.write_all(b"over fill bytes").unwrap();
+        model[end as usize - 100..][..15].copy_from_slice(b"over fill bytes");
+        writer.close().unwrap();
+        assert_file(&path, &model, &"seek under fill");
+    });
+}
+
 #[test]
 fn a_loss_at_the_end_is_filled_by_close() {
     both(OnFull::Fill(SILENCE), |mut face, path| {

@@ -340,9 +340,14 @@ impl Writer {
         Ok(())
     }
 
+    /// Fill bytes that have no room yet.
+    pub(super) fn owed(&self) -> u64 {
+        self.stream.overruns.debt.load(Ordering::Acquire)
+    }
+
     /// Lays down all of it, waiting for room: for calls that wait anyway. A failure shows there.
-    fn repay_all(&mut self) {
-        while self.stream.overruns.debt.load(Ordering::Acquire) > 0 {
+    pub(super) fn repay_all(&mut self) {
+        while self.owed() > 0 {
             let position = self.position;
             let ready = self.core().wait_room(position, 1, None);
             if ready.is_err() || self.repay_some(u64::MAX).is_err() {

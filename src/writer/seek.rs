@@ -16,6 +16,9 @@ use crate::overrun::Push;
 /// [`patch`]: crate::Control::patch
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cursor.is_some() {
+            self.repay_all(); // what is owed lies before the end that the cursor was set by
+        }
         let end = self.accepted();
         match self.cursor {
             Some(cursor) if cursor < end => {
@@ -41,8 +44,13 @@ impl Write for Writer {
 }
 
 impl Writer {
+    /// Where the next byte will lie: behind the fill bytes that are still owed.
+    fn end(&self) -> u64 {
+        self.accepted() + self.owed()
+    }
+
     fn move_to(&mut self, position: u64) {
-        self.cursor = (position != self.accepted()).then_some(position);
+        self.cursor = (position != self.end()).then_some(position);
     }
 
     fn pad_to(&mut self, position: u64) -> Result<(), Error> {
@@ -58,13 +66,14 @@ impl Writer {
     }
 }
 
-/// The end is the accepted position. Moving the cursor does no I/O.
+/// The end is the accepted position, and whatever the policy `Fill` still owes. Moving the cursor
+/// does no I/O; a write at a cursor that was moved waits for room, if anything is owed.
 impl Seek for Writer {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let from = match to {
             SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(by) => self.accepted().checked_add_signed(by),
-            SeekFrom::Current(by) => self.cursor.unwrap_or(self.accepted()).checked_add_signed(by),
+            SeekFrom::End(by) => self.end().checked_add_signed(by),
+            SeekFrom::Current(by) => self.cursor.unwrap_or(self.end()).checked_add_signed(by),
         };
         // Positions have 63 bits, as the operating system's have.
         let position = from.filter(|&position| position <= i64::MAX as u64).ok_or_else(|| {
