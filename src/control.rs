@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::canary::Canary;
 use crate::core::{Core, Goal};
-use crate::error::Error;
+use crate::error::{Error, Operation};
 use crate::file::Durability;
 use crate::overrun::Overrun;
 use crate::stats::Stats;
@@ -67,6 +67,14 @@ impl Control {
     /// The error that poisoned the stream, if one did.
     pub fn error(&self) -> Option<Error> {
         self.core.stream.failure().cloned()
+    }
+
+    /// Poisons the stream because a call on it panicked: bytes that it had reserved never come, and
+    /// whoever waits for them would wait for ever.
+    #[doc(hidden)]
+    pub fn panicked(&self) {
+        let error = std::io::Error::other("a call panicked; please report this");
+        self.core.stream.fail_io(Operation::Write, error);
     }
 
     /// The open file once more, for reading, whatever its name is by now.

@@ -2,11 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use rust::Error;
 
-/// What a call answers. Negative: nothing was done, and [`wf_last_error`](crate::wf_last_error)
-/// has a sentence.
+use crate::{OPEN, wf_writer};
+
+/// What a call answers. Negative: it was refused, and `wf_last_error` has a sentence. What a
+/// refused call may have done all the same is said at `wf_write`, `wf_write_flush`, `wf_patch`,
+/// `wf_checkpoint` and `wf_close`; every other one has done nothing.
 #[allow(non_camel_case_types, reason = "a C name")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -27,29 +31,54 @@ pub enum wf_status {
     WF_DEADLINE = -4,
     /// More bytes than such a call can ever take.
     WF_TOO_LONG = -5,
-    /// The system refused an operation; sticky, once it was a write or a flush.
+    /// The system refused an operation. Sticky, once it was a write or a flush: from then on every
+    /// call that pushes or waits answers this.
     WF_IO = -6,
     /// Another writer has the file.
     WF_LOCKED = -7,
     /// A patch past the accepted position.
     WF_RANGE = -8,
-    /// The writer belongs to the parent of this forked process.
+    /// The writer belongs to the parent of this forked process: from the first call that would wait
+    /// on. What is pushed before that goes nowhere.
     WF_FORKED = -9,
     /// Too many writers are open.
     WF_TOO_MANY = -10,
-    /// A defect of the library; please report it.
+    /// A defect of the library; please report it. The writer is poisoned: later calls answer
+    /// `WF_IO`, and it can be closed.
     WF_PANIC = -11,
+    /// The one producer of this writer is inside a call, or has a grant open.
+    WF_BUSY = -12,
 }
 
 use wf_status::*;
 
-/// What went wrong last in this thread. On the way of a push only numbers are kept, so that a
-/// deadline thread that meets a full buffer allocates nothing.
+/// What went wrong last in this thread. The calls of a deadline thread keep plain numbers here, and
+/// the sentence is made when somebody asks for it: they allocate nothing, whatever they meet.
 #[derive(Clone, Copy)]
 enum Last {
     Nothing,
-    Full { offered: usize, free: usize },
-    TooLong { offered: usize, limit: usize },
+    Text(&'static str),
+    Full {
+        offered: usize,
+        free: usize,
+    },
+    TooLong {
+        offered: usize,
+        limit: usize,
+    },
+    Deadline {
+        waited: Duration,
+    },
+    PatchRange {
+        offset: u64,
+        len: usize,
+        accepted: u64,
+    },
+    Closed,
+    Forked,
+    /// What poisoned this writer, which keeps the error itself.
+    Poisoned(wf_writer),
+    /// It is in `SENTENCE`.
     Sentence,
 }
 
@@ -58,54 +87,87 @@ thread_local! {
     static SENTENCE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs a call; a panic in it is a status.
+/// Runs a call that is no writer's; a panic in it is a status.
 pub(crate) fn guarded(call: impl FnOnce() -> wf_status) -> wf_status {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|_| refuse(WF_PANIC, "writeflush panicked; please report this"))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| panicked())
 }
 
+pub(crate) fn panicked() -> wf_status {
+    remember(WF_PANIC, Last::Text("writeflush panicked; please report this"))
+}
+
+/// Allocates: for calls that do anyway.
 pub(crate) fn refuse(status: wf_status, sentence: impl Into<String>) -> wf_status {
     // A thread that is ending has no sentences any more.
     let _ = SENTENCE.try_with(|it| it.replace(sentence.into()));
-    LAST.set(Last::Sentence);
-    status
+    remember(status, Last::Sentence)
 }
 
-pub(crate) fn invalid(sentence: &str) -> wf_status {
-    refuse(WF_INVALID, sentence)
+pub(crate) fn invalid(sentence: &'static str) -> wf_status {
+    remember(WF_INVALID, Last::Text(sentence))
 }
 
 pub(crate) fn closed() -> wf_status {
-    refuse(WF_CLOSED, "the number stands for no open writer: it was closed, or is none")
+    let sentence = "the number stands for no open writer: it was closed, or is none";
+    remember(WF_CLOSED, Last::Text(sentence))
 }
 
-pub(crate) fn failed(error: &Error) -> wf_status {
-    let status = match error {
+pub(crate) fn busy(sentence: &'static str) -> wf_status {
+    remember(WF_BUSY, Last::Text(sentence))
+}
+
+/// A call on an open writer failed.
+pub(crate) fn failed(writer: wf_writer, error: &Error) -> wf_status {
+    let last = match *error {
+        Error::Full { offered, free } => Last::Full { offered, free },
+        Error::TooLong { offered, limit } => Last::TooLong { offered, limit },
+        Error::Deadline { waited } => Last::Deadline { waited },
+        Error::PatchRange { offset, len, accepted } => Last::PatchRange { offset, len, accepted },
+        Error::Closed => Last::Closed,
+        Error::Forked => Last::Forked,
+        _ => Last::Poisoned(writer),
+    };
+    remember(status_of(error), last)
+}
+
+fn remember(status: wf_status, last: Last) -> wf_status {
+    LAST.set(last);
+    status
+}
+
+pub(crate) fn status_of(error: &Error) -> wf_status {
+    match error {
         Error::Options(_) => WF_INVALID,
         Error::Locked { .. } => WF_LOCKED,
-        &Error::Full { offered, free } => {
-            LAST.set(Last::Full { offered, free });
-            return WF_FULL;
-        }
-        &Error::TooLong { offered, limit } => {
-            LAST.set(Last::TooLong { offered, limit });
-            return WF_TOO_LONG;
-        }
+        Error::Full { .. } => WF_FULL,
+        Error::TooLong { .. } => WF_TOO_LONG,
         Error::Deadline { .. } => WF_DEADLINE,
         Error::PatchRange { .. } => WF_RANGE,
         Error::Closed => WF_CLOSED,
         Error::Forked => WF_FORKED,
         _ => WF_IO,
-    };
-    refuse(status, error.to_string())
+    }
 }
 
 /// The sentence of this thread's last refusal; empty if there was none.
 pub(crate) fn last_sentence() -> String {
-    match LAST.get() {
-        Last::Nothing => String::new(),
-        Last::Full { offered, free } => Error::Full { offered, free }.to_string(),
-        Last::TooLong { offered, limit } => Error::TooLong { offered, limit }.to_string(),
-        Last::Sentence => SENTENCE.with(|it| it.borrow().clone()),
-    }
+    let error = match LAST.get() {
+        Last::Nothing => return String::new(),
+        Last::Text(sentence) => return sentence.into(),
+        Last::Sentence => return SENTENCE.with(|it| it.borrow().clone()),
+        Last::Poisoned(writer) => {
+            let error = OPEN.get(writer).and_then(|open| open.control.error());
+            return error.map_or_else(
+                || "the writer had failed, and was closed since; wf_close said why".into(),
+                |error| error.to_string(),
+            );
+        }
+        Last::Full { offered, free } => Error::Full { offered, free },
+        Last::TooLong { offered, limit } => Error::TooLong { offered, limit },
+        Last::Deadline { waited } => Error::Deadline { waited },
+        Last::PatchRange { offset, len, accepted } => Error::PatchRange { offset, len, accepted },
+        Last::Closed => Error::Closed,
+        Last::Forked => Error::Forked,
+    };
+    error.to_string()
 }

@@ -27,12 +27,16 @@ pub unsafe extern "system" fn wf_mmio_procedure(
     unsafe { io_procedure(info.cast(), message, first, second) }
 }
 
-/// How the MMIO procedure opens files from now on: with `options` (null: the defaults; their `mode`
-/// and `on_full` don't matter), and a fence of its own every `fence_ms` milliseconds and every
-/// `fence_bytes` bytes (0: none of that kind). Before this call: the defaults, and a fence a second.
+/// How the MMIO procedure opens files from now on: with `options` (null: the defaults; their `mode`,
+/// `on_full` and `producers` don't matter), and a fence of its own every `fence_ms` milliseconds and
+/// every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults, and a fence a
+/// second.
+///
+/// Files that are open keep what they have. No wait for the disk; allocates. Any thread.
+/// `WF_INVALID`, `WF_PANIC`.
 ///
 /// # Safety
-/// `options` is null or points to a `wf_options`.
+/// `options` is null or points to a `wf_options` of as many bytes as its `size` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wf_mmio_settings(
     options: *const wf_options,
@@ -41,7 +45,7 @@ pub unsafe extern "C" fn wf_mmio_settings(
 ) -> wf_status {
     guarded(|| {
         // SAFETY: the caller's promise.
-        match unsafe { wf_options::at(options) }.read() {
+        match unsafe { wf_options::at(options) }.and_then(|asked| asked.read()) {
             Ok(options) => {
                 let interval = (fence_ms > 0).then(|| Duration::from_millis(fence_ms));
                 let bytes = (fence_bytes > 0).then_some(fence_bytes);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rust::{BackendChoice, Direct, Drive, FenceForm, OnFull, Options, Preallocate};
 
 use crate::failure::{invalid, wf_status};
+use crate::sized;
 
 /// How a file is opened.
 pub const WF_CREATE: u32 = 0;
@@ -22,7 +23,7 @@ pub const WF_BACKEND_AUTO: u32 = 0;
 pub const WF_BACKEND_URING: u32 = 1;
 /// Positional writes and flush calls.
 pub const WF_BACKEND_SYNC: u32 = 2;
-/// Windows overlapped I/O, or an error.
+/// Windows overlapped I/O, or an error. Run under Wine only, never on a real Windows machine.
 pub const WF_BACKEND_OVERLAPPED: u32 = 3;
 
 /// Bypass the page cache where that works.
@@ -34,12 +35,12 @@ pub const WF_DIRECT_OFF: u32 = 2;
 
 /// A thread that sleeps when there is nothing to do.
 pub const WF_DRIVE_THREAD: u32 = 0;
-/// Whoever waits.
+/// Whoever waits. Where nobody does, nothing is written, and full buffers stay full for ever.
 pub const WF_DRIVE_CALLER: u32 = 1;
 /// A thread that never sleeps: a push makes no system call.
 pub const WF_DRIVE_POLL: u32 = 2;
 
-/// `wf_write` waits for room.
+/// `wf_write` waits for room: for the disk. Nothing is ever lost.
 pub const WF_ON_FULL_BLOCK: u32 = 0;
 /// ... for `block_ms` at most, then `WF_DEADLINE`.
 pub const WF_ON_FULL_BLOCK_FOR: u32 = 1;
@@ -49,6 +50,12 @@ pub const WF_ON_FULL_FAIL: u32 = 2;
 pub const WF_ON_FULL_DROP: u32 = 3;
 /// ... and later writes `fill_byte` in their place.
 pub const WF_ON_FULL_FILL: u32 = 4;
+
+/// Any thread may push, several at once.
+pub const WF_PRODUCERS_MANY: u32 = 0;
+/// One thread at a time may push: cheaper, and the only one that has grants. A second one gets
+/// `WF_BUSY`.
+pub const WF_PRODUCERS_ONE: u32 = 1;
 
 /// The file grows with the data.
 pub const WF_PREALLOCATE_NONE: u32 = 0;
@@ -68,21 +75,25 @@ pub const WF_FENCE_FLUSH: u32 = 3;
 /// No flush: trusts the drive to obey write-through. Windows only.
 pub const WF_FENCE_WRITE_THROUGH: u32 = 4;
 
-/// How to open a writer. Set it with `wf_options_default`, then change what you want to.
+/// How to open a writer. Set it with `wf_options_init`, then change what you want to. Later versions
+/// of the library add fields at the end.
 #[allow(non_camel_case_types, reason = "a C name")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct wf_options {
-    /// Bytes in this struct: says which fields the caller knows.
+    /// Bytes in this struct, as `wf_options_init` has set it: says which fields the caller knows.
     pub size: u64,
     /// Bytes in a buffer: a multiple of 4096 (default 1 MiB).
     pub buffer_size: u64,
-    /// The most memory that the buffers may take (default 1 GiB).
+    /// The most memory that the buffers may take, in bytes (default 1 GiB).
     pub memory_limit: u64,
-    /// For the kinds of preallocation that need a number.
+    /// For the kinds of preallocation that need a number, in bytes.
     pub preallocate_bytes: u64,
     /// For `WF_ON_FULL_BLOCK_FOR`, in milliseconds.
     pub block_ms: u64,
+    /// The longest grant, in bytes; costs as much memory. 0 (default): 64 KiB, or a buffer if that
+    /// is less.
+    pub grant_limit: u64,
     /// Number of buffers, 2 to 1000 (default 2).
     pub buffers: u32,
     /// `WF_CREATE` and its sisters.
@@ -101,13 +112,16 @@ pub struct wf_options {
     pub preallocate: u32,
     /// `WF_FENCE_...`
     pub fence: u32,
-    /// Permission bits of a new file (default 0644).
+    /// Permission bits of a new file, 0 to 07777 (default 0644).
     pub permissions: u32,
     /// 1 (default): takes an advisory lock against a second writer; 0: does not.
     pub lock: u32,
-    /// 0.
-    pub reserved: u32,
+    /// `WF_PRODUCERS_...`
+    pub producers: u32,
 }
+
+// Without padding, or what a caller does not know could not be told from it.
+const _: () = assert!(size_of::<wf_options>() == 6 * size_of::<u64>() + 12 * size_of::<u32>());
 
 impl Default for wf_options {
     fn default() -> Self {
@@ -117,6 +131,7 @@ impl Default for wf_options {
             memory_limit: 1 << 30,
             preallocate_bytes: 0,
             block_ms: 0,
+            grant_limit: 0,
             buffers: 2,
             mode: WF_CREATE,
             backend: WF_BACKEND_AUTO,
@@ -128,29 +143,58 @@ impl Default for wf_options {
             fence: WF_FENCE_AUTO,
             permissions: 0o644,
             lock: 1,
-            reserved: 0,
+            producers: WF_PRODUCERS_MANY,
         }
     }
 }
 
+/// Sets every option that the caller knows to its default. `size`: `sizeof` of the caller's
+/// `wf_options`; nothing behind it is touched. Call it before anything else is done with one.
+///
+/// No wait, no allocation. Any thread. `WF_INVALID`: null, or no such size.
+///
+/// # Safety
+/// `options` is null or points to `size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_options_init(options: *mut wf_options, size: usize) -> wf_status {
+    if options.is_null() {
+        return invalid("the pointer to the options is null");
+    }
+    if let Err(status) = sized::check(size) {
+        return status;
+    }
+    let defaults = wf_options { size: size as u64, ..wf_options::default() };
+    // SAFETY: the caller's promise; no padding, see above.
+    unsafe { sized::put(options, size, &defaults) };
+    wf_status::WF_OK
+}
+
 impl wf_options {
-    /// What the caller's pointer points to; the defaults if it is null.
+    /// What the caller knows of its options, over the defaults; the defaults if it is null.
     ///
     /// # Safety
-    /// `options` is null or points to a `wf_options`.
-    pub(crate) unsafe fn at(options: *const Self) -> Self {
+    /// `options` is null or points to as many bytes as its `size` says.
+    pub(crate) unsafe fn at(options: *const Self) -> Result<Self, wf_status> {
+        let mut all = Self::default();
         if options.is_null() {
-            return Self::default();
+            return Ok(all);
+        }
+        // SAFETY: the size comes first, and is in every version.
+        let size = unsafe { options.cast::<u64>().read_unaligned() };
+        let size = usize::try_from(size).unwrap_or(0);
+        if sized::check(size).is_err() {
+            return Err(invalid("wf_options.size is wrong: set it with wf_options_init"));
         }
         // SAFETY: the caller's promise.
-        unsafe { options.read_unaligned() }
+        if unsafe { sized::take(options, size, &mut all) } {
+            Ok(all)
+        } else {
+            Err(invalid("wf_options asks for something that this version does not know"))
+        }
     }
 
     /// The options of the crate; the sentence says what can't be.
     pub(crate) fn read(&self) -> Result<Options, wf_status> {
-        if self.size != size_of::<Self>() as u64 {
-            return Err(invalid("wf_options has another size: set it with wf_options_default"));
-        }
         let number = |value: u64| {
             usize::try_from(value).map_err(|_| invalid("a size in wf_options is too large"))
         };
@@ -173,15 +217,14 @@ impl wf_options {
             WF_DRIVE_POLL => Drive::Poll,
             _ => return Err(invalid("wf_options.drive is none of WF_DRIVE_...")),
         };
-        let fill = u8::try_from(self.fill_byte);
+        let fill = u8::try_from(self.fill_byte)
+            .map_err(|_| invalid("wf_options.fill_byte is more than 255"))?;
         let on_full = match self.on_full {
             WF_ON_FULL_BLOCK => OnFull::Block,
             WF_ON_FULL_BLOCK_FOR => OnFull::BlockFor(Duration::from_millis(self.block_ms)),
             WF_ON_FULL_FAIL => OnFull::Fail,
             WF_ON_FULL_DROP => OnFull::Drop,
-            WF_ON_FULL_FILL => {
-                OnFull::Fill(fill.map_err(|_| invalid("wf_options.fill_byte is more than 255"))?)
-            }
+            WF_ON_FULL_FILL => OnFull::Fill(fill),
             _ => return Err(invalid("wf_options.on_full is none of WF_ON_FULL_...")),
         };
         let preallocate = match self.preallocate {
@@ -198,7 +241,20 @@ impl wf_options {
             WF_FENCE_WRITE_THROUGH => FenceForm::WriteThrough,
             _ => return Err(invalid("wf_options.fence is none of WF_FENCE_...")),
         };
-        Ok(Options::new()
+        if self.lock > 1 {
+            return Err(invalid("wf_options.lock is neither 0 nor 1"));
+        }
+        if self.permissions > 0o7777 {
+            return Err(invalid("wf_options.permissions has more than permission bits"));
+        }
+        if self.producers > WF_PRODUCERS_ONE {
+            return Err(invalid("wf_options.producers is none of WF_PRODUCERS_..."));
+        }
+        let options = match number(self.grant_limit)? {
+            0 => Options::new(),
+            limit => Options::new().grant_limit(limit),
+        };
+        Ok(options
             .buffer_size(number(self.buffer_size)?)
             .buffers(self.buffers as usize)
             .memory_limit(number(self.memory_limit)?)

@@ -1,10 +1,42 @@
 //! Numbers that stand for open writers: a closed or foreign number is an error, never a pointer.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+
+use sync::{AtomicU64, Ordering, UnsafeCell, wait_a_little};
+
+/// The primitives: with `--cfg loom` they are loom's, so that what is checked is what ships.
+#[cfg(loom)]
+mod sync {
+    pub(super) use loom::cell::UnsafeCell;
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use loom::thread::yield_now as wait_a_little;
+}
+#[cfg(not(loom))]
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+
+    pub(super) fn wait_a_little() {
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+
+    /// std's, with the face of loom's.
+    pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(super) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(super) fn with<R>(&self, act: impl FnOnce(*const T) -> R) -> R {
+            act(self.0.get())
+        }
+
+        pub(super) fn with_mut<R>(&self, act: impl FnOnce(*mut T) -> R) -> R {
+            act(self.0.get())
+        }
+    }
+}
 
 /// A fixed table. Looking a number up is two atomic steps: no lock, no allocation, no wait.
 pub(crate) struct Slots<T, const N: usize> {
@@ -24,12 +56,22 @@ const USERS: u64 = CLOSING - 1;
 // no user is left; users share it.
 unsafe impl<T: Send + Sync, const N: usize> Sync for Slots<T, N> {}
 
+/// What becomes of a value whose number was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It is dropped once its last user has gone.
+    Drop,
+    /// It stays for ever, and its place with it: its users never go.
+    Leave,
+}
+
 /// Somebody uses the value: it stays until this is dropped.
 pub(crate) struct User<'a, T> {
     slot: &'a Slot<T>,
 }
 
 impl<T, const N: usize> Slots<T, N> {
+    #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
         const {
             assert!(N > 0 && N <= 1 << 31);
@@ -37,6 +79,12 @@ impl<T, const N: usize> Slots<T, N> {
         Self {
             slots: [const { Slot { word: AtomicU64::new(0), value: UnsafeCell::new(None) } }; N],
         }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        let slot = |_| Slot { word: AtomicU64::new(0), value: UnsafeCell::new(None) };
+        Self { slots: std::array::from_fn(slot) }
     }
 
     /// Takes a value in; returns its number, which is never 0, or gives the value back if the table
@@ -53,7 +101,7 @@ impl<T, const N: usize> Slots<T, N> {
             let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
             if slot.word.compare_exchange(word, taken, success, failure).is_ok() {
                 // SAFETY: the slot was free and is ours now; see `Sync`.
-                unsafe { *slot.value.get() = Some(value) };
+                slot.value.with_mut(|place| unsafe { *place = Some(value) });
                 slot.word.fetch_and(!CLOSING, Ordering::Release);
                 return Ok((generation + 1) << 32 | index as u64);
             }
@@ -73,20 +121,23 @@ impl<T, const N: usize> Slots<T, N> {
     }
 
     /// Closes a number: from now on it is nobody's. `end` is called while users may still be
-    /// inside, and has to send them away; the value is dropped when the last has gone.
-    pub(crate) fn close<R>(&self, number: u64, end: impl FnOnce(&T) -> R) -> Option<R> {
+    /// inside, and has to send them away, or say that they never go.
+    pub(crate) fn close<R>(&self, number: u64, end: impl FnOnce(&T) -> (R, Then)) -> Option<R> {
         let user = self.get(number)?;
         let slot = user.slot;
         if slot.word.fetch_or(CLOSING, Ordering::AcqRel) & CLOSING != 0 {
             return None; // somebody else closes it
         }
-        let result = end(&user);
+        let (result, then) = end(&user);
         drop(user);
+        if then == Then::Leave {
+            return Some(result);
+        }
         while slot.word.load(Ordering::Acquire) & USERS != 0 {
-            std::thread::sleep(Duration::from_micros(50));
+            wait_a_little();
         }
         // SAFETY: CLOSING keeps newcomers out, and nobody is left; see `Sync`.
-        let value = unsafe { (*slot.value.get()).take() };
+        let value = slot.value.with_mut(|place| unsafe { (*place).take() });
         drop(value);
         // The next generation, free; users that look in vain meanwhile stay counted.
         slot.word.fetch_add((1 << 32) - CLOSING, Ordering::Release);
@@ -99,7 +150,7 @@ impl<T> Deref for User<'_, T> {
 
     fn deref(&self) -> &T {
         // SAFETY: an open slot holds a value, and keeps it while it has a user; see `Sync`.
-        let value = unsafe { &*self.slot.value.get() };
+        let value = self.slot.value.with(|place| unsafe { &*place });
         value.as_ref().expect("an open slot holds a value")
     }
 }
@@ -110,7 +161,7 @@ impl<T> Drop for User<'_, T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
@@ -122,8 +173,8 @@ mod tests {
         let second = slots.insert(2).unwrap();
         assert_eq!(slots.insert(3), Err(3));
         assert_eq!(slots.get(first).as_deref(), Some(&1));
-        assert_eq!(slots.close(first, |&value| value), Some(1));
-        assert_eq!(slots.close(first, |&value| value), None);
+        assert_eq!(slots.close(first, |&value| (value, Then::Drop)), Some(1));
+        assert_eq!(slots.close(first, |&value| (value, Then::Drop)), None);
         let third = slots.insert(3).unwrap();
         assert_ne!(third, first);
         for nobody in [first, 0, u64::MAX, third ^ (1 << 33), 99] {
@@ -131,6 +182,20 @@ mod tests {
         }
         assert_eq!(slots.get(second).as_deref(), Some(&2));
         assert_eq!(slots.get(third).as_deref(), Some(&3));
+    }
+
+    /// A user that never goes, as a thread that was inside when its process was forked.
+    #[test]
+    fn what_is_left_is_nobodys_and_holds_nobody_up() {
+        let slots = Slots::<u32, 1>::new();
+        let number = slots.insert(1).unwrap();
+        let user = slots.get(number).unwrap();
+        assert_eq!(slots.close(number, |&value| (value, Then::Leave)), Some(1));
+        assert!(slots.get(number).is_none());
+        assert_eq!(slots.close(number, |&value| (value, Then::Leave)), None);
+        assert_eq!(*user, 1);
+        drop(user);
+        assert_eq!(slots.insert(2), Err(2), "its place is not used again");
     }
 
     /// Nobody sees a value that is not there, and none is dropped while it is used.
@@ -153,7 +218,7 @@ mod tests {
                         while let Some(user) = slots.get(number) {
                             assert_eq!(user.0.load(Ordering::SeqCst), round);
                             drop(user); // a close waits for every user
-                            let closing = slots.close(number, |_| ()).is_some();
+                            let closing = slots.close(number, |_| ((), Then::Drop)).is_some();
                             closed.fetch_add(closing.into(), Ordering::SeqCst);
                         }
                     });
@@ -162,5 +227,74 @@ mod tests {
             assert_eq!(closed.into_inner(), 1);
         }
         assert_eq!(dropped.load(Ordering::SeqCst), 200);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    type One = Arc<Slots<u32, 1>>;
+
+    /// Sees the value whole, or nothing; a drop of it at the same time would be a race.
+    fn look(slots: &One, number: u64, expected: u32) {
+        if let Some(user) = slots.get(number) {
+            assert_eq!(*user, expected);
+        }
+    }
+
+    fn close(slots: &One, number: u64) -> bool {
+        slots.close(number, |_| ((), Then::Drop)).is_some()
+    }
+
+    /// Two switches where nobody waits: all of them would take hours.
+    #[test]
+    fn a_user_and_two_closers() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let slots = Arc::new(Slots::<u32, 1>::new());
+            let number = slots.insert(7).unwrap();
+            let (second, third) = (slots.clone(), slots.clone());
+            let user = thread::spawn(move || look(&second, number, 7));
+            let closer = thread::spawn(move || close(&third, number));
+            let ours = close(&slots, number);
+            user.join().unwrap();
+            assert!(ours ^ closer.join().unwrap(), "exactly one closes it");
+            assert!(slots.get(number).is_none());
+        });
+    }
+
+    /// The place is used again while somebody looks for what was there before.
+    #[test]
+    fn a_late_user_never_sees_the_next_value() {
+        loom::model(|| {
+            let slots = Arc::new(Slots::<u32, 1>::new());
+            let number = slots.insert(7).unwrap();
+            let second = slots.clone();
+            let user = thread::spawn(move || look(&second, number, 7));
+            assert!(close(&slots, number));
+            if let Ok(next) = slots.insert(8) {
+                look(&slots, next, 8);
+                assert_ne!(next, number);
+            }
+            user.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_user_sees_what_another_thread_has_put_in() {
+        loom::model(|| {
+            let slots = Arc::new(Slots::<u32, 1>::new());
+            let second = slots.clone();
+            // The number that the first value will have: also a guess finds it whole, or nothing.
+            let user = thread::spawn(move || look(&second, 1 << 32, 7));
+            if let Ok(number) = slots.insert(7) {
+                assert_eq!(number, 1 << 32);
+            }
+            user.join().unwrap();
+        });
     }
 }

@@ -1,13 +1,16 @@
-/* Every function of the header, with good and with hostile arguments. Exits 0 if all is well; else
- * says the line. */
+/* Every function of the header, with good and with hostile arguments, and every status but WF_PANIC
+ * and WF_TOO_MANY (capi/src/tests.rs). Exits 0 if all is well; else says the line. */
+#ifndef _WIN32
+#define _POSIX_C_SOURCE 200809L
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "writeflush.h"
-
-_Static_assert(sizeof(wf_mmioinfo) == (sizeof(void *) == 8 ? 100 : 72), "as in mmsystem.h");
 
 #define CHECK(what)                                                                   \
   do {                                                                                \
@@ -19,18 +22,37 @@ _Static_assert(sizeof(wf_mmioinfo) == (sizeof(void *) == 8 ? 100 : 72), "as in m
     }                                                                                 \
   } while (0)
 
+static void no_header(void *context, uint64_t durable, void *header) {
+  (void)context, (void)durable, (void)header;
+}
+
 static void no_such_writer(wf_writer writer) {
-  wf_ticket ticket = {0, 0};
+  wf_ticket ticket = {writer, 0, 0};
   uint64_t durable = 7;
+  wf_positions now;
+  wf_stats stats;
+  wf_facts facts;
+  void *memory;
   CHECK(wf_write(writer, "x", 1) == WF_CLOSED);
   CHECK(wf_try_write(writer, "x", 1) == WF_CLOSED);
   CHECK(wf_write_flush(writer, "x", 1, &durable) == WF_CLOSED);
   CHECK(wf_patch(writer, 0, "x", 1) == WF_CLOSED);
   CHECK(wf_fence(writer, &ticket) == WF_CLOSED);
   CHECK(wf_wait(writer, ticket, -1) == WF_CLOSED);
-  CHECK(wf_get_positions(writer, NULL) == WF_CLOSED);
-  CHECK(wf_get_stats(writer, NULL) == WF_CLOSED);
+  CHECK(wf_get_positions(writer, &now, sizeof now) == WF_CLOSED);
+  CHECK(wf_get_stats(writer, &stats, sizeof stats) == WF_CLOSED);
+  CHECK(wf_get_facts(writer, &facts, sizeof facts) == WF_CLOSED);
+  CHECK(wf_get_overruns(writer, NULL, 0, NULL) == WF_CLOSED);
   CHECK(wf_durability(writer, NULL, 0, NULL) == WF_CLOSED);
+  CHECK(wf_backend(writer, NULL, 0, NULL) == WF_CLOSED);
+  CHECK(wf_fallbacks(writer, NULL, 0, NULL) == WF_CLOSED);
+  CHECK(wf_path(writer, NULL, 0, NULL) == WF_CLOSED);
+  CHECK(wf_error(writer) == WF_CLOSED);
+  CHECK(wf_lose(writer, 1) == WF_CLOSED);
+  CHECK(wf_grant_begin(writer, 1, &memory) == WF_CLOSED);
+  CHECK(wf_grant_commit(writer, 1) == WF_CLOSED);
+  CHECK(wf_grant_abandon(writer) == WF_CLOSED);
+  CHECK(wf_checkpoint(writer, 0, 0, no_header, NULL, NULL) == WF_CLOSED);
   CHECK(wf_close(writer, &durable) == WF_CLOSED);
   CHECK(durable == 7);
 }
@@ -39,11 +61,13 @@ static void options_that_cannot_be(const char *path) {
   wf_writer writer = 1;
   wf_options options;
 #define WRONG(field, value)                                  \
-  CHECK(wf_options_default(&options) == WF_OK);              \
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);              \
   options.field = value;                                     \
   CHECK(wf_open(path, &options, &writer) == WF_INVALID);     \
   CHECK(writer == 0)
   WRONG(size, 0);
+  WRONG(size, sizeof options + 1);
+  WRONG(size, UINT64_MAX);
   WRONG(buffer_size, 1000);
   WRONG(buffer_size, UINT64_MAX);
   WRONG(buffers, 1);
@@ -55,12 +79,18 @@ static void options_that_cannot_be(const char *path) {
   WRONG(on_full, 9);
   WRONG(preallocate, 9);
   WRONG(fence, 9);
-  options.on_full = WF_ON_FULL_FILL;
+  WRONG(fill_byte, 256);
+  WRONG(permissions, 010000);
+  WRONG(lock, 2);
+  WRONG(producers, 2);
+  WRONG(grant_limit, UINT64_MAX);
   WRONG(memory_limit, 1);
   CHECK(wf_open(NULL, NULL, &writer) == WF_INVALID);
   CHECK(wf_open(path, NULL, NULL) == WF_INVALID);
   CHECK(wf_open("/no/such/folder/file", NULL, &writer) == WF_IO);
-  CHECK(wf_options_default(NULL) == WF_INVALID);
+  CHECK(wf_options_init(NULL, sizeof options) == WF_INVALID);
+  CHECK(wf_options_init(&options, 0) == WF_INVALID);
+  CHECK(wf_options_init(&options, (size_t)-8) == WF_INVALID);
 }
 
 static void a_whole_life(const char *path) {
@@ -89,26 +119,45 @@ static void a_whole_life(const char *path) {
   CHECK(ticket.position == 11);
   CHECK(wf_wait(writer, ticket, -1) == WF_OK);
   CHECK(wf_wait(writer, ticket, 0) == WF_OK);
-  wf_ticket absurd = {UINT64_MAX, 0};
+  wf_ticket absurd = {writer, UINT64_MAX, 0};
   CHECK(wf_wait(writer, absurd, -1) == WF_INVALID);
-  absurd = (wf_ticket){0, 99};
+  absurd = (wf_ticket){writer, 0, 99};
+  CHECK(wf_wait(writer, absurd, -1) == WF_INVALID);
+  absurd = (wf_ticket){0, 0, 0};
   CHECK(wf_wait(writer, absurd, -1) == WF_INVALID);
 
+  char text[16];
+  size_t needed = 0;
   wf_positions now;
-  CHECK(wf_get_positions(writer, &now) == WF_OK);
+  CHECK(wf_get_positions(writer, &now, sizeof now) == WF_OK);
   CHECK(now.accepted == 11 && now.durable == 11);
-  CHECK(wf_get_positions(writer, NULL) == WF_OK);
+  CHECK(wf_get_positions(writer, NULL, sizeof now) == WF_INVALID);
+  CHECK(wf_get_positions(writer, &now, 0) == WF_INVALID);
+  CHECK(wf_get_positions(writer, &now, SIZE_MAX) == WF_INVALID);
   uint64_t durable = 0;
   CHECK(wf_write_flush(writer, "!\n", 2, &durable) == WF_OK);
   CHECK(durable == 13);
   wf_stats stats;
-  CHECK(wf_get_stats(writer, &stats) == WF_OK);
-  CHECK(stats.bytes == 13 && stats.patches == 1 && stats.fence_max > 0);
+  CHECK(wf_get_stats(writer, &stats, sizeof stats) == WF_OK);
+  CHECK(stats.bytes == 13 && stats.patches == 1 && stats.sealed > 0);
+  CHECK(stats.fence.count > 0 && stats.fence.max > 0);
+  CHECK(stats.device_write.count > 0 && stats.device_write.p50 <= stats.device_write.max);
+  CHECK(wf_get_stats(writer, NULL, sizeof stats) == WF_INVALID);
+  wf_facts facts;
+  CHECK(wf_get_facts(writer, &facts, sizeof facts) == WF_OK);
+  CHECK(facts.backend != WF_BACKEND_AUTO && facts.is_direct <= 1);
+  CHECK(facts.medium >= WF_MEDIUM_PAGE_CACHE && facts.medium <= WF_MEDIUM_STABLE);
+  CHECK(wf_error(writer) == WF_OK);
+  CHECK(wf_grant_begin(writer, 1, (void **)text) == WF_INVALID); /* not for one producer */
 
-  char text[16];
-  size_t needed = 0;
   CHECK(wf_durability(writer, text, sizeof text, &needed) == WF_OK);
   CHECK(needed > sizeof text && strlen(text) == sizeof text - 1);
+  CHECK(wf_backend(writer, text, sizeof text, NULL) == WF_OK && strlen(text) > 0);
+  char whole[4096];
+  CHECK(wf_path(writer, whole, sizeof whole, &needed) == WF_OK);
+  CHECK(strcmp(whole, path) == 0 && needed == strlen(path) + 1);
+  CHECK(wf_fallbacks(writer, whole, sizeof whole, &needed) == WF_OK);
+  CHECK((needed == 1) == (facts.fallbacks == 0));
   CHECK(wf_close(writer, &durable) == WF_OK);
   CHECK(durable == 13);
   no_such_writer(writer);
@@ -121,33 +170,220 @@ static void a_whole_life(const char *path) {
   fclose(file);
 }
 
-static void full_buffers(const char *path) {
+static wf_options two_small_buffers(void) {
   wf_options options;
-  wf_writer writer;
-  wf_options_default(&options);
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);
   options.buffer_size = 4096;
   options.backend = WF_BACKEND_SYNC;
+  options.direct = WF_DIRECT_OFF;
+  return options;
+}
+
+/* As a file is after all of it: fill bytes in the place of what was lost. */
+static void full_buffers(const char *path) {
+  wf_options options = two_small_buffers();
   options.drive = WF_DRIVE_CALLER; /* nobody writes unless somebody waits */
-  options.on_full = WF_ON_FULL_DROP;
+  options.on_full = WF_ON_FULL_FILL;
+  options.fill_byte = 0xEE;
+  wf_writer writer;
   CHECK(wf_open(path, &options, &writer) == WF_OK);
-  static char block[4096];
-  CHECK(wf_write(writer, block, sizeof block) == WF_OK);
-  CHECK(wf_write(writer, block, sizeof block) == WF_OK);
+  static char block[8192], file[16384];
+  CHECK(wf_write(writer, block, 4096) == WF_OK);
+  CHECK(wf_write(writer, block, 4096) == WF_OK);
   CHECK(wf_try_write(writer, block, 1) == WF_FULL);
   char text[256];
   CHECK(wf_last_error(text, sizeof text) > 1 && strstr(text, "1 bytes offered") != NULL);
   CHECK(wf_last_error(NULL, 0) == strlen(text) + 1);
   CHECK(wf_write(writer, block, 100) == WF_LOST);
+  CHECK(wf_lose(writer, 20) == WF_OK); /* the device had no room either */
+  CHECK(wf_lose(writer, UINT64_MAX) == WF_INVALID);
+  CHECK(wf_write_flush(writer, NULL, 0, NULL) == WF_OK);
+  CHECK(wf_write(writer, "end", 3) == WF_OK);
+  CHECK(wf_lose(writer, 5) == WF_OK);
+
   wf_stats stats;
-  CHECK(wf_get_stats(writer, &stats) == WF_OK);
-  CHECK(stats.overrun_bytes == 100);
+  CHECK(wf_get_stats(writer, &stats, sizeof stats) == WF_OK);
+  CHECK(stats.overruns == 2 && stats.overrun_bytes == 125 && stats.longest_overrun == 120);
+  wf_overrun places[2] = {{0, 0}, {0, 0}};
+  size_t found = 0;
+  CHECK(wf_get_overruns(writer, NULL, 0, &found) == WF_OK && found == 2);
+  CHECK(wf_get_overruns(writer, places, 1, &found) == WF_OK && found == 2);
+  CHECK(places[0].position == 8192 && places[0].bytes == 120);
+  CHECK(places[1].bytes == 0); /* there was room for one */
+  CHECK(wf_get_overruns(writer, places, 2, NULL) == WF_OK);
+  CHECK(places[1].position == 8192 + 120 + 3 && places[1].bytes == 5);
+  CHECK(wf_get_overruns(writer, NULL, 1, &found) == WF_INVALID);
+  uint64_t durable = 0;
+  CHECK(wf_close(writer, &durable) == WF_OK);
+  CHECK(durable == 8192 + 120 + 3 + 5);
+
+  FILE *read = fopen(path, "rb");
+  CHECK(read != NULL && fread(file, 1, sizeof file, read) == durable);
+  fclose(read);
+  for (int i = 8192; i < (int)durable; i++)
+    CHECK(file[i] == (i < 8312 || i > 8314 ? (char)0xEE : "end"[i - 8312]));
+}
+
+/* A disk that is busy: what a call says that would have to wait for it. */
+static void too_early_and_too_late(const char *path) {
+  wf_options options = two_small_buffers();
+  options.buffer_size = 1 << 20;
+  options.on_full = WF_ON_FULL_BLOCK_FOR;
+  options.block_ms = 0;
+  wf_writer writer;
+  CHECK(wf_open(path, &options, &writer) == WF_OK);
+  static char block[64 << 10];
+  int status = WF_OK; /* memory is filled faster than a file */
+  while (status == WF_OK) status = wf_write(writer, block, sizeof block);
+  CHECK(status == WF_DEADLINE);
+  do { /* a fence over more than a megabyte takes longer than to ask for it */
+    wf_ticket ticket;
+    while (wf_try_write(writer, block, sizeof block) == WF_OK) {
+    }
+    CHECK(wf_fence(writer, &ticket) == WF_OK);
+    status = wf_wait(writer, ticket, 0);
+    CHECK(wf_wait(writer, ticket, 60 * 1000) == WF_OK);
+  } while (status == WF_OK);
+  CHECK(status == WF_PENDING);
   CHECK(wf_close(writer, NULL) == WF_OK);
+}
+
+static void grants(const char *path) {
+  wf_options options = two_small_buffers();
+  options.producers = WF_PRODUCERS_ONE;
+  options.grant_limit = 1000;
+  wf_writer writer;
+  void *memory = NULL;
+  CHECK(wf_open(path, &options, &writer) == WF_OK);
+  CHECK(wf_grant_commit(writer, 0) == WF_INVALID);
+  CHECK(wf_grant_abandon(writer) == WF_INVALID);
+  CHECK(wf_grant_begin(writer, 1000, NULL) == WF_INVALID);
+  CHECK(wf_grant_begin(writer, 1001, &memory) == WF_TOO_LONG);
+  CHECK(wf_grant_begin(writer, SIZE_MAX, &memory) == WF_TOO_LONG);
+  uint64_t number = 0;
+  for (int round = 0; round < 1000; round++) { /* many times round the buffers, and across their end */
+    int status = wf_grant_begin(writer, 999, &memory);
+    if (status == WF_FULL) {
+      CHECK(wf_write_flush(writer, NULL, 0, NULL) == WF_OK);
+      status = wf_grant_begin(writer, 999, &memory);
+    }
+    CHECK(status == WF_OK);
+    memset(memory, 1 + (int)(number % 251), 999);
+    CHECK(wf_grant_begin(writer, 1, &memory) == WF_BUSY);
+    CHECK(wf_try_write(writer, "x", 1) == WF_BUSY);
+    CHECK(wf_write(writer, "x", 1) == WF_BUSY);
+    CHECK(wf_write_flush(writer, "x", 1, NULL) == WF_BUSY);
+    CHECK(wf_lose(writer, 1) == WF_BUSY);
+    CHECK(wf_close(writer, NULL) == WF_BUSY);
+    CHECK(wf_grant_commit(writer, 1000) == WF_INVALID);
+    if (round % 5 == 0) {
+      CHECK(wf_grant_abandon(writer) == WF_OK);
+    } else {
+      CHECK(wf_grant_commit(writer, round % 2 ? 999 : 500) == WF_OK);
+      number++;
+    }
+  }
+  wf_stats stats;
+  CHECK(wf_get_stats(writer, &stats, sizeof stats) == WF_OK);
+  CHECK(stats.writes == number && stats.overruns == 0);
+  uint64_t durable = 0;
+  CHECK(wf_close(writer, &durable) == WF_OK);
+  CHECK(durable == stats.bytes);
+  FILE *read = fopen(path, "rb");
+  CHECK(read != NULL);
+  number = 0;
+  for (int round = 0; round < 1000; round++) {
+    if (round % 5 == 0) continue;
+    for (int left = round % 2 ? 999 : 500; left > 0; left--)
+      CHECK(fgetc(read) == 1 + (int)(number % 251));
+    number++;
+  }
+  CHECK(fgetc(read) == EOF);
+  fclose(read);
+}
+
+typedef struct {
+  wf_writer writer;
+  uint64_t durable;
+} context;
+
+static void header_of(void *of, uint64_t durable, void *header) {
+  context *it = of;
+  wf_positions now; /* it may call the library */
+  CHECK(wf_get_positions(it->writer, &now, sizeof now) == WF_OK);
+  CHECK(now.durable >= durable);
+  it->durable = durable;
+  memcpy(header, &durable, sizeof durable);
+}
+
+static void checkpoints(const char *path) {
+  context it = {0, 0};
+  uint64_t durable = 0, header[2] = {0, 0};
+  CHECK(wf_open(path, NULL, &it.writer) == WF_OK);
+  CHECK(wf_checkpoint(it.writer, 0, 8, header_of, &it, &durable) == WF_RANGE);
+  CHECK(wf_write(it.writer, header, sizeof header) == WF_OK);
+  CHECK(wf_write(it.writer, "data", 4) == WF_OK);
+  CHECK(wf_checkpoint(it.writer, 0, 8, NULL, &it, &durable) == WF_INVALID);
+  CHECK(wf_checkpoint(it.writer, 0, 32769, header_of, &it, &durable) == WF_INVALID);
+  CHECK(wf_checkpoint(it.writer, UINT64_MAX, 8, header_of, &it, &durable) == WF_RANGE);
+  CHECK(wf_checkpoint(it.writer, 8, 8, header_of, &it, &durable) == WF_OK);
+  CHECK(durable == 20 && it.durable == 20);
+  FILE *read = fopen(path, "rb");
+  CHECK(read != NULL && fread(header, 1, sizeof header, read) == sizeof header);
+  CHECK(header[0] == 0 && header[1] == 20);
+  fclose(read);
+  CHECK(wf_close(it.writer, NULL) == WF_OK);
+}
+
+/* A ticket says whose it is, also where its numbers would fit. */
+static void tickets_of_others(const char *path, const char *other) {
+  wf_writer first, second;
+  wf_ticket ticket;
+  CHECK(wf_open(path, NULL, &first) == WF_OK);
+  CHECK(wf_open(other, NULL, &second) == WF_OK);
+  CHECK(wf_write(first, "12345", 5) == WF_OK);
+  CHECK(wf_write(second, "12345", 5) == WF_OK);
+  CHECK(wf_fence(first, &ticket) == WF_OK);
+  CHECK(wf_wait(second, ticket, -1) == WF_INVALID);
+  CHECK(wf_wait(first, ticket, -1) == WF_OK);
+  CHECK(wf_close(first, NULL) == WF_OK);
+  CHECK(wf_open(path, NULL, &first) == WF_OK); /* in the same place */
+  CHECK(wf_wait(first, ticket, -1) == WF_INVALID);
+  CHECK(wf_close(first, NULL) == WF_OK);
+  CHECK(wf_close(second, NULL) == WF_OK);
+}
+
+static void a_forked_child(const char *path) {
+#ifndef _WIN32
+  wf_writer writer;
+  CHECK(wf_open(path, NULL, &writer) == WF_OK);
+  CHECK(wf_write_flush(writer, "parent", 6, NULL) == WF_OK);
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    alarm(60);
+    CHECK(wf_write_flush(writer, "child", 5, NULL) == WF_FORKED);
+    CHECK(wf_error(writer) == WF_FORKED);
+    CHECK(wf_patch(writer, 0, "C", 1) == WF_FORKED);
+    CHECK(wf_close(writer, NULL) == WF_FORKED);
+    no_such_writer(writer);
+    _exit(0);
+  }
+  int status = 1;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  uint64_t durable = 0;
+  CHECK(wf_close(writer, &durable) == WF_OK);
+  CHECK(durable == 6);
+#else
+  (void)path;
+#endif
 }
 
 static void many_writers(const char *folder) {
   enum { MANY = 64 };
   wf_options options;
-  wf_options_default(&options);
+  wf_options_init(&options, sizeof options);
   options.buffer_size = 4096;
   options.backend = WF_BACKEND_SYNC;
   options.drive = WF_DRIVE_CALLER;
@@ -169,11 +405,18 @@ static intptr_t send(wf_mmioinfo *info, uint32_t message, const void *first, int
 }
 
 static void messages(const char *path) {
-  char name[4200];
-  snprintf(name, sizeof name, "%s+", path);
+  char name[4200], other[4200], text[256];
+  snprintf(name, sizeof name, "%s.a+", path);
+  snprintf(other, sizeof other, "%s.b+", path);
   wf_mmioinfo info = {0};
+  wf_options options;
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);
+  options.lock = 2;
+  CHECK(wf_mmio_settings(&options, 0, 0) == WF_INVALID);
+  options.lock = 1;
+  CHECK(wf_mmio_settings(&options, 0, 0) == WF_OK);
   CHECK(wf_mmio_settings(NULL, 0, 1 << 20) == WF_OK);
-  info.dwFlags = WF_MMIO_CREATE | WF_MMIO_WRITE;
+  info.dwFlags = WF_MMIO_CREATE | WF_MMIO_READWRITE;
   CHECK(send(&info, WF_MMIOM_OPEN, name, 0) == 0);
   CHECK(send(&info, WF_MMIOM_WRITE, "message", 7) == 7);
   CHECK(info.lDiskOffset == 7);
@@ -181,9 +424,33 @@ static void messages(const char *path) {
   uint64_t durable = 0;
   CHECK(send(&info, WF_MMIOM_DURABLE, &durable, 0) == 0);
   CHECK(durable == 8);
-  CHECK(send(&info, WF_MMIOM_CLOSE, NULL, 0) == 0);
-  CHECK(send(&info, WF_MMIOM_CLOSE, NULL, 0) == 260);
+  CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, 3, WF_MMIO_SEEK_SET) == 3);
+  CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, 1, WF_MMIO_SEEK_CUR) == 4);
+  CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, -1, WF_MMIO_SEEK_SET) == -1);
+  CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, 0, 9) == -1);
+  CHECK(send(&info, WF_MMIOM_READ, text, sizeof text) == 4 && memcmp(text, "ages", 4) == 0);
+  CHECK(send(&info, WF_MMIOM_READ, text, sizeof text) == 0);
+  CHECK(send(&info, WF_MMIOM_READ, NULL, 5) == -1);
+  CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, 0, WF_MMIO_SEEK_END) == 8);
+  CHECK(send(&info, WF_MMIOM_FENCE, NULL, 0) == 0);
+  CHECK(send(&info, WF_MMIOM_WRITE, NULL, 5) == -1); /* remembered: CLOSE has to say so */
+  CHECK(send(&info, WF_MMIOM_LAST_ERROR, text, sizeof text) == WF_MMIOERR_CANNOTWRITE);
+  CHECK(strlen(text) > 0);
+  CHECK(send(&info, WF_MMIOM_LAST_ERROR, NULL, 0) == WF_MMIOERR_CANNOTWRITE);
+  CHECK(send(&info, WF_MMIOM_CLOSE, NULL, 0) == WF_MMIOERR_CANNOTWRITE);
+  CHECK(send(&info, WF_MMIOM_CLOSE, NULL, 0) == WF_MMIOERR_CANNOTCLOSE);
+
   CHECK(send(NULL, WF_MMIOM_WRITE, "x", 1) == -1);
+  CHECK(send(NULL, WF_MMIOM_RENAME, name, (intptr_t)other) == 0);
+  CHECK(send(NULL, WF_MMIOM_RENAME, name, (intptr_t)other) == WF_MMIOERR_FILENOTFOUND);
+  CHECK(send(NULL, WF_MMIOM_RENAME, NULL, 0) != 0);
+  CHECK(send(NULL, WF_MMIOM_LAST_ERROR, text, sizeof text) != 0 && strlen(text) > 0);
+  info.dwFlags = WF_MMIO_EXIST;
+  CHECK(send(&info, WF_MMIOM_OPEN, other, 0) == 0);
+  CHECK(send(&info, WF_MMIOM_OPEN, name, 0) == WF_MMIOERR_FILENOTFOUND);
+  info.dwFlags = WF_MMIO_DELETE;
+  CHECK(send(&info, WF_MMIOM_OPEN, other, 0) == 0);
+  CHECK(send(&info, WF_MMIOM_OPEN, other, 0) == WF_MMIOERR_FILENOTFOUND);
 }
 
 int main(int argc, char **argv) {
@@ -197,6 +464,13 @@ int main(int argc, char **argv) {
   options_that_cannot_be(path);
   a_whole_life(path);
   full_buffers(path);
+  too_early_and_too_late(path);
+  grants(path);
+  checkpoints(path);
+  char other[4096];
+  snprintf(other, sizeof other, "%s/other", argv[1]);
+  tickets_of_others(path, other);
+  a_forked_child(path);
   many_writers(argv[1]);
   messages(path);
   return 0;

@@ -77,6 +77,12 @@ impl SharedWriter {
         self.control().flush()
     }
 
+    /// As [`Writer::lose`](crate::Writer::lose): records that the source lost `len` bytes before
+    /// they could be offered. Never waits; the place is where the file ends at this moment.
+    pub fn lose(&self, len: usize) {
+        self.producers.lose(len);
+    }
+
     /// As [`Writer::close`](crate::Writer::close), for every clone: writes that have been taken
     /// are finished, later ones get [`Error::Closed`].
     ///

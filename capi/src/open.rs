@@ -1,0 +1,162 @@
+//! From a path to a number, and back to a durable file.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
+
+use rust::{CloseError, Control, Error, Summary, Writer};
+
+use crate::failure::{closed, failed, guarded, invalid, refuse, status_of, wf_status};
+use crate::options::*;
+use crate::producer::{One, Producer};
+use crate::slots::Then;
+use crate::{OPEN, WRITERS, put, wf_writer};
+use wf_status::*;
+
+/// An open writer.
+pub(crate) struct Open {
+    pub(crate) control: Control,
+    pub(crate) producer: Producer,
+}
+
+impl Open {
+    fn new(writer: Writer, producers: u32) -> Self {
+        let control = writer.control().clone();
+        let producer = if producers == WF_PRODUCERS_ONE {
+            Producer::One(One::new(writer))
+        } else {
+            Producer::Many(writer.into_shared())
+        };
+        Self { control, producer }
+    }
+}
+
+/// Opens a file and puts the number of its writer to `*writer` (0 if it was refused).
+///
+/// `path`: bytes that end with a zero, on Windows UTF-8. `options`: null for the defaults, which
+/// create the file, or empty the one that is there.
+///
+/// Allocates; makes the file's name durable; starts the thread that drives (but with
+/// `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
+/// `WF_IO`, `WF_TOO_MANY` (4096 are open), `WF_PANIC`.
+///
+/// # Safety
+/// `path` is null or a string that ends with a zero; `options` is null or points to a
+/// `wf_options` of as many bytes as its `size` says; `writer` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_open(
+    path: *const c_char,
+    options: *const wf_options,
+    writer: *mut wf_writer,
+) -> wf_status {
+    guarded(|| {
+        if path.is_null() || writer.is_null() {
+            return invalid("the pointer to the path, or to the writer, is null");
+        }
+        // SAFETY: the caller's promise.
+        let asked = unsafe {
+            writer.write_unaligned(0);
+            path_of(CStr::from_ptr(path)).and_then(|path| Ok((path, wf_options::at(options)?)))
+        };
+        match asked.and_then(|(path, asked)| open(&path, &asked)) {
+            Ok(number) => {
+                // SAFETY: the caller's promise.
+                unsafe { writer.write_unaligned(number) };
+                WF_OK
+            }
+            Err(status) => status,
+        }
+    })
+}
+
+fn open(path: &std::path::Path, asked: &wf_options) -> Result<wf_writer, wf_status> {
+    let options = asked.read()?;
+    let opened = match asked.mode {
+        WF_CREATE => options.create(path),
+        WF_CREATE_NEW => options.create_new(path),
+        WF_APPEND => options.append(path),
+        WF_OVERWRITE => options.open(path),
+        _ => return Err(invalid("wf_options.mode is none of WF_CREATE and its sisters")),
+    };
+    let writer = opened.map_err(|error| refuse(status_of(&error), error.to_string()))?;
+    OPEN.insert(Open::new(writer, asked.producers))
+        .map_err(|_| refuse(WF_TOO_MANY, format!("{WRITERS} writers are open: close one")))
+}
+
+#[cfg(unix)]
+fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
+    let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(path.to_bytes());
+    Ok(path.into())
+}
+
+#[cfg(not(unix))]
+fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
+    let path = path.to_str().map_err(|_| invalid("the path is not UTF-8: convert it first"))?;
+    Ok(path.into())
+}
+
+/// Writes out everything, cuts the file to its exact length, makes data, length and name durable,
+/// and gives up the number. Puts the durable position to `*durable` (null: nobody wants it); it is
+/// true whatever the status.
+///
+/// Waits for the disk as long as it takes, and for calls of other threads on this writer to leave.
+/// Those that wait for room get `WF_CLOSED` at once; a `wf_wait` ends with its fence, which the
+/// close brings about, or with the error. Allocates. Any thread.
+///
+/// `WF_IO`: the first error that the writer, or the close itself, met; the number is gone, and what
+/// got to the file stays. `WF_FORKED` likewise: the parent's writer and file are not touched. With
+/// `WF_BUSY` (one producer, which is inside a call or has a grant open), `WF_CLOSED`, `WF_INVALID`
+/// nothing was done. `WF_PANIC`: the number is gone.
+///
+/// # Safety
+/// `durable` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_close(writer: wf_writer, durable: *mut u64) -> wf_status {
+    guarded(|| {
+        let result = match close(writer) {
+            Ok(result) => result,
+            Err(status) => return status,
+        };
+        let (status, position) = match result {
+            Ok(summary) => (WF_OK, summary.positions.durable),
+            Err(error) => {
+                let status = error.errors.first().map_or(WF_IO, status_of);
+                (refuse(status, error.to_string()), error.summary.positions.durable)
+            }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { put(durable, position) };
+        status
+    })
+}
+
+fn close(number: wf_writer) -> Result<Result<Summary, CloseError>, wf_status> {
+    let open = OPEN.get(number).ok_or_else(closed)?;
+    // The one producer has to be outside, and its writer is taken before the number is given up.
+    let alone = match &open.producer {
+        Producer::Many(_) => None,
+        Producer::One(one) => Some(one.take()?),
+    };
+    drop(open);
+    let end = |open: &Open| {
+        let result = match (&open.producer, alone) {
+            (_, Some(writer)) => writer.close(),
+            (Producer::Many(writer), None) => writer.clone().close(),
+            (Producer::One(_), None) => unreachable!("taken above"),
+        };
+        // In a forked child the threads that were inside are not there, and never leave.
+        let is_forked =
+            matches!(&result, Err(error) if matches!(error.errors.first(), Some(Error::Forked)));
+        (result, if is_forked { Then::Leave } else { Then::Drop })
+    };
+    OPEN.close(number, end).ok_or_else(closed)
+}
+
+/// What poisoned the writer: `WF_OK` if nothing did, else the status that its calls answer from now
+/// on, with its sentence in `wf_last_error`.
+///
+/// Never waits, allocates nothing. Any thread. Also `WF_CLOSED`.
+#[unsafe(no_mangle)]
+pub extern "C" fn wf_error(writer: wf_writer) -> wf_status {
+    crate::with(writer, |open| open.control.error().map_or(WF_OK, |error| failed(writer, &error)))
+}
