@@ -88,9 +88,23 @@ impl Default for OverrunLog {
 impl OverrunLog {
     pub(crate) const PLACES: usize = 4096;
 
-    /// Records that `bytes` were lost where the file had reached `position`. Returns at once:
-    /// no lock, no allocation.
-    pub(crate) fn record(&self, position: u64, bytes: u64) {
+    /// Records that `bytes` were lost where the file had reached `position`. Returns at once: no
+    /// lock, no allocation.
+    ///
+    /// Under `Fill` their place is behind the fill bytes that are owed already; as many more are
+    /// owed now.
+    pub(crate) fn lose(&self, position: u64, bytes: u64, policy: OnFull) {
+        if let OnFull::Fill(_) = policy {
+            let owed = self.debt.fetch_add(bytes, Ordering::AcqRel);
+            let goes_on = |at: u64, lost| at.checked_add(lost) == Some(position + owed);
+            self.record(position + owed, bytes, goes_on);
+        } else {
+            self.record(position, bytes, |at, _| at == position);
+        }
+    }
+
+    /// Records a loss at its place: as one with the last if it goes on from there.
+    fn record(&self, position: u64, bytes: u64, goes_on: impl Fn(u64, u64) -> bool) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let key = position + 1;
         let known = self.count.load(Ordering::Acquire).min(Self::PLACES as u64) as usize;
@@ -103,7 +117,7 @@ impl OverrunLog {
                     raise(&self.longest, bytes, Ordering::Relaxed);
                     return;
                 }
-                Err(at) if at == key => {
+                Err(at) if goes_on(at - 1, lost.load(Ordering::Acquire)) => {
                     let before = lost.fetch_add(bytes, Ordering::AcqRel);
                     raise(&self.longest, before + bytes, Ordering::Relaxed);
                     return;
@@ -138,19 +152,36 @@ mod tests {
     #[test]
     fn losses_at_one_position_are_one_loss() {
         let log = OverrunLog::default();
-        log.record(100, 10);
-        log.record(100, 20);
-        log.record(300, 5);
+        log.lose(100, 10, OnFull::Drop);
+        log.lose(100, 20, OnFull::Drop);
+        log.lose(130, 5, OnFull::Drop); // behind 30 bytes that were accepted
         assert_eq!(log.totals(), (2, 35, 30));
-        let expected = [Overrun { position: 100, bytes: 30 }, Overrun { position: 300, bytes: 5 }];
+        let expected = [Overrun { position: 100, bytes: 30 }, Overrun { position: 130, bytes: 5 }];
         assert_eq!(log.places(), expected);
+    }
+
+    /// Fill bytes that are owed lie before a loss, whether they are laid down already or not.
+    #[test]
+    fn a_loss_before_all_is_filled_goes_on_where_the_last_ends() {
+        let log = OverrunLog::default();
+        let fill = OnFull::Fill(0);
+        log.lose(100, 50, fill);
+        log.lose(100, 5, fill);
+        log.debt.fetch_sub(30, Ordering::AcqRel); // laid down
+        log.lose(130, 5, fill);
+        log.debt.fetch_sub(30, Ordering::AcqRel);
+        log.lose(170, 1, fill); // behind ten bytes that were accepted
+        let expected = [Overrun { position: 100, bytes: 60 }, Overrun { position: 170, bytes: 1 }];
+        assert_eq!(log.places(), expected);
+        assert_eq!(log.totals(), (2, 61, 60));
+        assert_eq!(log.debt.into_inner(), 1);
     }
 
     #[test]
     fn counts_go_on_when_the_places_are_full() {
         let log = OverrunLog::default();
         let losses = OverrunLog::PLACES as u64 + 100;
-        (0..losses).for_each(|i| log.record(i * 10, 1));
+        (0..losses).for_each(|i| log.lose(i * 10, 1, OnFull::Drop));
         assert_eq!(log.totals(), (losses, losses, 1));
         assert_eq!(log.places().len(), OverrunLog::PLACES);
     }

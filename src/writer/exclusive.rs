@@ -163,11 +163,7 @@ impl Writer {
     /// overrun, a grant that was `Full`). Under [`OnFull::Fill`] they will be filled; under any
     /// other policy they are only counted. Never waits.
     pub fn lose(&mut self, len: usize) {
-        let overruns = &self.stream.overruns;
-        overruns.record(self.position, len as u64);
-        if let OnFull::Fill(_) = self.policy() {
-            overruns.debt.fetch_add(len as u64, Ordering::AcqRel);
-        }
+        self.stream.overruns.lose(self.position, len as u64, self.policy());
     }
 
     /// Turns this writer into one that many producers share.

@@ -190,10 +190,7 @@ impl Producers {
 
     fn lose(&self, len: usize) {
         let stream = &self.core().stream;
-        stream.overruns.record(stream.sequencer.accepted(), len as u64);
-        if let OnFull::Fill(_) = self.policy() {
-            stream.overruns.debt.fetch_add(len as u64, Ordering::AcqRel);
-        }
+        stream.overruns.lose(stream.sequencer.accepted(), len as u64, self.policy());
     }
 
     fn write_blocking(&self, bytes: &[u8]) -> Result<u64, Error> {
