@@ -5,16 +5,20 @@
 //! becomes `RF64` (EBU Tech 3306).
 
 /// Bytes of the header; the samples begin here.
-pub const HEADER: u64 = 80;
+pub const HEADER: u64 = 94;
 /// WAVE_FORMAT_IEEE_FLOAT.
 const FLOAT: u16 = 3;
 /// Bytes of a sample.
 pub const SAMPLE: u64 = 4;
+/// Most channels: the bytes of a frame have a field of 16 bits.
+pub const CHANNELS: u16 = u16::MAX / SAMPLE as u16;
 
 /// What the samples look like.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
+    /// Frames in a second.
     pub rate: u32,
+    /// Samples in a frame.
     pub channels: u16,
 }
 
@@ -24,9 +28,15 @@ impl Format {
         u64::from(self.channels) * SAMPLE
     }
 
+    /// Whole frames in a file of `len` bytes.
+    pub fn frames(self, len: u64) -> u64 {
+        len.saturating_sub(HEADER) / self.frame()
+    }
+
     /// The header of a file of `len` bytes in all: it describes whole frames only.
     pub fn header(self, len: u64) -> [u8; HEADER as usize] {
-        let data = len.saturating_sub(HEADER) / self.frame() * self.frame();
+        let frames = self.frames(len);
+        let data = frames * self.frame();
         let riff = data + HEADER - 8;
         let is_long = riff >= u64::from(u32::MAX);
         // In a long file the sizes of 32 bits say: look into ds64.
@@ -38,21 +48,26 @@ impl Format {
         header.extend(if is_long { b"ds64" } else { b"JUNK" });
         header.extend(28u32.to_le_bytes());
         let long = |size: u64| if is_long { size } else { 0 };
-        for size in [riff, data, data / self.frame()] {
+        for size in [riff, data, frames] {
             header.extend(long(size).to_le_bytes());
         }
         header.extend(0u32.to_le_bytes());
+        // What is no PCM has the size of an extension, and a `fact` with the number of frames.
         header.extend(b"fmt ");
-        header.extend(16u32.to_le_bytes());
+        header.extend(18u32.to_le_bytes());
         header.extend(FLOAT.to_le_bytes());
         header.extend(self.channels.to_le_bytes());
         header.extend(self.rate.to_le_bytes());
-        header.extend((self.rate * self.frame() as u32).to_le_bytes());
+        header.extend((self.rate.wrapping_mul(self.frame() as u32)).to_le_bytes());
         header.extend((self.frame() as u16).to_le_bytes());
         header.extend((8 * SAMPLE as u16).to_le_bytes());
+        header.extend(0u16.to_le_bytes());
+        header.extend(b"fact");
+        header.extend(4u32.to_le_bytes());
+        header.extend(short(frames).to_le_bytes());
         header.extend(b"data");
         header.extend(short(data).to_le_bytes());
-        header.try_into().expect("the fields make 80 bytes")
+        header.try_into().expect("the fields make 94 bytes")
     }
 }
 
@@ -66,9 +81,10 @@ mod tests {
     fn a_short_file_is_a_plain_wav_of_whole_frames() {
         let header = STEREO.header(HEADER + 1003);
         assert_eq!(&header[..4], b"RIFF");
-        assert_eq!(header[76..], 1000u32.to_le_bytes());
-        assert_eq!(header[4..8], (1000u32 + 72).to_le_bytes());
-        assert_eq!(STEREO.header(0)[76..], [0; 4]);
+        assert_eq!(header[90..], 1000u32.to_le_bytes());
+        assert_eq!(header[4..8], (1000u32 + 86).to_le_bytes());
+        assert_eq!((&header[74..78], &header[82..86]), (&b"fact"[..], &125u32.to_le_bytes()[..]));
+        assert_eq!(STEREO.header(0)[90..], [0; 4]);
     }
 
     #[test]
@@ -76,9 +92,10 @@ mod tests {
         let data = 5u64 << 30;
         let header = STEREO.header(HEADER + data);
         assert_eq!((&header[..4], &header[12..16]), (&b"RF64"[..], &b"ds64"[..]));
-        assert_eq!(header[20..28], (data + 72).to_le_bytes());
+        assert_eq!(header[20..28], (data + 86).to_le_bytes());
         assert_eq!(header[28..36], data.to_le_bytes());
         assert_eq!(header[36..44], (data / 8).to_le_bytes());
-        assert_eq!(header[76..], u32::MAX.to_le_bytes());
+        assert_eq!(header[82..86], u32::MAX.to_le_bytes());
+        assert_eq!(header[90..], u32::MAX.to_le_bytes());
     }
 }
