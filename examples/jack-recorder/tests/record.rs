@@ -219,11 +219,17 @@ impl Recording {
 
     /// Whether it ended well, and what it said.
     fn ended(mut self) -> (bool, String) {
+        let mut errors = String::new();
+        loop {
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => errors += &(line + "\n"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end: {errors}"),
+            }
+        }
         let mut said = String::new();
         self.process.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        let succeeded = self.process.0.wait().unwrap().success();
-        let errors: Vec<_> = self.lines.iter().collect();
-        (succeeded, said + &errors.join("\n"))
+        (self.process.0.wait().unwrap().success(), said + &errors)
     }
 }
 
