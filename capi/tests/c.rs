@@ -198,8 +198,11 @@ fn run(program: &Path, args: &[&str]) -> String {
 fn every_function_keeps_its_contract_also_with_hostile_arguments() {
     for link in [Link::Static, Link::Shared] {
         let dir = tempfile::tempdir().unwrap();
-        let program = compile("tests/contract.c", link, dir.path(), &[]);
-        run(&program, &[dir.path().to_str().unwrap()]);
+        // Once plain, once with everything around C's own memory watched.
+        for watch in [&[][..], &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]] {
+            let program = compile("tests/contract.c", link, dir.path(), watch);
+            run(&program, &[dir.path().to_str().unwrap()]);
+        }
     }
 }
 
