@@ -428,6 +428,8 @@ static void messages(const char *path) {
   CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, 1, WF_MMIO_SEEK_CUR) == 4);
   CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, -1, WF_MMIO_SEEK_SET) == -1);
   CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, 0, 9) == -1);
+  CHECK(send(&info, WF_MMIOM_READ, text, sizeof text) == -1); /* nobody knows from where */
+  CHECK(wf_mmio_procedure(&info, WF_MMIOM_SEEK, 4, WF_MMIO_SEEK_SET) == 4);
   CHECK(send(&info, WF_MMIOM_READ, text, sizeof text) == 4 && memcmp(text, "ages", 4) == 0);
   CHECK(send(&info, WF_MMIOM_READ, text, sizeof text) == 0);
   CHECK(send(&info, WF_MMIOM_READ, NULL, 5) == -1);

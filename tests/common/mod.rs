@@ -9,10 +9,12 @@ pub mod groups;
 #[cfg(target_os = "linux")]
 mod mounts;
 pub mod program;
+mod skip;
 
 #[cfg(target_os = "linux")]
 #[allow(unused_imports)] // each test file uses its own part
 pub use mounts::*;
+pub use skip::skip;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -94,14 +96,6 @@ pub fn each_config(test: impl Fn(Config, &Path) + Clone + Send + 'static) {
         let test = test.clone();
         watched(&config.to_string(), move || test(config, directory().path()));
     }
-}
-
-/// Says loudly that a test can't run here; where the environment sets `CI`, that is a failure.
-pub fn skip(test: &str, reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{test} must not be skipped in CI: {reason}");
-    // Not `eprintln!`, which the test harness keeps to itself where a test passes.
-    let text = format!("SKIPPED: {test}: {reason}\n");
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Runs `work`; if it has not ended long after it should have, names `label` and ends the process.

@@ -11,7 +11,7 @@ pub fn may_mount(test: &str) -> bool {
     if unsafe { libc::geteuid() } == 0 {
         return true;
     }
-    super::skip(test, "it needs root (mounts, control groups)");
+    super::skip::skip(test, "it needs root (mounts, control groups)");
     false
 }
 

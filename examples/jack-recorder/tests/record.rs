@@ -1,5 +1,8 @@
 //! The recorder against a JACK server without a sound card, and a client whose samples are known.
 
+#[path = "../../../tests/common/skip.rs"]
+mod skip;
+
 #[allow(dead_code, unsafe_code)]
 #[path = "../../../tests/common/mounts.rs"]
 mod mounts;
