@@ -38,8 +38,8 @@ pub enum wf_status {
     WF_LOCKED = -7,
     /// A patch past the accepted position.
     WF_RANGE = -8,
-    /// The writer belongs to the parent of this forked process: from the first call that would wait
-    /// on. What is pushed before that goes nowhere.
+    /// The writer belongs to the parent of this forked process: nothing is taken here, and nobody
+    /// waits. (What was durable before the fork still answers `WF_OK`.)
     WF_FORKED = -9,
     /// Too many writers are open.
     WF_TOO_MANY = -10,
