@@ -1,6 +1,10 @@
 //! Bugs in the fences that can be planted on purpose, so that a power-cut test shows that it is not
 //! blind (feature `canary`; never in a recorder). Without the feature all of it is constant `false`.
 
+mod slip;
+
+pub use slip::Slip;
+
 /// A planted bug: each breaks a promise that only a power cut shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "canary"), allow(dead_code, reason = "the feature names them all"))]

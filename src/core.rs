@@ -2,8 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
 
 use crate::backend::{Abilities, Backend, Io};
 use crate::buffers::Memory;
@@ -15,7 +14,7 @@ use crate::options::{BackendChoice, FenceForm, Options};
 use crate::stats::Stats;
 use crate::stream::{Patch, Stream};
 use crate::summary::{CloseError, Summary};
-use crate::sync::{AtomicBool, Ordering, ignore_poison};
+use crate::sync::{AtomicBool, Instant, Mutex, Ordering, ignore_poison};
 
 /// What does not change while the file is open.
 #[derive(Debug)]
@@ -483,7 +482,7 @@ fn forms(asked: FenceForm, able: Abilities, dsync_flushes: bool) -> Forms {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

@@ -93,7 +93,8 @@ mod options;
 mod overrun;
 #[cfg(windows)]
 mod process_end;
-#[cfg(all(test, unix))]
+#[cfg(all(test, unix, not(loom)))]
+#[cfg_attr(shuttle, allow(dead_code, unused_imports, reason = "for programs of one thread"))]
 mod sim;
 mod stats;
 mod stream;

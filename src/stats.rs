@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, Ordering, raise};
+use crate::sync::{AtomicU64, Ordering, plain};
 
-/// A figure that one thread adds to at a time.
+/// A figure that one thread adds to at a time, and by which nothing is decided.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter(plain::AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, n: u64) {
@@ -24,8 +24,22 @@ impl Counter {
     pub(crate) fn raise(&self, n: u64) {
         // A look first: the maximum seldom changes, and a look does not claim the cache line.
         if self.get() < n {
-            raise(&self.0, n, Ordering::Relaxed);
+            self.0.fetch_max(n, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A figure that something waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Signal(AtomicU64);
+
+impl Signal {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -46,7 +60,7 @@ pub(crate) struct Counters {
     pub(crate) producer: CachePadded<ProducerCounters>,
     pub(crate) sealed: Counter,
     pub(crate) device_bytes: Counter,
-    pub(crate) fences_asked: Counter,
+    pub(crate) fences_asked: Signal,
     pub(crate) fences_done: Counter,
     pub(crate) flushes: Counter,
     pub(crate) patches: Counter,
@@ -137,7 +151,7 @@ fn bucket_top(index: usize) -> u64 {
 
 /// A histogram that is being recorded.
 pub(crate) struct Recorder {
-    buckets: [AtomicU64; BUCKETS],
+    buckets: [plain::AtomicU64; BUCKETS],
     longest: Counter,
 }
 
@@ -156,7 +170,7 @@ impl Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), longest: Counter::default() }
+        Self { buckets: std::array::from_fn(|_| Default::default()), longest: Counter::default() }
     }
 }
 
@@ -215,7 +229,7 @@ impl std::fmt::Debug for Histogram {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
 
 use crate::backend::Wake;
 use crate::buffers::{Memory, Sequencer};
+use crate::canary::Slip;
 use crate::error::{Error, Operation};
 use crate::fork::Process;
 use crate::overrun::OverrunLog;
 use crate::stats::Counters;
-use crate::sync::{AtomicBool, AtomicU64, Event, Ordering, fence, ignore_poison, raise};
+use crate::sync::{
+    AtomicBool, AtomicU64, Event, Mutex, OnceLock, Ordering, fence, ignore_poison, raise,
+};
 
 /// Four file positions, each the end of a prefix of the file. At any instant
 /// `accepted ≥ submitted ≥ written ≥ durable`.
@@ -276,7 +279,9 @@ impl Stream {
     /// The driver is about to sleep: it has to look for work once more after this call.
     pub(crate) fn going_to_sleep(&self) {
         self.doorbell.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        if !Slip::UnfencedSleep.is_planted() {
+            fence(Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn awake(&self) {
@@ -423,12 +428,17 @@ impl Stream {
         self.futures.any.store(true, Ordering::Relaxed);
         // Pairs with the fence in `wake_futures`: either the driver sees the task, or the task,
         // which looks at its condition next, sees what the driver has published.
-        fence(Ordering::SeqCst);
+        if !Slip::UnfencedFuture.is_planted() {
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Wakes every task that polled since the last call. What a waker does runs here, in the
     /// driver: a panic of it is not the driver's.
     pub(crate) fn wake_futures(&self) {
+        if Slip::SilentFutures.is_planted() {
+            return;
+        }
         fence(Ordering::SeqCst); // see `add_future`
         if self.futures.any.load(Ordering::Relaxed)
             && self.futures.any.swap(false, Ordering::Relaxed)

@@ -1,19 +1,58 @@
 //! The one place where the crate names its synchronisation primitives, and the one blocking
 //! primitive that it uses: [`Event`].
 //!
-//! With `--cfg loom` they are loom's, so that what is checked is what ships.
+//! With `--cfg loom` they are loom's, with `--cfg shuttle` shuttle's, so that what is checked is
+//! what ships. loom looks at every interleaving and every memory order of a small part; shuttle at
+//! many interleavings of the whole pipeline, each as if everything were sequentially consistent.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-#[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+        mpsc,
+    },
+    thread, thread_local,
+};
+#[cfg(shuttle)]
+pub(crate) use shuttle::{
+    hint::spin_loop,
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+        mpsc,
+    },
+    thread, thread_local,
+};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::{
+    hint::spin_loop,
+    sync::{
+        Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+        mpsc,
+    },
+    thread, thread_local,
+    time::Instant,
+};
 
-#[cfg(loom)]
-use loom::sync::{Condvar, Mutex};
-#[cfg(all(not(loom), not(target_os = "linux")))]
-use std::sync::{Condvar, Mutex};
+#[cfg(all(not(any(loom, shuttle)), not(target_os = "linux")))]
+use std::sync::Condvar;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::canary::Slip;
+
+#[cfg(any(loom, shuttle))]
+mod modelled;
+#[cfg(any(loom, shuttle))]
+pub(crate) use modelled::{Instant, OnceLock};
+
+/// For figures by which nothing is decided: the checkers would only lose time over them.
+pub(crate) mod plain {
+    pub(crate) use std::sync::atomic::AtomicU64;
+}
 
 /// Something that threads wait for and that one thread announces to all of them at once.
 ///
@@ -24,7 +63,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Event {
     epoch: AtomicU32,
     waiters: AtomicU32,
-    #[cfg(any(loom, not(target_os = "linux")))]
+    #[cfg(any(loom, shuttle, not(target_os = "linux")))]
     fallback: (Mutex<()>, Condvar),
 }
 
@@ -38,7 +77,9 @@ impl Event {
     /// reason: look at the condition again.
     pub(crate) fn sleep(&self, ticket: u32, deadline: Option<Instant>) {
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // see `announce`
+        if !Slip::UnfencedWait.is_planted() {
+            fence(Ordering::SeqCst); // see `announce`
+        }
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if left != Some(Duration::ZERO) && self.epoch.load(Ordering::Acquire) == ticket {
             self.block(ticket, left);
@@ -62,7 +103,7 @@ impl Event {
         }
     }
 
-    #[cfg(all(not(loom), target_os = "linux"))]
+    #[cfg(all(not(any(loom, shuttle)), target_os = "linux"))]
     #[allow(unsafe_code)]
     fn block(&self, ticket: u32, left: Option<Duration>) {
         let timeout = left.map(|left| libc::timespec {
@@ -83,7 +124,7 @@ impl Event {
         }
     }
 
-    #[cfg(all(not(loom), target_os = "linux"))]
+    #[cfg(all(not(any(loom, shuttle)), target_os = "linux"))]
     #[allow(unsafe_code)]
     fn wake(&self) {
         // SAFETY: the kernel uses the address only to find sleepers.
@@ -97,8 +138,12 @@ impl Event {
         }
     }
 
-    #[cfg(any(loom, not(target_os = "linux")))]
+    #[cfg(any(loom, shuttle, not(target_os = "linux")))]
     fn block(&self, ticket: u32, left: Option<Duration>) {
+        #[cfg(any(loom, shuttle))]
+        if left.is_some() {
+            return thread::yield_now(); // they know no time: it is as if something had woken it
+        }
         let (lock, condvar) = &self.fallback;
         let guard = ignore_poison(lock.lock());
         if self.epoch.load(Ordering::Acquire) != ticket {
@@ -110,10 +155,19 @@ impl Event {
         }
     }
 
-    #[cfg(any(loom, not(target_os = "linux")))]
+    #[cfg(any(loom, shuttle, not(target_os = "linux")))]
     fn wake(&self) {
         drop(ignore_poison(self.fallback.0.lock()));
         self.fallback.1.notify_all();
+    }
+}
+
+/// Now and then lets every other thread go as far as it gets.
+#[cfg(shuttle)]
+pub(crate) fn dawdle() {
+    use shuttle::rand::Rng;
+    if shuttle::rand::thread_rng().gen_bool(0.2) {
+        thread::yield_now();
     }
 }
 
@@ -136,7 +190,15 @@ pub(crate) fn ignore_poison<G>(result: Result<G, std::sync::PoisonError<G>>) -> 
     result.unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-#[cfg(all(test, not(loom)))]
+/// Forgets that the last holder of a lock panicked. (In loom none does.)
+pub(crate) fn clear_poison<T>(mutex: &Mutex<T>) {
+    #[cfg(not(loom))]
+    mutex.clear_poison();
+    #[cfg(loom)]
+    let _ = mutex;
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use std::sync::Arc;

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::core::{Core, Goal};
 use crate::error::Error;
+use crate::sync::Instant;
 
 /// A handle on one fence: everything accepted before it was made, and every patch.
 ///

@@ -3,24 +3,26 @@
 //! A backend has no policy: it neither orders, retries, splits nor interprets. The driver submits
 //! operations, each with a token; completions come back in any order.
 
+mod bell;
 #[cfg(windows)]
 mod overlapped;
 mod sync;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 mod uring;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::buffers::Region;
 use crate::file::Handle;
 use crate::options::{BackendChoice, Options};
+use crate::sync::Instant;
 
+pub(crate) use bell::Bell;
 #[cfg(windows)]
 pub(crate) use overlapped::OverlappedBackend;
 pub(crate) use sync::SyncBackend;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 pub(crate) use uring::UringBackend;
 
 /// Which backend a writer uses, as [`Control::backend`](crate::Control::backend) reports it.
@@ -150,12 +152,12 @@ pub(crate) fn choose(options: &Options, depth: usize) -> io::Result<(Box<dyn Io>
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 fn uring(options: &Options, depth: usize) -> io::Result<Box<dyn Io>> {
     Ok(Box::new(UringBackend::new(depth, options.drive)?))
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(any(loom, shuttle)))))]
 fn uring(_: &Options, _: usize) -> io::Result<Box<dyn Io>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring exists on Linux only"))
 }

@@ -26,7 +26,7 @@ pub(crate) fn split_patch(from: u64, to: u64, floor: u64) -> Split {
     Split { disk: span(from, to.min(floor)), memory: span(from.max(floor), to) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -1,8 +1,8 @@
 //! Group commit: who shares the next fence.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Instant, Ordering, thread};
 
 /// Those whom one fence has just let go are about to ask for the next. Whoever drives gives them
 /// a moment, so that all share it; else they would split into two groups that take turns, each
@@ -33,7 +33,7 @@ impl Company {
             let took = Duration::from_nanos(self.took_nanoseconds.load(Ordering::Relaxed));
             let until = Instant::now() + took.min(Self::MOST);
             while asked().saturating_sub(served) < group && !urgent() && Instant::now() < until {
-                std::thread::yield_now();
+                thread::yield_now();
             }
         }
         self.served_before.store(served, Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Company {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

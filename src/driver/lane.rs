@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::blocks::{align_down, align_up, split_patch};
 use super::plan::{Covers, Plan, Write, WriteFence};
@@ -11,6 +11,7 @@ use crate::backend::{FileId, Io, Op, Token};
 use crate::buffers::Region;
 use crate::error::Operation;
 use crate::stream::{Patch, Stream, Wanted};
+use crate::sync::Instant;
 
 /// What a completion belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

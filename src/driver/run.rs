@@ -1,16 +1,19 @@
 //! Who turns the driver: a thread of its own, or whoever waits.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, mpsc};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::sync::{Arc, TryLockError};
 
 use super::Driver;
 use super::company::Company;
+use crate::canary::Slip;
 use crate::error::Error;
 use crate::options::Drive;
 use crate::stream::Stream;
-use crate::sync::{AtomicBool, Event, Ordering, ignore_poison};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{
+    AtomicBool, Event, Instant, Mutex, MutexGuard, Ordering, clear_poison, ignore_poison, mpsc,
+    spin_loop, thread_local,
+};
 
 /// Turns the driver of one stream.
 #[derive(Debug)]
@@ -58,8 +61,8 @@ impl Runner {
             Drive::Thread | Drive::Poll => {
                 let stop = Arc::new(AtomicBool::new(false));
                 let work = Thread { driver, stop: stop.clone(), polling: drive == Drive::Poll };
-                let (tell, begun) = mpsc::sync_channel(1);
-                let handle = std::thread::Builder::new()
+                let (tell, begun) = mpsc::channel();
+                let handle = thread::Builder::new()
                     .name("writeflush".into())
                     .spawn(move || work.run(&tell))?;
                 begun.recv().map_err(std::io::Error::other)??;
@@ -115,7 +118,7 @@ impl Runner {
             }
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Poisoned(_)) => {
-                driver.clear_poison();
+                clear_poison(driver);
                 self.stream.fail(panicked(&self.stream));
                 None
             }
@@ -222,22 +225,23 @@ struct Driving {
 }
 
 thread_local! {
-    static DRIVEN: Cell<*const Stream> = const { Cell::new(std::ptr::null()) };
+    #[allow(clippy::missing_const_for_thread_local, reason = "loom knows no const form")]
+    static DRIVEN: Cell<*const Stream> = Cell::new(std::ptr::null());
 }
 
 impl Driving {
     fn new(stream: &Stream) -> Self {
-        Self { before: DRIVEN.replace(stream) }
+        Self { before: DRIVEN.with(|driven| driven.replace(stream)) }
     }
 
     fn is(stream: &Stream) -> bool {
-        std::ptr::eq(DRIVEN.get(), stream)
+        DRIVEN.with(|driven| std::ptr::eq(driven.get(), stream))
     }
 }
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        DRIVEN.set(self.before);
+        DRIVEN.with(|driven| driven.set(self.before));
     }
 }
 
@@ -260,7 +264,9 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         drop((self.driver.take(), self.driving.take())); // first: who wakes has to find it free
         self.stream.progress.announce();
-        self.stream.space.announce();
+        if !Slip::SilentLead.is_planted() {
+            self.stream.space.announce();
+        }
         self.stream.wake_futures();
     }
 }
@@ -273,7 +279,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, tell: &mpsc::SyncSender<std::io::Result<()>>) {
+    fn run(mut self, tell: &mpsc::Sender<std::io::Result<()>>) {
         let begun = self.driver.begin();
         let failed = begun.is_err();
         let _ = tell.send(begun);
@@ -338,10 +344,10 @@ impl Thread {
 /// core run.
 fn relax(idle: u32) -> u32 {
     for _ in 0..32 {
-        std::hint::spin_loop();
+        spin_loop();
     }
     if idle >= 256 {
-        std::thread::yield_now();
+        thread::yield_now();
         0
     } else {
         idle + 1

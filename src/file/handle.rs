@@ -51,7 +51,7 @@ pub(crate) trait Handle: Debug + Send + Sync {
     fn os_file(&self) -> Option<&Arc<OsFile>>;
 
     /// Tells the files of a simulated computer apart.
-    #[cfg(all(test, unix))]
+    #[cfg(all(test, unix, not(loom)))]
     fn number(&self) -> u64 {
         0
     }

@@ -9,7 +9,7 @@ mod rename;
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file, sync_directory_of};
 pub(crate) use lock::{Share, try_share, unlock};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
-#[cfg(all(test, unix))]
+#[cfg(all(test, unix, not(loom)))]
 pub(crate) use place::Place;
 pub use place::{Durability, Medium};
 pub(crate) use rename::rename;

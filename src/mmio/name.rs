@@ -77,7 +77,7 @@ pub(super) fn folder_exists(path: &Path) -> bool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::fill_budget;
 use super::grant::Grant;
@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::overrun::{OnFull, Push};
 use crate::stream::Stream;
 use crate::summary::{CloseError, Summary};
-use crate::sync::Ordering;
+use crate::sync::{Instant, Ordering};
 
 /// Takes bytes from one producer and makes them durable.
 ///

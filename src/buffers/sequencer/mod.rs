@@ -2,6 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
+use crate::canary::Slip;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, fence, raise};
 
 /// Why a reservation was not granted.
@@ -164,7 +165,11 @@ impl Sequencer {
             let part = end.min(cell_end) - at;
             // Release: whoever sees the count sees the bytes.
             let index = at % self.capacity / Self::CELL;
-            self.cells[index as usize].fetch_add(part, Ordering::Release);
+            let order = match Slip::RelaxedCommit.is_planted() {
+                true => Ordering::Relaxed,
+                false => Ordering::Release,
+            };
+            self.cells[index as usize].fetch_add(part, order);
             at += part;
         }
     }
@@ -177,7 +182,11 @@ impl Sequencer {
         loop {
             let index = at % self.capacity / Self::CELL;
             let cell = at - at % Self::CELL..at - at % Self::CELL + Self::CELL;
-            let count = self.cells[index as usize].load(Ordering::Acquire);
+            let order = match Slip::RelaxedAdvance.is_planted() {
+                true => Ordering::Relaxed,
+                false => Ordering::Acquire,
+            };
+            let count = self.cells[index as usize].load(order);
             if count >= self.expected(index, cell.end) {
                 at = cell.end;
                 continue;
@@ -241,5 +250,5 @@ impl Sequencer {
 
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
