@@ -5,13 +5,12 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
+use super::{Abilities, Backend, Bell, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::{Handle, OsFile, os_file};
-use crate::sync::{AtomicBool, Event, Ordering};
+use crate::sync::Instant;
 
 #[derive(Debug)]
 pub(crate) struct SyncBackend {
@@ -21,20 +20,6 @@ pub(crate) struct SyncBackend {
     /// The last write failed or was short and asked for a link: cancel what follows it.
     broken_link: bool,
     bell: Arc<Bell>,
-}
-
-/// A wake-up that is kept if nobody sleeps yet.
-#[derive(Debug, Default)]
-struct Bell {
-    rung: AtomicBool,
-    event: Event,
-}
-
-impl Wake for Bell {
-    fn wake(&self) {
-        self.rung.store(true, Ordering::SeqCst);
-        self.event.announce();
-    }
 }
 
 impl SyncBackend {
@@ -113,11 +98,7 @@ impl Io for SyncBackend {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        let ticket = self.bell.event.ticket();
-        if self.completions.is_empty() && !self.bell.rung.swap(false, Ordering::SeqCst) {
-            self.bell.event.sleep(ticket, deadline);
-            self.bell.rung.store(false, Ordering::SeqCst);
-        }
+        self.bell.wait(deadline, || !self.completions.is_empty());
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::host::Simulated;
+use super::io::Kernel;
 use crate::options::{Drive, Options};
+use crate::sync::{Event, Mutex, MutexGuard, ignore_poison};
 
 /// What a medium writes whole.
 pub(super) const SECTOR: usize = 512;
@@ -29,6 +31,8 @@ pub(crate) struct Faults {
     pub(crate) failing_length: Option<u64>,
     /// Bytes that the medium has room for.
     pub(crate) space: Option<u64>,
+    /// Behind the write with this number a device does nothing more, until it is repaired.
+    pub(crate) stall_behind: Option<u64>,
 }
 
 /// What was asked when the medium said no.
@@ -60,7 +64,13 @@ pub(crate) type Watch = Box<dyn FnMut(&mut Medium) + Send>;
 
 /// See the module. Clones are the same computer.
 #[derive(Clone)]
-pub(crate) struct Computer(Arc<Mutex<Medium>>);
+pub(crate) struct Computer(Arc<Parts>);
+
+struct Parts {
+    medium: Mutex<Medium>,
+    /// Announced when a device has something to do again.
+    stirred: Event,
+}
 
 impl std::fmt::Debug for Computer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,6 +96,8 @@ pub(crate) struct Medium {
     pub(super) files: BTreeMap<u64, FileOnMedium>,
     /// What may be the alignment of direct writes: 1 for none.
     pub(super) block: u64,
+    /// Operations that a backend has submitted and that have not ended.
+    pub(super) in_flight: usize,
     pub(super) writes_seen: u64,
     flushes_seen: u64,
     reads_seen: u64,
@@ -139,11 +151,12 @@ fn put(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 
 impl Computer {
     pub(crate) fn new(seed: u64, block: u64, faults: Faults) -> Self {
-        Self(Arc::new(Mutex::new(Medium {
+        let medium = Mutex::new(Medium {
             random: fastrand::Rng::with_seed(seed),
             faults,
             files: BTreeMap::new(),
             block,
+            in_flight: 0,
             writes_seen: 0,
             flushes_seen: 0,
             reads_seen: 0,
@@ -151,19 +164,29 @@ impl Computer {
             numbers: 0,
             told: Vec::new(),
             watch: None,
-        })))
+        });
+        Self(Arc::new(Parts { medium, stirred: Event::default() }))
     }
 
     /// Options of a writer on this computer. The caller drives: one thread does everything, so that
     /// a seed decides all.
     pub(crate) fn options(&self) -> Options {
-        let mut options = Options::new().drive(Drive::Caller);
-        options.host = Arc::new(Simulated(self.clone()));
+        self.options_with(Kernel::InCalls).drive(Drive::Caller)
+    }
+
+    /// Options of a writer on this computer, with another to carry out what it submits.
+    pub(crate) fn options_with(&self, kernel: Kernel) -> Options {
+        let mut options = Options::new();
+        options.host = Arc::new(Simulated { computer: self.clone(), kernel });
         options
     }
 
     pub(super) fn medium(&self) -> MutexGuard<'_, Medium> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        ignore_poison(self.0.medium.lock())
+    }
+
+    pub(super) fn stirred(&self) -> &Event {
+        &self.0.stirred
     }
 
     /// `watch` sees every change until the guard is dropped.
@@ -175,6 +198,7 @@ impl Computer {
     /// The medium has room again, and nothing else goes wrong from now on.
     pub(crate) fn repair(&self) {
         self.medium().faults = Faults::default();
+        self.stirred().announce();
     }
 
     /// What a program reads.
@@ -223,6 +247,10 @@ impl Medium {
             watch(self);
             self.watch = Some(watch);
         }
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.faults.stall_behind.is_some_and(|number| self.writes_seen >= number)
     }
 
     // ---- failures -------------------------------------------------------------------------------

@@ -5,14 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{Asked, Computer};
-use super::io::SimulatedIo;
+use super::io::{Kernel, SimulatedIo};
 use crate::backend::Io;
 use crate::file::{Durability, Handle, Medium as Promise, OpenMode, OsFile, Place};
 use crate::host::Host;
 use crate::options::Options;
 
 #[derive(Debug)]
-pub(super) struct Simulated(pub(super) Computer);
+pub(super) struct Simulated {
+    pub(super) computer: Computer,
+    pub(super) kernel: Kernel,
+}
 
 impl Host for Simulated {
     fn is_special(&self, _path: &Path) -> bool {
@@ -25,18 +28,18 @@ impl Host for Simulated {
         path: &Path,
         mode: OpenMode,
     ) -> io::Result<(Arc<dyn Handle>, bool)> {
-        let mut medium = self.0.medium();
+        let mut medium = self.computer.medium();
         let (number, new) = match (medium.find(path), mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (None, OpenMode::Overwrite) => return Err(io::ErrorKind::NotFound.into()),
             (Some(number), _) => (number, false),
             (None, _) => (medium.create(path), true),
         };
-        Ok((Arc::new(SimulatedFile { computer: self.0.clone(), number }), new))
+        Ok((Arc::new(SimulatedFile { computer: self.computer.clone(), number }), new))
     }
 
     fn remove(&self, path: &Path) {
-        let mut medium = self.0.medium();
+        let mut medium = self.computer.medium();
         if let Some(number) = medium.find(path) {
             medium.files.remove(&number);
         }
@@ -47,7 +50,7 @@ impl Host for Simulated {
         _options: &Options,
         depth: usize,
     ) -> io::Result<(Box<dyn Io>, Option<String>)> {
-        Ok((Box::new(SimulatedIo::new(self.0.clone(), depth)), None))
+        Ok((Box::new(SimulatedIo::new(self.computer.clone(), self.kernel, depth)), None))
     }
 }
 

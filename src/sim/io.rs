@@ -4,22 +4,59 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::disk::{Asked, Computer, Medium, SECTOR};
-use crate::backend::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
+use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::Handle;
+use crate::sync::{Instant, Mutex, MutexGuard, ignore_poison, thread};
+
+/// Who carries out operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// Whoever calls: one thread does everything, so that a seed decides all.
+    InCalls,
+    /// A device: a thread of its own, which has all the time in the world.
+    Device,
+    /// Each call, before it returns.
+    Blocking,
+}
 
 #[derive(Debug)]
 pub(super) struct SimulatedIo {
     computer: Computer,
+    kernel: Kernel,
     files: Vec<u64>,
+    depth: usize,
+    queue: Arc<Mutex<Queue>>,
+    bell: Arc<Bell>,
+}
+
+impl SimulatedIo {
+    pub(super) fn new(computer: Computer, kernel: Kernel, depth: usize) -> Self {
+        let (queue, bell) = (Arc::default(), Arc::default());
+        Self { computer, kernel, files: vec![], depth, queue, bell }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        ignore_poison(self.queue.lock())
+    }
+
+    /// One operation that can end does; returns whether there was one.
+    fn complete_one(&self) -> bool {
+        self.queue().complete_one(&mut self.computer.medium())
+    }
+}
+
+/// What one backend has submitted and not yet reaped.
+#[derive(Debug, Default)]
+struct Queue {
     flights: Vec<Flight>,
     done: VecDeque<Completion>,
-    depth: usize,
     submitted: u64,
+    /// The backend is gone: nobody reaps any more.
+    abandoned: bool,
 }
 
 #[derive(Debug)]
@@ -48,37 +85,56 @@ enum Work {
     },
 }
 
-/// Nobody sleeps: one thread does everything.
-#[derive(Debug)]
-struct Nobody;
+impl Queue {
+    /// Operations that have not been reaped.
+    fn len(&self) -> usize {
+        self.flights.len() + self.done.len()
+    }
 
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
+    fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
 
-impl SimulatedIo {
-    pub(super) fn new(computer: Computer, depth: usize) -> Self {
-        Self {
-            computer,
-            files: vec![],
-            flights: vec![],
-            done: VecDeque::new(),
-            depth,
-            submitted: 0,
-        }
+    fn has_completions(&self) -> bool {
+        !self.done.is_empty()
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+
+    fn submit(&mut self, medium: &mut Medium, file: u64, token: Token, op: Op) {
+        // The last operation may be linked to this one.
+        let after = self.flights.last().and_then(|last| match last.work {
+            Work::Write { link: true, .. } if last.order == self.submitted => Some(last.order),
+            _ => None,
+        });
+        self.submitted += 1;
+        let work = match op {
+            Op::Write { at, region, dsync, link } => {
+                self.check(file, at, region.len, medium.block);
+                let bytes = bytes_of(region);
+                let number = medium.begin_write(file, at, &bytes);
+                let dsync = dsync && !Canary::flushes_nothing();
+                Work::Write { number, at, region, bytes, dsync, link }
+            }
+            Op::Flush => Work::Flush { covered: after.is_none().then(|| medium.covered(file)) },
+        };
+        medium.in_flight += 1;
+        self.flights.push(Flight { order: self.submitted, token, file, work, after });
     }
 
     /// One operation that can end does; returns whether there was one.
-    fn complete_one(&mut self) -> bool {
-        let computer = self.computer.clone();
-        let mut medium = computer.medium();
+    fn complete_one(&mut self, medium: &mut Medium) -> bool {
         let ready: Vec<usize> =
             (0..self.flights.len()).filter(|index| self.flights[*index].after.is_none()).collect();
         let Some(index) = medium.random.choice(ready) else { return false };
+        let before = self.flights.len();
         let flight = self.flights.remove(index);
-        let (result, whole) = perform(&mut medium, &flight);
+        let (result, whole) = perform(medium, &flight);
         self.done.push_back(Completion { token: flight.token, result });
-        self.release(flight.order, whole, &mut medium);
+        self.release(flight.order, whole, medium);
+        medium.in_flight -= before - self.flights.len();
         true
     }
 
@@ -202,13 +258,46 @@ fn short(medium: &mut Medium, file: u64, at: usize, len: usize) -> usize {
     }
 }
 
+/// Carries out what is submitted, one after another in any order, until the backend is gone and
+/// nothing is left: a kernel goes on with what it has, whoever has let go of the memory.
+fn device(computer: &Computer, queue: &Mutex<Queue>, bell: &Bell) {
+    loop {
+        let ticket = computer.stirred().ticket();
+        let (moved, over) = {
+            let mut queue = ignore_poison(queue.lock());
+            let mut medium = computer.medium();
+            let moved = !medium.is_stalled() && queue.complete_one(&mut medium);
+            (moved, queue.abandoned && queue.in_flight() == 0)
+        };
+        if moved {
+            bell.wake();
+        } else if over {
+            return;
+        } else {
+            computer.stirred().sleep(ticket, None);
+        }
+    }
+}
+
 impl Io for SimulatedIo {
     fn kind(&self) -> Backend {
         Backend::Sync
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { blocking: false, dsync: true, link: true }
+        let blocking = self.kernel == Kernel::Blocking;
+        Abilities { blocking, dsync: true, link: !blocking }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if self.kernel == Kernel::Device {
+            let (computer, bell) = (self.computer.clone(), self.bell.clone());
+            let queue = self.queue.clone();
+            thread::Builder::new()
+                .name("device".into())
+                .spawn(move || device(&computer, &queue, &bell))?;
+        }
+        Ok(())
     }
 
     fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
@@ -217,55 +306,46 @@ impl Io for SimulatedIo {
     }
 
     fn room(&mut self) -> usize {
-        self.depth - self.flights.len() - self.done.len()
+        self.depth - self.queue().len()
     }
 
     fn submit(&mut self, file: FileId, token: Token, op: Op) {
         assert!(self.room() > 0, "more operations than there is room for");
         let file = self.files[file.0 as usize];
-        // The last operation may be linked to this one.
-        let after = self.flights.last().and_then(|last| match last.work {
-            Work::Write { link: true, .. } if last.order == self.submitted => Some(last.order),
-            _ => None,
-        });
-        let computer = self.computer.clone();
-        let mut medium = computer.medium();
-        self.submitted += 1;
-        let work = match op {
-            Op::Write { at, region, dsync, link } => {
-                self.check(file, at, region.len, medium.block);
-                let bytes = bytes_of(region);
-                let number = medium.begin_write(file, at, &bytes);
-                let dsync = dsync && !Canary::flushes_nothing();
-                Work::Write { number, at, region, bytes, dsync, link }
-            }
-            Op::Flush => Work::Flush { covered: after.is_none().then(|| medium.covered(file)) },
-        };
-        self.flights.push(Flight { order: self.submitted, token, file, work, after });
+        self.queue().submit(&mut self.computer.medium(), file, token, op);
+        match self.kernel {
+            Kernel::InCalls => {}
+            Kernel::Device => self.computer.stirred().announce(),
+            Kernel::Blocking => assert!(self.complete_one(), "it is not linked to anything"),
+        }
     }
 
     fn kick(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    fn wait(&mut self, _deadline: Option<Instant>) -> io::Result<()> {
-        if self.done.is_empty() && !self.complete_one() {
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        if self.kernel != Kernel::InCalls {
+            self.bell.wait(deadline, || self.queue().has_completions());
+        } else if !self.queue().has_completions() && !self.complete_one() {
             panic!("it waits, and nothing will ever complete");
         }
         Ok(())
     }
 
     fn reap(&mut self) -> Option<Completion> {
-        // Completions come while other things are done, not only when somebody waits.
-        let by_itself = self.computer.medium().random.u8(..4) == 0;
-        if self.done.is_empty() && by_itself {
-            self.complete_one();
+        if self.kernel == Kernel::InCalls {
+            // Completions come while other things are done, not only when somebody waits.
+            let by_itself = self.computer.medium().random.u8(..4) == 0;
+            if by_itself && !self.queue().has_completions() {
+                self.complete_one();
+            }
         }
-        self.done.pop_front()
+        self.queue().reap()
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        Arc::new(Nobody)
+        self.bell.clone()
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
@@ -277,5 +357,19 @@ impl Io for SimulatedIo {
         // SAFETY: the driver alone touches the memory that it asks to be filled.
         unsafe { region.address.copy_from_nonoverlapping(known.as_ptr(), len) };
         Ok(len)
+    }
+}
+
+impl Drop for SimulatedIo {
+    /// Invariant 8, where no device is left to find out.
+    fn drop(&mut self) {
+        let mut queue = self.queue();
+        queue.abandoned = true;
+        let left = queue.in_flight();
+        drop(queue);
+        self.computer.stirred().announce();
+        if self.kernel != Kernel::Device && !std::thread::panicking() {
+            assert_eq!(left, 0, "operations in flight when their backend is dropped");
+        }
     }
 }

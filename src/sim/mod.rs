@@ -36,6 +36,8 @@
 mod disk;
 mod host;
 mod io;
+#[cfg(not(shuttle))]
 mod tests;
+mod threads;
 
 pub(crate) use disk::{Asked, Computer, Faults, Image};
