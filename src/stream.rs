@@ -258,9 +258,13 @@ impl Stream {
     }
 
     /// A fence or a drain waits for bytes that end past `position`, or a patch for some before it.
+    ///
+    /// So does one that waits for bytes before it in the same cell: they don't count as copied
+    /// while anything in their cell is being copied, so the last copy there has to tell.
     pub(crate) fn is_awaited_past(&self, position: u64) -> bool {
-        self.requests.durable.load(Ordering::Acquire) > position
-            || self.requests.written.load(Ordering::Acquire) > position
+        let cell = position - position % Sequencer::CELL;
+        self.requests.durable.load(Ordering::Acquire) > cell
+            || self.requests.written.load(Ordering::Acquire) > cell
             || self.patches_wait()
     }
 
