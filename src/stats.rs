@@ -151,7 +151,7 @@ fn bucket_top(index: usize) -> u64 {
 
 /// A histogram that is being recorded.
 pub(crate) struct Recorder {
-    buckets: [plain::AtomicU64; BUCKETS],
+    buckets: Box<[plain::AtomicU64]>,
     longest: Counter,
 }
 
@@ -170,7 +170,8 @@ impl Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| Default::default()), longest: Counter::default() }
+        let buckets = (0..BUCKETS).map(|_| Default::default()).collect();
+        Self { buckets, longest: Counter::default() }
     }
 }
 

@@ -46,6 +46,17 @@ pub(crate) struct Wanted {
     pub(crate) patches: u64,
 }
 
+/// Who may have waited for the end of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CopyEnd {
+    /// The driver: a piece may be whole. The stream reaches to `accepted` now.
+    Buffer { accepted: u64 },
+    /// A fence, a drain, or a patch.
+    Awaited,
+    /// Nobody.
+    Unnoticed,
+}
+
 /// A positional overwrite on its way to the driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
@@ -257,11 +268,29 @@ impl Stream {
         self.ring_doorbell();
     }
 
+    /// Counts the bytes of a producer that shares the stream as copied, and says who may have
+    /// waited for that. `piece` is what the driver writes whole.
+    pub(crate) fn commit_shared(&self, from: u64, len: u64, piece: u64) -> CopyEnd {
+        self.sequencer.commit_shared(from, len);
+        // Whoever reserves past the end of this piece later commits later, and looks again.
+        fence(Ordering::SeqCst);
+        let accepted = self.sequencer.accepted();
+        if Slip::SilentCommit.is_planted() {
+            CopyEnd::Unnoticed
+        } else if accepted / piece > from / piece {
+            CopyEnd::Buffer { accepted }
+        } else if self.is_awaited_past(from) {
+            CopyEnd::Awaited
+        } else {
+            CopyEnd::Unnoticed
+        }
+    }
+
     /// A fence or a drain waits for bytes that end past `position`, or a patch for some before it.
     ///
     /// So does one that waits for bytes before it in the same cell: they don't count as copied
     /// while anything in their cell is being copied, so the last copy there has to tell.
-    pub(crate) fn is_awaited_past(&self, position: u64) -> bool {
+    fn is_awaited_past(&self, position: u64) -> bool {
         let cell = position - position % Sequencer::CELL;
         self.requests.durable.load(Ordering::Acquire) > cell
             || self.requests.written.load(Ordering::Acquire) > cell
@@ -454,3 +483,6 @@ impl Stream {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;

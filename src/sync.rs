@@ -242,6 +242,15 @@ mod tests {
     }
 }
 
+/// Every interleaving of a program in which one thread is put aside for another, where it could have
+/// gone on, at most so often: most bugs need it once or twice, and more takes hours.
+#[cfg(all(test, loom))]
+pub(crate) fn model(program: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(2);
+    builder.check(program);
+}
+
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;

@@ -15,17 +15,17 @@ impl Bell {
     /// `reason` not to.
     pub(crate) fn wait(&self, deadline: Option<Instant>, reason: impl Fn() -> bool) {
         let ticket = self.event.ticket();
-        if !reason() && !self.rung.swap(false, Ordering::SeqCst) {
+        if !reason() && !self.rung.swap(false, Ordering::AcqRel) {
             self.event.sleep(ticket, deadline);
-            // SeqCst, as the ring: whoever rang before has published before, and is looked at next.
-            self.rung.store(false, Ordering::SeqCst);
+            // A swap, so that what was published before a ring that is forgotten here is seen next.
+            self.rung.swap(false, Ordering::AcqRel);
         }
     }
 }
 
 impl Wake for Bell {
     fn wake(&self) {
-        self.rung.store(true, Ordering::SeqCst);
+        self.rung.store(true, Ordering::Release);
         self.event.announce();
     }
 }

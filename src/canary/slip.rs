@@ -7,7 +7,7 @@
 pub enum Slip {
     /// A producer that shares a stream never wakes the driver.
     SilentCommit,
-    /// Where callers drive, those who wait for room are not told that the driver is free.
+    /// Where callers drive, those who found the driver taken are not told that it is free.
     SilentLead,
     /// Tasks that await a fence are not woken.
     SilentFutures,
@@ -21,8 +21,8 @@ pub enum Slip {
     UnfencedFuture,
     /// A producer's bytes are not ordered before the count that hands them over.
     RelaxedCommit,
-    /// The driver's look at the bytes is not ordered behind its look at their count.
-    RelaxedAdvance,
+    /// The driver's look at the bytes is not ordered behind its look at how far they go.
+    RelaxedLook,
     /// Memory and file are let go while the kernel holds operations on them.
     FreedEarly,
 }
@@ -47,7 +47,7 @@ mod planted {
             Self::UnfencedSleep,
             Self::UnfencedFuture,
             Self::RelaxedCommit,
-            Self::RelaxedAdvance,
+            Self::RelaxedLook,
             Self::FreedEarly,
         ];
 
@@ -62,7 +62,7 @@ mod planted {
                 Self::UnfencedSleep => "unfenced-sleep",
                 Self::UnfencedFuture => "unfenced-future",
                 Self::RelaxedCommit => "relaxed-commit",
-                Self::RelaxedAdvance => "relaxed-advance",
+                Self::RelaxedLook => "relaxed-look",
                 Self::FreedEarly => "freed-early",
             }
         }

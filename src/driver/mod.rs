@@ -159,5 +159,7 @@ impl Driver {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, unix, not(any(loom, shuttle))))]
 mod tests;

@@ -263,8 +263,8 @@ impl Lead<'_> {
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         drop((self.driver.take(), self.driving.take())); // first: who wakes has to find it free
-        self.stream.progress.announce();
         if !Slip::SilentLead.is_planted() {
+            self.stream.progress.announce();
             self.stream.space.announce();
         }
         self.stream.wake_futures();

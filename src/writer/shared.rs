@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::fill_budget;
 use crate::buffers::Refused;
-use crate::canary::Slip;
 use crate::control::Control;
 use crate::core::Core;
 use crate::error::Error;
 use crate::overrun::{OnFull, Push};
+use crate::stream::CopyEnd;
 use crate::summary::{CloseError, Summary};
-use crate::sync::{Instant, Ordering, fence};
+use crate::sync::{Instant, Ordering};
 
 /// Takes bytes from many producers: each write is contiguous, all are in one order, and each
 /// returns its file position.
@@ -153,23 +153,16 @@ impl Producers {
         })
     }
 
-    /// Counts the bytes in, and wakes the driver if they were the last that something waits for:
-    /// a buffer that is now whole, a fence, or a patch.
+    /// Counts the bytes in, and wakes the driver if something may have waited for them.
     fn commit(&self, from: u64, len: u64) {
-        let stream = &self.core().stream;
-        stream.sequencer.commit_shared(from, len);
-        if Slip::SilentCommit.is_planted() {
-            return;
-        }
-        // Whoever reserves past the end of this buffer later commits later, and looks again.
-        fence(Ordering::SeqCst);
-        let size = self.core().facts.piece;
-        let accepted = stream.sequencer.accepted();
-        if accepted / size > from / size {
-            self.core().note_high_water(accepted);
-            self.core().runner.nudge();
-        } else if stream.is_awaited_past(from) {
-            stream.ring_doorbell();
+        let core = self.core();
+        match core.stream.commit_shared(from, len, core.facts.piece) {
+            CopyEnd::Buffer { accepted } => {
+                core.note_high_water(accepted);
+                core.runner.nudge();
+            }
+            CopyEnd::Awaited => core.stream.ring_doorbell(),
+            CopyEnd::Unnoticed => {}
         }
     }
 

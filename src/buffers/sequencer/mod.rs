@@ -182,11 +182,7 @@ impl Sequencer {
         loop {
             let index = at % self.capacity / Self::CELL;
             let cell = at - at % Self::CELL..at - at % Self::CELL + Self::CELL;
-            let order = match Slip::RelaxedAdvance.is_planted() {
-                true => Ordering::Relaxed,
-                false => Ordering::Acquire,
-            };
-            let count = self.cells[index as usize].load(order);
+            let count = self.cells[index as usize].load(Ordering::Acquire);
             if count >= self.expected(index, cell.end) {
                 at = cell.end;
                 continue;
@@ -227,7 +223,11 @@ impl Sequencer {
 
     /// Every byte below is the driver's.
     pub(crate) fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Acquire)
+        let order = match Slip::RelaxedLook.is_planted() {
+            true => Ordering::Relaxed,
+            false => Ordering::Acquire,
+        };
+        self.committed.load(order)
     }
 
     /// Gives the memory of every whole cell below `in_use` back to the producers; returns whether

@@ -1,0 +1,216 @@
+//! Who wakes whom, in every interleaving and memory order of two or three threads.
+
+use super::*;
+use crate::backend::Bell;
+use crate::sync::{model, thread};
+
+const CELL: u64 = Sequencer::CELL;
+
+/// A stream whose driver sleeps on a bell.
+fn stream() -> (Arc<Stream>, Arc<Bell>) {
+    let bell = Arc::new(Bell::default());
+    let memory = Memory::new(CELL as usize, 2, 0, Memory::ALIGN).unwrap();
+    let stream = Stream::new(Path::new("take").into(), memory, (0, 0), bell.clone());
+    (Arc::new(stream), bell)
+}
+
+/// As the driver: sleeps until it finds what it looks for.
+fn sleep_until(stream: &Stream, bell: &Bell, found: impl Fn() -> bool) {
+    loop {
+        stream.going_to_sleep();
+        let ready = found();
+        if !ready {
+            bell.wait(None, || false);
+        }
+        stream.awake();
+        if ready {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_driver_that_sleeps_hears_of_every_request() {
+    model(|| {
+        let (stream, bell) = stream();
+        let fence = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.want_durable(7, 0))
+        };
+        let drain = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.want_written(5))
+        };
+        let all = || stream.wanted() == Wanted { written: 5, durable: 7, patches: 0 };
+        sleep_until(&stream, &bell, all);
+        fence.join().unwrap();
+        drain.join().unwrap();
+    });
+}
+
+/// Who asks while a fence is in flight rings nothing: its end is what makes the driver look.
+#[test]
+fn a_request_beside_a_fence_is_seen_at_its_end() {
+    model(|| {
+        let (stream, bell) = stream();
+        stream.set_fencing(true);
+        let asker = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.want_durable(7, 0))
+        };
+        stream.set_fencing(false);
+        sleep_until(&stream, &bell, || stream.wanted().durable == 7);
+        asker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_patch_wakes_the_driver() {
+    model(|| {
+        let (stream, bell) = stream();
+        stream.sequencer.commit_exclusive(10);
+        let patcher = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.try_queue_patch(0, &[7]).unwrap())
+        };
+        sleep_until(&stream, &bell, || stream.patch_waits(stream.committed()));
+        assert_eq!(stream.take_patch(10).unwrap().number, patcher.join().unwrap());
+    });
+}
+
+/// Invariant 7.
+#[test]
+fn a_task_sees_the_fence_or_is_woken_by_it() {
+    struct Alarm(Event);
+    impl std::task::Wake for Alarm {
+        fn wake(self: Arc<Self>) {
+            self.0.announce();
+        }
+    }
+    model(|| {
+        let (stream, _) = stream();
+        let driver = {
+            let stream = stream.clone();
+            thread::spawn(move || {
+                stream.publish(7, 7, 7, 0);
+                stream.wake_futures();
+            })
+        };
+        let alarm = Arc::new(Alarm(Event::default()));
+        let ticket = alarm.0.ticket();
+        stream.add_future(&alarm.clone().into());
+        if stream.durable() < 7 {
+            alarm.0.sleep(ticket, None);
+        }
+        assert_eq!(stream.durable(), 7);
+        driver.join().unwrap();
+    });
+}
+
+/// Invariant 7.
+#[test]
+fn a_failure_is_seen_or_wakes() {
+    model(|| {
+        let (stream, _) = stream();
+        let driver = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.fail(Error::Closed))
+        };
+        while stream.failure().is_none() {
+            let ticket = stream.space.ticket();
+            if stream.failure().is_none() {
+                stream.space.sleep(ticket, None);
+            }
+        }
+        driver.join().unwrap();
+        assert!(stream.sequencer.room(0, 1).is_err());
+    });
+}
+
+/// Invariant 1, for whoever reads while the driver publishes.
+#[test]
+fn positions_are_in_order() {
+    model(|| {
+        let (stream, _) = stream();
+        let driver = {
+            let stream = stream.clone();
+            thread::spawn(move || {
+                for at in [3, 7] {
+                    stream.sequencer.commit_exclusive(at);
+                    stream.publish(at, at, at, 0);
+                }
+            })
+        };
+        let Positions { accepted, submitted, written, durable } = stream.positions();
+        assert!(accepted >= submitted && submitted >= written && written >= durable);
+        driver.join().unwrap();
+    });
+}
+
+/// Whatever copy in a cell ends last, the fence over the first of them is seen through.
+#[test]
+fn the_last_copy_wakes_the_driver() {
+    model(|| {
+        let (stream, bell) = stream();
+        stream.share();
+        let producers = [10, 20].map(|len| {
+            let from = stream.sequencer.try_reserve(len).unwrap();
+            let stream = stream.clone();
+            thread::spawn(move || {
+                if stream.commit_shared(from, len, CELL) != CopyEnd::Unnoticed {
+                    stream.ring_doorbell();
+                }
+            })
+        });
+        stream.want_durable(10, 0);
+        sleep_until(&stream, &bell, || stream.committed() >= 10);
+        producers.into_iter().for_each(|producer| drop(producer.join().unwrap()));
+    });
+}
+
+/// A patch of the second record, behind a copy in progress; no fence reaches so far.
+#[test]
+fn the_last_copy_wakes_the_driver_for_a_patch() {
+    model(|| {
+        let (stream, bell) = stream();
+        stream.share();
+        let slow = stream.sequencer.try_reserve(10).unwrap();
+        let quick = stream.sequencer.try_reserve(10).unwrap();
+        assert_eq!(stream.commit_shared(quick, 10, CELL), CopyEnd::Unnoticed);
+        let patcher = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.try_queue_patch(quick, &[7]).unwrap())
+        };
+        let producer = {
+            let stream = stream.clone();
+            thread::spawn(move || {
+                if stream.commit_shared(slow, 10, CELL) != CopyEnd::Unnoticed {
+                    stream.ring_doorbell();
+                }
+            })
+        };
+        sleep_until(&stream, &bell, || stream.patch_waits(stream.committed()));
+        patcher.join().unwrap();
+        producer.join().unwrap();
+    });
+}
+
+/// A piece becomes whole: whoever ends the last copy in it tells the driver.
+#[test]
+fn a_whole_piece_wakes_the_driver() {
+    model(|| {
+        let (stream, bell) = stream();
+        stream.share();
+        let producers = [CELL / 2, CELL / 2].map(|len| {
+            let stream = stream.clone();
+            thread::spawn(move || {
+                let from = stream.sequencer.try_reserve(len).unwrap();
+                if stream.commit_shared(from, len, CELL) != CopyEnd::Unnoticed {
+                    stream.ring_doorbell();
+                }
+            })
+        });
+        sleep_until(&stream, &bell, || stream.committed() >= CELL);
+        producers.into_iter().for_each(|producer| drop(producer.join().unwrap()));
+    });
+}
