@@ -247,7 +247,7 @@ mod tests {
 #[cfg(all(test, loom))]
 pub(crate) fn model(program: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(2);
+    builder.preemption_bound.get_or_insert(3);
     builder.check(program);
 }
 

@@ -165,3 +165,31 @@ fn shut_and_reserve_agree() {
         assert_eq!(ring.take(0), end);
     });
 }
+
+/// A reservation longer than the ring, filled piece by piece as the driver makes room.
+#[test]
+fn a_long_reservation_waits_for_each_of_its_pieces() {
+    loom::model(|| {
+        let ring = Ring::shared(CELL);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                let from = ring.sequencer.reserve_ahead(3 * GRAIN).unwrap();
+                for at in (from..from + 3 * GRAIN).step_by(GRAIN as usize) {
+                    while ring.sequencer.room(at, GRAIN).is_err() {
+                        thread::yield_now();
+                    }
+                    ring.fill(at, GRAIN);
+                    ring.sequencer.commit_shared(at, GRAIN);
+                }
+            })
+        };
+        let mut at = 0;
+        while at < 3 * GRAIN {
+            at = ring.take(at);
+            ring.sequencer.release(at);
+            thread::yield_now();
+        }
+        producer.join().unwrap();
+    });
+}
