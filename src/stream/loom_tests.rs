@@ -164,7 +164,7 @@ fn the_last_copy_wakes_the_driver() {
         });
         stream.want_durable(10, 0);
         sleep_until(&stream, &bell, || stream.committed() >= 10);
-        producers.into_iter().for_each(|producer| drop(producer.join().unwrap()));
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
     });
 }
 
@@ -211,6 +211,6 @@ fn a_whole_piece_wakes_the_driver() {
             })
         });
         sleep_until(&stream, &bell, || stream.committed() >= CELL);
-        producers.into_iter().for_each(|producer| drop(producer.join().unwrap()));
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
     });
 }

@@ -41,9 +41,14 @@ pub(super) fn options(random: &mut fastrand::Rng, computer: &Computer, kernel: K
         .grant_limit(BUFFER)
 }
 
-/// What the producers have put where.
+/// What the producers have put where, and how they have patched it.
 #[derive(Clone, Default)]
-pub(super) struct Written(Arc<Mutex<Vec<(u64, Vec<u8>)>>>);
+pub(super) struct Written(Arc<Mutex<Vec<Piece>>>);
+
+struct Piece {
+    at: u64,
+    bytes: Vec<u8>,
+}
 
 impl Written {
     /// Bytes that tell one write from another, and each from its neighbours.
@@ -53,20 +58,19 @@ impl Written {
 
     /// The answer to a write.
     pub(super) fn note(&self, answer: Result<Push, Error>, bytes: Vec<u8>) -> Result<u64, Error> {
-        let position = answer?.position().expect("the policy is to wait");
-        ignore_poison(self.0.lock()).push((position, bytes));
-        Ok(position)
+        let at = answer?.position().expect("the policy is to wait");
+        self.put(at, bytes);
+        Ok(at)
     }
 
-    /// Changes what is there.
-    pub(super) fn patch(&self, at: u64, bytes: Vec<u8>) {
-        ignore_poison(self.0.lock()).push((at, bytes));
+    pub(super) fn put(&self, at: u64, bytes: Vec<u8>) {
+        ignore_poison(self.0.lock()).push(Piece { at, bytes });
     }
 
     /// Each write is contiguous, and together they are the file, to the last byte.
     pub(super) fn check(&self, content: &[u8]) {
         let mut expected = Vec::new();
-        for (at, bytes) in &*ignore_poison(self.0.lock()) {
+        for Piece { at, bytes } in &*ignore_poison(self.0.lock()) {
             let (at, end) = (*at as usize, *at as usize + bytes.len());
             expected.resize(expected.len().max(end), 0);
             expected[at..end].copy_from_slice(bytes);
