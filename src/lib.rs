@@ -74,6 +74,8 @@
 //! A [`Writer`] is `Send`; [`SharedWriter`], [`Control`] and [`Ticket`] are `Send + Sync` and
 //! cheap to clone. The types of one file share one allocation; dropping the writer closes it.
 
+#![cfg_attr(any(loom, shuttle), allow(dead_code, unused_imports, reason = "for other tests"))]
+
 mod backend;
 mod buffers;
 #[cfg(feature = "canary")]
@@ -94,7 +96,6 @@ mod overrun;
 #[cfg(windows)]
 mod process_end;
 #[cfg(all(test, unix, not(loom)))]
-#[cfg_attr(shuttle, allow(dead_code, unused_imports, reason = "for programs of one thread"))]
 mod sim;
 mod stats;
 mod stream;
