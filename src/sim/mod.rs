@@ -26,6 +26,10 @@
 //!
 //! *Reads* see what was written, fenced or not, or fail (EIO). So may a change of the length.
 //!
+//! *Who carries out* what was submitted ([`io::Kernel`]): calls themselves, so that a seed decides
+//! all; or a device with a thread of its own, which may be slow, stall until it is repaired, and go on
+//! after the writer is gone; or a kernel that blocks.
+//!
 //! *What is forbidden*, and ends the test: two writes in flight that share a block, a buffer that
 //! changes while it is in flight, a write that is not aligned as the file asked, and waiting where
 //! nothing can ever complete.

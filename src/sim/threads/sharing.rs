@@ -95,6 +95,31 @@ fn an_exclusive_producer_and_those_who_wait() {
     });
 }
 
+/// Records that meet in one cell, of which the fence has to cover some: whoever copies last there is
+/// the only one who can wake the driver.
+#[test]
+fn a_fence_over_some_of_the_records_in_a_cell() {
+    explore(|random| {
+        let (computer, options) = computer(random, Faults::default());
+        let (writer, written) = (share(&options), Written::default());
+        let producers = [1, 11, 21].map(|mark| {
+            let (writer, written) = (writer.clone(), written.clone());
+            let len = random.usize(1..100);
+            thread::spawn(move || {
+                let bytes = Written::bytes(mark, len);
+                written.note(writer.write(&bytes), bytes).unwrap();
+                if mark == 1 {
+                    let durable = writer.flush().unwrap();
+                    assert!(writer.positions().durable >= durable);
+                }
+            })
+        });
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        writer.close().unwrap();
+        written.check(&computer.read(path()).unwrap());
+    });
+}
+
 /// Each producer corrects its own records, while somebody keeps a header true.
 #[test]
 fn patchers_and_a_header() {
