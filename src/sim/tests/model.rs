@@ -92,13 +92,19 @@ impl Model {
         assert!(end <= self.base.len(), "more was taken than was offered");
         self.base.truncate(end);
         self.newest.truncate(end);
+        for overwrite in &mut self.overwrites {
+            overwrite.bytes.truncate(end.saturating_sub(overwrite.from));
+        }
     }
 
-    /// Bytes were lost at the end of what there is.
-    pub(super) fn lose(&mut self, len: usize) {
-        let (at, len) = (self.base.len() as u64, len as u64);
+    /// Bytes were lost at the end of what there is; where losses are filled, behind the fill bytes
+    /// that are `owed` already.
+    pub(super) fn lose(&mut self, len: usize, owed: Option<usize>) {
+        let (at, len) = ((self.base.len() + owed.unwrap_or(0)) as u64, len as u64);
         match self.lost.last_mut() {
-            Some((place, lost)) if *place == at => *lost += len,
+            Some((place, lost)) if *place + if owed.is_some() { *lost } else { 0 } == at => {
+                *lost += len;
+            }
             _ => self.lost.push((at, len)),
         }
     }

@@ -156,11 +156,8 @@ impl<'a> Run<'a> {
             Step::Checkpoint => self.checkpoint(),
             Step::SeekWrite(place, len) => self.seek_write(self.place(place), len),
             Step::SeekPast(by, len) => {
-                // Fill bytes that are owed come first, and would be in the way.
-                if self.debt == 0 {
-                    let end = self.model().end();
-                    self.seek_write(end + by, len);
-                }
+                let end = self.model().end() + self.debt;
+                self.seek_write(end + by, len);
             }
             Step::Share => self.share(),
             Step::Other(which, len) => self.other(which, len),
@@ -221,8 +218,9 @@ impl<'a> Run<'a> {
 
     /// The policy has lost bytes, or the source has.
     fn lost(&mut self, len: usize) {
-        self.model().lose(len);
-        if matches!(self.take.on_full, OnFull::Fill(_)) {
+        let fills = matches!(self.take.on_full, OnFull::Fill(_));
+        self.model().lose(len, fills.then_some(self.debt));
+        if fills {
             self.debt += len;
         }
     }
@@ -338,21 +336,23 @@ impl<'a> Run<'a> {
     fn seek_write(&mut self, at: usize, len: usize) {
         let data = self.data(len);
         let end = self.model().end();
-        let over = len.min(end.saturating_sub(at));
+        // Fill bytes that are owed are part of what can be overwritten.
+        let whole = end + self.debt;
+        let over = len.min(whole.saturating_sub(at));
         let Face::One(writer) = &mut self.face else { return };
         if len == 0 {
             return; // moves the cursor, and nothing else
         }
         {
             let mut model = lock(&self.model.model);
+            model.append(&vec![FILL; self.debt]);
             if over > 0 {
                 model.overwrite(at, &data[..over]);
             }
-            model.append(&vec![FILL; self.debt]);
-            model.append(&vec![0; at.saturating_sub(end)]);
+            model.append(&vec![0; at.saturating_sub(whole)]);
             model.append(&data[over..]);
         }
-        let all = at.saturating_sub(end) + len - over;
+        let all = at.saturating_sub(whole) + len - over;
         let before = writer.stats().overrun_bytes;
         assert_eq!(writer.seek(SeekFrom::Start(at as u64)).unwrap(), at as u64);
         let result = writer.write_all(&data);
@@ -368,7 +368,7 @@ impl<'a> Run<'a> {
             Ok(()) => assert_eq!(taken + lost, all, "as many as were written or lost"),
             Err(error) => match inner(error) {
                 // A gap can't be made of bytes that are lost.
-                Error::Full { .. } if lost > 0 => assert!(taken < at - end),
+                Error::Full { .. } if lost > 0 => assert!(taken < at - whole),
                 error => self.refused(error),
             },
         }
