@@ -292,8 +292,9 @@ impl Stream {
     /// while anything in their cell is being copied, so the last copy there has to tell.
     fn is_awaited_past(&self, position: u64) -> bool {
         let cell = position - position % Sequencer::CELL;
-        self.requests.durable.load(Ordering::Acquire) > cell
-            || self.requests.written.load(Ordering::Acquire) > cell
+        let wanted = self.wanted();
+        (wanted.durable > cell && wanted.durable > self.durable())
+            || (wanted.written > cell && wanted.written > self.written())
             || self.patches_wait()
     }
 
