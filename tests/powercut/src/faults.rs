@@ -63,8 +63,9 @@ impl Fault {
             Self::Full => &[libc::ENOSPC],
             Self::Stall => &[],
         };
-        // A patch reads the block that it covers in part: from a device that is gone, in vain.
-        let reads = self == Self::Gone && operation == Operation::Read;
+        // A patch reads the block that it covers in part: in vain from a device that is gone, or
+        // from a file system that has given up since it could not write.
+        let reads = self != Self::Full && operation == Operation::Read;
         (reads || matches!(operation, Operation::Write | Operation::Flush))
             && code.is_some_and(|code| codes.contains(&code))
     }

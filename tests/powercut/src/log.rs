@@ -125,8 +125,12 @@ impl Cut {
 
 impl Outcome {
     /// The pieces of the log that reach the image: offset and bytes, in the order of arrival.
-    /// `sector` is what a device writes whole.
-    pub(crate) fn pieces<'a>(&self, log: &'a Log, sector: usize) -> Vec<(u64, &'a [u8])> {
+    /// `sector` is what of a write at an offset a device writes whole.
+    pub(crate) fn pieces<'a>(
+        &self,
+        log: &'a Log,
+        sector: impl Fn(u64) -> usize,
+    ) -> Vec<(u64, &'a [u8])> {
         let torn = self.torn.map(|(write, _)| write);
         let mut writes: Vec<usize> = self.kept.iter().copied().chain(torn).collect();
         writes.sort_unstable();
@@ -135,6 +139,7 @@ impl Outcome {
             let write = &log.writes[index];
             match self.torn {
                 Some((torn, sectors)) if torn == index => {
+                    let sector = sector(write.at);
                     let parts = write.bytes.chunks(sector).enumerate();
                     let kept = parts.filter(|(number, _)| sectors >> (number % 64) & 1 == 1);
                     pieces.extend(kept.map(|(n, bytes)| (write.at + (n * sector) as u64, bytes)));
@@ -192,8 +197,8 @@ mod tests {
     fn a_torn_write_is_there_in_part() {
         let log = Log { writes: vec![write(8, 0, 1)], flushes: vec![], claims: vec![], end: 2 };
         let torn = |sectors| Outcome { kept: vec![], torn: Some((0, sectors)) };
-        assert_eq!(torn(0b10).pieces(&log, 512), [(8 + 512, &[8; 512][..])]);
-        assert_eq!(torn(0b11).pieces(&log, 512).len(), 2);
-        assert_eq!(torn(0b1).pieces(&log, 4096), [(8, &[8; 1024][..])]);
+        assert_eq!(torn(0b10).pieces(&log, |_| 512), [(8 + 512, &[8; 512][..])]);
+        assert_eq!(torn(0b11).pieces(&log, |_| 512).len(), 2);
+        assert_eq!(torn(0b1).pieces(&log, |_| 4096), [(8, &[8; 1024][..])]);
     }
 }

@@ -180,7 +180,7 @@ impl<'a> Look<'a> {
         // In the order of arrival: nothing older shows where something newer is certain.
         let mut outcome = outcome.clone();
         outcome.kept.extend(replay.unsettled(replay.log.cut(moment)).durable);
-        for (at, bytes) in outcome.pieces(replay.log, replay.file_system.sector()) {
+        for (at, bytes) in outcome.pieces(replay.log, |at| replay.file_system.sector(at)) {
             self.image[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
         }
         let image = self.hash();

@@ -39,9 +39,15 @@ impl FileSystem {
         }
     }
 
-    /// What a device writes whole. A torn superblock of btrfs makes images that no device makes.
-    pub(crate) fn sector(self) -> usize {
-        if self == Self::Btrfs { 4096 } else { 512 }
+    /// What of a write at `at` a device writes whole. A torn superblock makes images that can't be
+    /// mounted whoever wrote the files: btrfs has several, ext4's is in the first block and goes
+    /// past the journal when the disk fails.
+    pub(crate) fn sector(self, at: u64) -> usize {
+        match self {
+            Self::Btrfs => 4096,
+            Self::Ext4 if at < 4096 => 4096,
+            Self::Ext4 | Self::Xfs => 512,
+        }
     }
 
     fn size(self) -> u64 {

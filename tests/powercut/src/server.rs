@@ -248,10 +248,14 @@ impl Server {
             self.timer.after(delay, move || reply.error(Errno::ENOSPC));
             return;
         }
-        // What fails may be there all the same, in part: it never completes.
+        let refused = state.refuses(from..to);
+        // What fails may be there all the same, in part: it never completes. What a thin device has
+        // no space for is nowhere.
         let index = state.log.writes.len();
-        state.log.writes.push(Write { at, bytes: data.to_vec(), arrived, completed: None });
-        if let Some(code) = state.refuses(from..to) {
+        if refused != Some(libc::ENOSPC) {
+            state.log.writes.push(Write { at, bytes: data.to_vec(), arrived, completed: None });
+        }
+        if let Some(code) = refused {
             self.timer.after(delay, move || reply.error(Errno::from_i32(code)));
             return;
         }
