@@ -31,6 +31,8 @@ enum Face {
 
 pub(super) struct Run<'a> {
     take: &'a Take,
+    /// Outlives the face, which is taken down at the end.
+    control: Control,
     computer: &'a Computer,
     face: Face,
     model: &'a Known,
@@ -90,6 +92,7 @@ impl<'a> Run<'a> {
         let mut run = Self {
             take,
             computer,
+            control: writer.control().clone(),
             face: Face::One(ManuallyDrop::new(writer)),
             model: known,
             tickets: Vec::new(),
@@ -106,10 +109,7 @@ impl<'a> Run<'a> {
     }
 
     fn control(&self) -> &Control {
-        match &self.face {
-            Face::One(writer) => writer.control(),
-            Face::Many(writers) => &writers[0],
-        }
+        &self.control
     }
 
     fn model(&self) -> MutexGuard<'a, Model> {
