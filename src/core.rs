@@ -506,7 +506,9 @@ mod tests {
             if cfg!(windows) && direct == Direct::On {
                 continue; // needs the overlapped backend there
             }
-            let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+            // Beside this program: what is temporary may lie in memory, without direct I/O.
+            let program = std::env::current_exe().unwrap();
+            let dir = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
             let path = dir.path().join("take");
             std::fs::write(&path, [1; 5000]).unwrap();
             let options = Options::new()

@@ -50,6 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let plan = args.plan();
     let stop = Stop::install().context("could not listen for signals")?;
     let scratch = Scratch::new(&args.directory, plan::space(&plan, &kinds, beside))?;
+    let orderly = stop.leave_in_time(scratch.path());
     let environment = Environment::of(&args.directory);
     let medium = run::medium(scratch.path(), &environment);
     let folder = scratch.path();
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say("interrupted: nothing was kept");
         return Ok(ExitCode::from(INTERRUPTED));
     };
+    drop(orderly);
     let failed = !comparison.failures.is_empty();
     let document = Document::new(run.environment.clone(), comparison);
     print(table::render(&document));
