@@ -93,3 +93,10 @@ impl Subject for OkayWal {
         entry.commit().map(drop)
     }
 }
+
+impl Drop for OkayWal {
+    /// Its thread goes on making files otherwise, in a folder that is removed meanwhile.
+    fn drop(&mut self) {
+        let _ = self.0.clone().shutdown();
+    }
+}
