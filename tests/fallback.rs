@@ -169,6 +169,31 @@ fn a_file_in_memory() {
     }
 }
 
+/// A file system that was told to send no flushes is not trusted to flush.
+#[test]
+fn a_mount_without_barriers() {
+    if child_task().is_none() {
+        if may_mount("a_mount_without_barriers") {
+            child_succeeds("a_mount_without_barriers", "mount", with_own_mounts);
+        }
+        return;
+    }
+    let directory = directory();
+    let (image, at) = (directory.path().join("image"), directory.path().join("mount"));
+    std::fs::create_dir(&at).unwrap();
+    Mount::make_ext4(&image, 16);
+    for (options, medium) in [("loop", Medium::StableMedia), ("loop,nobarrier", Medium::Device)] {
+        let _mount = Mount::ext4_with(&image, &at, options);
+        for backend in [BackendChoice::Uring, BackendChoice::Sync] {
+            let path = at.join("take");
+            let config = Config { backend, direct: Direct::Auto, drive: Drive::Thread };
+            let writer = config.create(&path);
+            assert_eq!(writer.durability().medium, medium, "{options}: {}", writer.durability());
+            works(writer, &path, &config.to_string());
+        }
+    }
+}
+
 /// Without memory to lock, buffers can't be registered with the kernel: slower, and no more.
 /// Without any, newer kernels refuse even a ring, and `Auto` says so.
 #[test]

@@ -370,17 +370,18 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 fn zero(file: &File, from: u64, to: u64) -> io::Result<()> {
     use crate::buffers::Memory;
     const PIECE: u64 = 1 << 20;
-    let memory = Memory::new(PIECE as usize, 1, 0, Memory::ALIGN)
+    let memory = Memory::new(PIECE as usize, 1, 0, MAX_BLOCK)
         .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let region = memory.ring(0, PIECE);
     // SAFETY: zeroed memory that nobody else knows.
     let zeros = unsafe { std::slice::from_raw_parts(region.address, region.len) };
-    // Whole blocks only, so that the same code serves direct I/O; the close trims.
-    let block = Memory::ALIGN as u64;
+    // Whole blocks only, of the largest kind, so that the same code serves direct I/O; the close
+    // trims.
+    let block = MAX_BLOCK as u64;
     let (mut at, end) = (from.next_multiple_of(block), to.next_multiple_of(block));
     while at < end {
         let len = PIECE.min(end - at) as usize;
-        at += write_some(file, &zeros[..len], at)? as u64;
+        at += write_some(file, &zeros[..len], at)? as u64 / block * block;
     }
     Ok(())
 }

@@ -72,7 +72,57 @@ pub(crate) fn look(file: &File) -> Place {
         let reason = "the file system does not say what it is";
         return Place { durability: label(Medium::Device, reason), dsync_flushes: false };
     }
-    place_of(stat.f_type as u32)
+    let place = place_of(stat.f_type as u32);
+    match place.durability.medium {
+        Medium::StableMedia => weakened(mount_of(file).as_ref()).unwrap_or(place),
+        _ => place,
+    }
+}
+
+/// How a file system is mounted (proc_pid_mountinfo(5)).
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct Mount {
+    /// The device, as a path.
+    source: String,
+    /// The file system's own options.
+    options: String,
+}
+
+/// By the mount's number, since btrfs shows a device number of its own. `None` without /proc.
+#[cfg(target_os = "linux")]
+fn mount_of(file: &File) -> Option<Mount> {
+    use std::os::fd::AsRawFd;
+    let about = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    let about = std::fs::read_to_string(about).ok()?;
+    let number = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find(|line| line.split(' ').next() == Some(number))?;
+    let mut fields = mount.rsplit_once(" - ")?.1.split(' ').skip(1);
+    Some(Mount { source: fields.next()?.into(), options: fields.next()?.into() })
+}
+
+/// What the mount takes away from the promise of a file system that flushes its device.
+#[cfg(target_os = "linux")]
+fn weakened(mount: Option<&Mount>) -> Option<Place> {
+    let is_memory = |source: &str| {
+        let name = source.rsplit('/').next().unwrap_or(source);
+        let number = name.strip_prefix("zram").or_else(|| name.strip_prefix("ram"));
+        number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let durability = match mount {
+        None => label(Medium::Device, "how the file system is mounted can't be seen (/proc)"),
+        Some(Mount { options, .. })
+            if options.split(',').any(|it| it == "nobarrier" || it == "barrier=0") =>
+        {
+            label(Medium::Device, "mounted without barriers: no fence flushes the device")
+        }
+        Some(Mount { source, .. }) if is_memory(source) => {
+            label(Medium::PageCache, format!("{source} keeps the file in memory"))
+        }
+        Some(_) => return None,
+    };
+    Some(Place { durability, dsync_flushes: false })
 }
 
 /// By the magic number of the file system (statfs(2)).
@@ -177,6 +227,22 @@ mod tests {
         assert_eq!(block_of_sectors(512, 512), 4096);
         assert_eq!(block_of_sectors(4096, 4096), 4096);
         assert_eq!(block_of_sectors(512, 16384), 16384);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_mount_takes_from_what_its_file_system_promises() {
+        let medium = |source: &str, options: &str| {
+            let mount = Mount { source: source.into(), options: options.into() };
+            weakened(Some(&mount)).map(|place| place.durability.medium)
+        };
+        assert_eq!(medium("/dev/vda", "rw,discard"), None);
+        assert_eq!(medium("/dev/ramdisk/ram", "rw"), None);
+        assert_eq!(medium("/dev/vda", "rw,nobarrier"), Some(Medium::Device));
+        assert_eq!(medium("/dev/vda", "rw,barrier=0,discard"), Some(Medium::Device));
+        assert_eq!(medium("/dev/zram0", "rw"), Some(Medium::PageCache));
+        assert_eq!(medium("/dev/ram1", "rw"), Some(Medium::PageCache));
+        assert_eq!(weakened(None).unwrap().durability.medium, Medium::Device);
     }
 
     #[test]

@@ -65,7 +65,11 @@ impl Mount {
     }
 
     pub fn ext4(image: &Path, at: &Path) -> Self {
-        run("mount", &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()]);
+        Self::ext4_with(image, at, "loop")
+    }
+
+    pub fn ext4_with(image: &Path, at: &Path, options: &str) -> Self {
+        run("mount", &["-o", options, image.to_str().unwrap(), at.to_str().unwrap()]);
         Self(at.into())
     }
 }
