@@ -33,7 +33,7 @@ pub enum Backend {
     Uring,
     /// Windows overlapped I/O: many writes in flight, on a handle opened for write-through.
     Overlapped,
-    /// One positional write or flush at a time, on any platform.
+    /// One positional write or flush at a time, on Unix and Windows.
     Sync,
 }
 
@@ -80,6 +80,9 @@ pub(crate) struct Abilities {
     pub(crate) dsync: bool,
     /// `link` works.
     pub(crate) link: bool,
+    /// A flush may be dropped before it began, and end with an error that says so. Elsewhere that
+    /// error is the file system's own.
+    pub(crate) cancels: bool,
 }
 
 /// Wakes a thread out of [`Io::wait`], from any thread.

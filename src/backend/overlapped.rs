@@ -229,7 +229,7 @@ impl Io for OverlappedBackend {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { blocking: false, dsync: false, link: false }
+        Abilities { blocking: false, dsync: false, link: false, cancels: false }
     }
 
     fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {

@@ -69,7 +69,7 @@ impl Io for SyncBackend {
 
     fn abilities(&self) -> Abilities {
         // A link saves nothing where calls are made one by one; it works, for the planner's tests.
-        Abilities { blocking: true, dsync: cfg!(target_os = "linux"), link: false }
+        Abilities { blocking: true, dsync: cfg!(target_os = "linux"), link: false, cancels: false }
     }
 
     fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {

@@ -212,7 +212,7 @@ impl Io for UringBackend {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { blocking: false, dsync: true, link: true }
+        Abilities { blocking: false, dsync: true, link: true, cancels: true }
     }
 
     /// A flush needs a worker thread of the kernel's. Where a limit on threads forbids it the

@@ -27,17 +27,27 @@ impl Company {
     /// Before a fence begins: waits until as many have `asked` as took part last time, or
     /// something is `urgent`. A lone caller never waits.
     pub(crate) fn gather(&self, asked: impl Fn() -> u64, urgent: impl Fn() -> bool) {
+        let mut until = None;
+        self.gather_while(asked, || {
+            let until = *until.get_or_insert_with(|| Instant::now() + self.patience());
+            !urgent() && Instant::now() < until
+        });
+    }
+
+    fn gather_while(&self, asked: impl Fn() -> u64, mut patient: impl FnMut() -> bool) {
         let group = self.group.load(Ordering::Relaxed);
         let served = self.served.load(Ordering::Relaxed);
         if group > 1 {
-            let took = Duration::from_nanos(self.took_nanoseconds.load(Ordering::Relaxed));
-            let until = Instant::now() + took.min(Self::MOST);
-            while asked().saturating_sub(served) < group && !urgent() && Instant::now() < until {
+            while asked().saturating_sub(served) < group && patient() {
                 thread::yield_now();
             }
         }
         self.served_before.store(served, Ordering::Relaxed);
         self.served.store(asked(), Ordering::Relaxed);
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_nanos(self.took_nanoseconds.load(Ordering::Relaxed)).min(Self::MOST)
     }
 
     /// After a fence has ended: how many `waiting` there are, how many have `asked` ever, and how
@@ -75,7 +85,7 @@ mod tests {
         company.gather(&asked, NEVER);
         assert_eq!(looks.get(), 1);
         company.disband(4, 5, Duration::from_secs(1));
-        company.gather(&asked, NEVER); // one asked before: four more make the group
+        company.gather_while(&asked, || true); // one asked before: four more make the group
         assert_eq!(company.served.load(Ordering::Relaxed), 6);
     }
 

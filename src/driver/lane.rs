@@ -404,7 +404,7 @@ impl Lane {
     ) {
         match token.kind {
             Kind::Write(slot) => self.write_ended(slot, result, io),
-            Kind::Flush => self.flush_ended(result),
+            Kind::Flush => self.flush_ended(result, io.abilities().cancels),
             Kind::Patch => self.patch_ended(result, io),
         }
     }
@@ -490,7 +490,7 @@ impl Lane {
 
     /// A failed flush is never tried again: the kernel may have dropped the pages that it could
     /// not write, and the next flush would say 0 (ARCHITECTURE.md, facts).
-    fn flush_ended(&mut self, result: io::Result<usize>) {
+    fn flush_ended(&mut self, result: io::Result<usize>, cancels: bool) {
         let since = self.flush_since.take().expect("a completion belongs to a flush in flight");
         if self.stream.failure().is_some() {
             return;
@@ -501,7 +501,9 @@ impl Lane {
                 self.stream.counters.device_flushes.record(since.elapsed());
                 self.plan.flush_completed();
             }
-            Err(error) if never_ran(&error) && self.may_ask_again() => self.plan.flush_cancelled(),
+            Err(error) if cancels && never_ran(&error) && self.may_ask_again() => {
+                self.plan.flush_cancelled();
+            }
             Err(error) => self.stream.fail_io(Operation::Flush, error),
         }
     }

@@ -24,7 +24,7 @@ impl Io for Willing {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { blocking: true, dsync: true, link: false }
+        Abilities { blocking: true, dsync: true, link: false, cancels: false }
     }
 
     fn attach(&mut self, _: &Arc<dyn Handle>, _: &[Region]) -> std::io::Result<FileId> {

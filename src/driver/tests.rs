@@ -41,6 +41,7 @@ struct ScriptedIo {
     done: VecDeque<Completion>,
     link_broken: bool,
     blocking: bool,
+    never_cancels: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Io for ScriptedIo {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { blocking: self.blocking, dsync: true, link: true }
+        Abilities { blocking: self.blocking, dsync: true, link: true, cancels: !self.never_cancels }
     }
 
     fn attach(&mut self, _file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
@@ -241,6 +242,21 @@ fn a_flush_that_never_ran_is_asked_again() {
         rig.push(5000).fence();
         rig.assert_durable();
         assert_eq!(rig.disk.lock().unwrap().flushes_seen, 2);
+    }
+}
+
+/// A system call is not dropped before it began: the error is the file system's, and the next flush
+/// would say 0.
+#[test]
+fn a_flush_by_call_that_says_cancelled_has_failed() {
+    for code in [libc::ECANCELED, libc::EFAULT] {
+        let io = ScriptedIo { never_cancels: true, ..ScriptedIo::default() };
+        let mut rig = Rig::over(io, EVERY_FORM[2], 1, 0);
+        rig.disk.lock().unwrap().flushes = [Fate::Error(code)].into();
+        rig.push(5000).fence();
+        assert_eq!(rig.stream.durable(), 0);
+        assert_eq!(rig.stream.failure().unwrap().raw_os_error(), Some(code));
+        assert_eq!(rig.disk.lock().unwrap().flushes_seen, 1);
     }
 }
 

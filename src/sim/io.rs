@@ -286,7 +286,7 @@ impl Io for SimulatedIo {
 
     fn abilities(&self) -> Abilities {
         let blocking = self.kernel == Kernel::Blocking;
-        Abilities { blocking, dsync: true, link: !blocking }
+        Abilities { blocking, dsync: true, link: !blocking, cancels: !blocking }
     }
 
     fn begin(&mut self) -> io::Result<()> {
