@@ -218,22 +218,19 @@ impl Memory {
         }
     }
 
-    /// The contiguous bytes of a grant of `len` at `position`, into the overhang if need be.
-    ///
-    /// # Safety
-    /// The caller alone may touch these positions and the overhang until the commit.
-    #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn grant(&self, position: u64, len: usize) -> &mut [u8] {
+    /// Where the contiguous bytes of a grant of `len` at `position` lie, into the overhang if need
+    /// be. They are initialised: zeroed at the start.
+    pub(crate) fn grant(&self, position: u64, len: usize) -> *mut u8 {
         let offset = self.offset(position);
         assert!(len <= self.overhang && offset + len <= self.capacity + self.overhang);
-        // SAFETY: in bounds; exclusive by the caller's word; initialised (zeroed at the start).
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
+        // SAFETY: in bounds.
+        unsafe { self.base.as_ptr().add(offset) }
     }
 
     /// Moves what a grant left in the overhang to the start of the ring; returns the bytes moved.
     ///
     /// # Safety
-    /// As [`grant`](Self::grant).
+    /// The caller alone may touch these positions and the overhang.
     pub(crate) unsafe fn fold_overhang(&self, position: u64, len: usize) -> usize {
         let over = (self.offset(position) + len).saturating_sub(self.capacity);
         assert!(over <= self.overhang);
@@ -280,7 +277,7 @@ mod tests {
         let memory = Memory::new(4096, 2, 4096, 1).unwrap();
         // SAFETY: the test is alone.
         unsafe {
-            memory.grant(8000, 1000).fill(7);
+            memory.grant(8000, 1000).write_bytes(7, 1000);
             assert_eq!(memory.fold_overhang(8000, 1000), 808);
         }
         assert_eq!(read(&memory, 8000, 1000), vec![7; 1000]);

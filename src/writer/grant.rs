@@ -37,20 +37,25 @@ impl<'a> Grant<'a> {
         }
         self.writer.accept(len as u64)
     }
+
+    fn address(&self) -> *mut u8 {
+        self.writer.core().stream.memory.grant(self.writer.accepted(), self.len)
+    }
 }
 
 impl Deref for Grant<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: as in `commit`; room for `len` bytes was found when the grant was made.
-        unsafe { self.writer.core().stream.memory.grant(self.writer.accepted(), self.len) }
+        // SAFETY: as in `commit`; room for `len` bytes was found when the grant was made. Shared,
+        // since several such slices may be there at once.
+        unsafe { std::slice::from_raw_parts(self.address(), self.len) }
     }
 }
 
 impl DerefMut for Grant<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `self` is borrowed exclusively.
-        unsafe { self.writer.core().stream.memory.grant(self.writer.accepted(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.address(), self.len) }
     }
 }
