@@ -248,8 +248,13 @@ impl Core {
         Ok(goal.position)
     }
 
-    /// Waits until the kernel has everything accepted so far.
+    /// Waits until the kernel has everything accepted so far, and every patch.
     pub(crate) fn drain(&self) -> Result<(), Error> {
+        // Patches on their way have no position of their own: only a fence knows that they are in
+        // the file.
+        if self.stream.patches_queued() > self.stream.patches_durable() {
+            return self.flush().map(drop);
+        }
         let position = self.stream.sequencer.accepted();
         self.stream.want_written(position);
         let written = || self.stream.written() >= position;
@@ -580,7 +585,7 @@ mod tests {
 
     #[test]
     fn a_form_that_is_not_known_to_flush_is_never_chosen() {
-        let able = Abilities { blocking: false, dsync: true, link: true };
+        let able = Abilities { blocking: false, dsync: true, link: true, cancels: true };
         for asked in [FenceForm::Auto, FenceForm::Dsync, FenceForm::Link, FenceForm::Flush] {
             assert!(!forms(asked, able, false).dsync);
         }

@@ -83,6 +83,28 @@ fn flush_by_name_is_the_durable_one() {
     writer.close().unwrap();
 }
 
+/// An overwrite has no position of its own, and is in the file all the same after the weaker flush.
+#[test]
+#[cfg(unix)]
+fn a_flush_of_std_brings_overwrites_to_the_file_too() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("header");
+    for backend in [BackendChoice::Auto, BackendChoice::Sync] {
+        for drive in [Drive::Caller, Drive::Thread, Drive::Poll] {
+            let options = Options::new().backend(backend).drive(drive).buffer_size(65536);
+            let mut writer = options.create(&path).unwrap();
+            Write::write_all(&mut writer, &[1; 100_000]).unwrap();
+            Write::flush(&mut writer).unwrap();
+            writer.seek(SeekFrom::Start(10)).unwrap();
+            Write::write_all(&mut writer, b"header").unwrap();
+            Write::flush(&mut writer).unwrap();
+            let found = std::fs::read(&path).unwrap();
+            assert_eq!(&found[10..16], b"header", "{backend:?} {drive:?}");
+            writer.close().unwrap();
+        }
+    }
+}
+
 /// Where the caller drives, a loop of tries gets through.
 #[test]
 #[cfg(target_os = "linux")]

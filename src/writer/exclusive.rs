@@ -89,8 +89,8 @@ impl Writer {
     ///
     /// # Errors
     /// The error that poisoned the stream; [`Error::Deadline`] or [`Error::Full`] by policy;
-    /// [`Error::TooLong`] for a policy that does not wait and more bytes than all buffers but one
-    /// hold. Under a policy other than `Block` an error means that no byte was taken.
+    /// [`Error::TooLong`] for every policy but `Block` and more bytes than all buffers but one hold.
+    /// Under a policy other than `Block` an error means that no byte was taken.
     pub fn write(&mut self, bytes: &[u8]) -> Result<Push, Error> {
         match self.try_write(bytes) {
             Err(Error::Full { .. }) => self.overrun(bytes),
@@ -102,7 +102,10 @@ impl Writer {
     /// Takes all the bytes or none; never waits. Returns the file position of the first.
     ///
     /// No lock, no allocation, and with [`Drive::Poll`](crate::Drive::Poll) no system call, on
-    /// any path: also when it says `Full`.
+    /// any path: also when it says `Full`. With [`Drive::Caller`](crate::Drive::Caller) and an
+    /// asynchronous backend a push that fills a buffer, or finds all of them full, does what the
+    /// driver has to do at that moment, with its locks and system calls, and at worst reads the
+    /// block of a patch: not for a deadline thread.
     ///
     /// # Errors
     /// [`Error::Full`]: nothing was taken, try again; [`Error::TooLong`]: more than all buffers

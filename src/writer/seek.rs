@@ -8,8 +8,8 @@ use crate::overrun::Push;
 
 /// `write` takes all bytes; at a cursor that was moved back it overwrites ([`patch`]) and then
 /// goes on at the end. A cursor past the end leaves zeros in between. `flush` returns when the
-/// kernel has everything (*written*, as for `BufWriter<File>`); it is no fence: for one use
-/// [`write_flush`](Writer::write_flush).
+/// kernel has everything (*written*, as for `BufWriter<File>`); it is no fence, though it costs one
+/// after an overwrite: for one use [`write_flush`](Writer::write_flush).
 ///
 /// Bytes lost by an overrun policy are counted and reported as written, as that policy asks.
 ///

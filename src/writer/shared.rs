@@ -55,7 +55,8 @@ impl SharedWriter {
     /// Takes all the bytes or none; never waits. Returns the file position of the first.
     ///
     /// Lock-free, allocates nothing, and with [`Drive::Poll`](crate::Drive::Poll) makes no system
-    /// call, on any path.
+    /// call, on any path; with [`Drive::Caller`](crate::Drive::Caller) as
+    /// [`Writer::try_write`](crate::Writer::try_write) says.
     ///
     /// # Errors
     /// As [`Writer::try_write`](crate::Writer::try_write).
@@ -75,6 +76,15 @@ impl SharedWriter {
             self.producers.write_blocking(bytes)?;
         }
         self.control().flush()
+    }
+
+    /// As [`Writer::flush`](crate::Writer::flush): the same as `write_flush` with no bytes, fill
+    /// bytes that are owed included, which [`Control::flush`] does not know of.
+    ///
+    /// # Errors
+    /// As [`write_flush`](Self::write_flush).
+    pub fn flush(&self) -> Result<u64, Error> {
+        self.write_flush(&[])
     }
 
     /// As [`Writer::lose`](crate::Writer::lose): records that the source lost `len` bytes before
