@@ -568,7 +568,7 @@ typedef struct {
 /*
  Makes the header of a checkpoint: `header` points to as many zeros as `wf_checkpoint` was asked
  for, to be filled so that they describe a file whose first `durable` bytes are there. It may call
- the library; it has to return.
+ the library, but close nothing (`WF_BUSY`); it has to return.
  */
 typedef void (*wf_header)(void *context, uint64_t durable, void *header);
 
@@ -806,8 +806,11 @@ wf_status wf_wait(wf_writer writer, wf_ticket ticket, int64_t milliseconds);
  header on disk describes durable bytes only. Puts the position that it describes to `*durable`
  (null: nobody wants it).
 
+ A power cut may tear a header between two sectors of the device (512 bytes or 4096): keep in one
+ what has to be true together, or add a checksum and a second header.
+
  Waits for the disk, allocates. Any thread, one checkpoint at a time. `WF_INVALID` (null, or a
- header of more than 32 KiB, which could be torn), `WF_FORKED`: nothing was done. `WF_RANGE`: the
+ header of more than 32 KiB, which is more than one write), `WF_FORKED`: nothing was done. `WF_RANGE`: the
  header would reach past the accepted position, and was not written. `WF_IO`, `WF_CLOSED`,
  `WF_PANIC`: the header may be the old one or the new one.
 
@@ -841,7 +844,8 @@ wf_status wf_mmio_settings(const wf_options *options, uint64_t fence_ms, uint64_
 
  Allocates; makes the file's name durable; starts the thread that drives (but with
  `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
- `WF_IO`, `WF_TOO_MANY` (4096 are open), `WF_PANIC`.
+ `WF_TOO_MANY` (4096 are open): the file was not touched. `WF_IO`, `WF_PANIC`: a file that was
+ there may have been emptied, if that was asked for.
 
  `path` is null or a string that ends with a zero; `options` is null or points to a
  `wf_options` of as many bytes as its `size` says; `writer` is null or writable.
@@ -859,8 +863,9 @@ wf_status wf_open(const char *path, const wf_options *options, wf_writer *writer
 
  `WF_IO`: the first error that the writer, or the close itself, met; the number is gone, and what
  got to the file stays. `WF_FORKED` likewise: the parent's writer and file are not touched. With
- `WF_BUSY` (one producer, which is inside a call or has a grant open), `WF_CLOSED`, `WF_INVALID`
- nothing was done. `WF_PANIC`: the number is gone.
+ `WF_BUSY` (one producer, which is inside a call or has a grant open; or a `wf_header` of this
+ thread is being called), `WF_CLOSED`, `WF_INVALID` nothing was done. `WF_PANIC`: the number is
+ gone.
 
  `durable` is null or writable.
  */

@@ -1,6 +1,7 @@
 //! The calls that say what survives.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::time::Duration;
 
@@ -23,9 +24,18 @@ pub struct wf_ticket {
 
 /// Makes the header of a checkpoint: `header` points to as many zeros as `wf_checkpoint` was asked
 /// for, to be filled so that they describe a file whose first `durable` bytes are there. It may call
-/// the library; it has to return.
+/// the library, but close nothing (`WF_BUSY`); it has to return.
 pub type wf_header =
     Option<unsafe extern "C" fn(context: *mut c_void, durable: u64, header: *mut c_void)>;
+
+thread_local! {
+    /// Headers that this thread is making: a checkpoint inside another's header is possible.
+    static HEADERS: Cell<u32> = const { Cell::new(0) };
+}
+
+pub(crate) fn in_header() -> bool {
+    HEADERS.with(Cell::get) > 0
+}
 
 /// Takes the bytes and returns when they, and all before them, are durable; puts the durable
 /// position to `*durable` (null: nobody wants it). With no bytes it is a plain flush.
@@ -148,8 +158,11 @@ pub extern "C" fn wf_wait(writer: wf_writer, ticket: wf_ticket, milliseconds: i6
 /// header on disk describes durable bytes only. Puts the position that it describes to `*durable`
 /// (null: nobody wants it).
 ///
+/// A power cut may tear a header between two sectors of the device (512 bytes or 4096): keep in one
+/// what has to be true together, or add a checksum and a second header.
+///
 /// Waits for the disk, allocates. Any thread, one checkpoint at a time. `WF_INVALID` (null, or a
-/// header of more than 32 KiB, which could be torn), `WF_FORKED`: nothing was done. `WF_RANGE`: the
+/// header of more than 32 KiB, which is more than one write), `WF_FORKED`: nothing was done. `WF_RANGE`: the
 /// header would reach past the accepted position, and was not written. `WF_IO`, `WF_CLOSED`,
 /// `WF_PANIC`: the header may be the old one or the new one.
 ///
@@ -170,12 +183,14 @@ pub unsafe extern "C" fn wf_checkpoint(
             return invalid("the pointer to the function that makes the header is null");
         };
         if len > LIMIT {
-            return invalid("a header of more than 32 KiB could be torn");
+            return invalid("a header of more than 32 KiB is more than one write: make it smaller");
         }
         let make = |durable| {
             let mut bytes = vec![0; len];
+            HEADERS.with(|it| it.set(it.get() + 1));
             // SAFETY: the caller's promise; `len` writable bytes.
             unsafe { header(context, durable, bytes.as_mut_ptr().cast()) };
+            HEADERS.with(|it| it.set(it.get() - 1));
             bytes
         };
         match open.control.checkpoint(offset, make) {

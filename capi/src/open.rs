@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use rust::{CloseError, Control, Error, Summary, Writer};
 
-use crate::failure::{closed, failed, guarded, invalid, refuse, status_of, wf_status};
+use crate::failure::{busy, closed, failed, guarded, invalid, refuse, status_of, wf_status};
+use crate::fences::in_header;
 use crate::options::*;
 use crate::producer::{One, Producer};
 use crate::slots::Then;
@@ -38,7 +39,8 @@ impl Open {
 ///
 /// Allocates; makes the file's name durable; starts the thread that drives (but with
 /// `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
-/// `WF_IO`, `WF_TOO_MANY` (4096 are open), `WF_PANIC`.
+/// `WF_TOO_MANY` (4096 are open): the file was not touched. `WF_IO`, `WF_PANIC`: a file that was
+/// there may have been emptied, if that was asked for.
 ///
 /// # Safety
 /// `path` is null or a string that ends with a zero; `options` is null or points to a
@@ -71,6 +73,10 @@ pub unsafe extern "C" fn wf_open(
 
 fn open(path: &std::path::Path, asked: &wf_options) -> Result<wf_writer, wf_status> {
     let options = asked.read()?;
+    // First: a file must not be emptied for a writer that can't be.
+    let place = OPEN
+        .vacant()
+        .ok_or_else(|| refuse(WF_TOO_MANY, format!("{WRITERS} writers are open: close one")))?;
     let opened = match asked.mode {
         WF_CREATE => options.create(path),
         WF_CREATE_NEW => options.create_new(path),
@@ -79,8 +85,7 @@ fn open(path: &std::path::Path, asked: &wf_options) -> Result<wf_writer, wf_stat
         _ => return Err(invalid("wf_options.mode is none of WF_CREATE and its sisters")),
     };
     let writer = opened.map_err(|error| refuse(status_of(&error), error.to_string()))?;
-    OPEN.insert(Open::new(writer, asked.producers))
-        .map_err(|_| refuse(WF_TOO_MANY, format!("{WRITERS} writers are open: close one")))
+    Ok(place.fill(Open::new(writer, asked.producers)))
 }
 
 #[cfg(unix)]
@@ -105,8 +110,9 @@ fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
 ///
 /// `WF_IO`: the first error that the writer, or the close itself, met; the number is gone, and what
 /// got to the file stays. `WF_FORKED` likewise: the parent's writer and file are not touched. With
-/// `WF_BUSY` (one producer, which is inside a call or has a grant open), `WF_CLOSED`, `WF_INVALID`
-/// nothing was done. `WF_PANIC`: the number is gone.
+/// `WF_BUSY` (one producer, which is inside a call or has a grant open; or a `wf_header` of this
+/// thread is being called), `WF_CLOSED`, `WF_INVALID` nothing was done. `WF_PANIC`: the number is
+/// gone.
 ///
 /// # Safety
 /// `durable` is null or writable.
@@ -131,6 +137,10 @@ pub unsafe extern "C" fn wf_close(writer: wf_writer, durable: *mut u64) -> wf_st
 }
 
 fn close(number: wf_writer) -> Result<Result<Summary, CloseError>, wf_status> {
+    if in_header() {
+        // The checkpoint may be this writer's, and a close waits for it.
+        return Err(busy("a checkpoint waits for its header: close after it"));
+    }
     let open = OPEN.get(number).ok_or_else(closed)?;
     // The one producer has to be outside, and its writer is taken before the number is given up.
     let alone = match &open.producer {

@@ -65,6 +65,12 @@ pub(crate) enum Then {
     Leave,
 }
 
+/// A place that nobody else gets; free again if it is dropped.
+pub(crate) struct Vacant<'a, T> {
+    slot: &'a Slot<T>,
+    number: u64,
+}
+
 /// Somebody uses the value: it stays until this is dropped.
 pub(crate) struct User<'a, T> {
     slot: &'a Slot<T>,
@@ -87,9 +93,17 @@ impl<T, const N: usize> Slots<T, N> {
         Self { slots: std::array::from_fn(slot) }
     }
 
-    /// Takes a value in; returns its number, which is never 0, or gives the value back if the table
-    /// is full.
+    /// Takes a value in; returns its number, or gives the value back if the table is full.
+    #[cfg(test)]
     pub(crate) fn insert(&self, value: T) -> Result<u64, T> {
+        match self.vacant() {
+            Some(place) => Ok(place.fill(value)),
+            None => Err(value),
+        }
+    }
+
+    /// Takes a place for a value, if the table has one.
+    pub(crate) fn vacant(&self) -> Option<Vacant<'_, T>> {
         for (index, slot) in self.slots.iter().enumerate() {
             let word = slot.word.load(Ordering::Relaxed);
             let generation = word >> 32;
@@ -100,13 +114,10 @@ impl<T, const N: usize> Slots<T, N> {
             let taken = (generation + 1) << 32 | CLOSING;
             let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
             if slot.word.compare_exchange(word, taken, success, failure).is_ok() {
-                // SAFETY: the slot was free and is ours now; see `Sync`.
-                slot.value.with_mut(|place| unsafe { *place = Some(value) });
-                slot.word.fetch_and(!CLOSING, Ordering::Release);
-                return Ok((generation + 1) << 32 | index as u64);
+                return Some(Vacant { slot, number: (generation + 1) << 32 | index as u64 });
             }
         }
-        Err(value)
+        None
     }
 
     /// The value of a number that is open, and not being closed.
@@ -139,9 +150,32 @@ impl<T, const N: usize> Slots<T, N> {
         // SAFETY: CLOSING keeps newcomers out, and nobody is left; see `Sync`.
         let value = slot.value.with_mut(|place| unsafe { (*place).take() });
         drop(value);
-        // The next generation, free; users that look in vain meanwhile stay counted.
-        slot.word.fetch_add((1 << 32) - CLOSING, Ordering::Release);
+        slot.free();
         Some(result)
+    }
+}
+
+impl<T> Slot<T> {
+    /// The next generation, free; users that look in vain meanwhile stay counted.
+    fn free(&self) {
+        self.word.fetch_add((1 << 32) - CLOSING, Ordering::Release);
+    }
+}
+
+impl<T> Vacant<'_, T> {
+    /// Returns the number of the value, which is never 0.
+    pub(crate) fn fill(self, value: T) -> u64 {
+        let place = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the slot was free and is ours; see `Sync`.
+        place.slot.value.with_mut(|it| unsafe { *it = Some(value) });
+        place.slot.word.fetch_and(!CLOSING, Ordering::Release);
+        place.number
+    }
+}
+
+impl<T> Drop for Vacant<'_, T> {
+    fn drop(&mut self) {
+        self.slot.free();
     }
 }
 
@@ -182,6 +216,18 @@ mod tests {
         }
         assert_eq!(slots.get(second).as_deref(), Some(&2));
         assert_eq!(slots.get(third).as_deref(), Some(&3));
+    }
+
+    #[test]
+    fn a_place_that_is_not_filled_is_free_again() {
+        let slots = Slots::<u32, 1>::new();
+        let place = slots.vacant().unwrap();
+        let number = place.number;
+        assert!(slots.vacant().is_none() && slots.get(number).is_none());
+        drop(place);
+        let next = slots.insert(1).unwrap();
+        assert!(next != number && slots.get(number).is_none());
+        assert_eq!(slots.get(next).as_deref(), Some(&1));
     }
 
     /// A user that never goes, as a thread that was inside when its process was forked.

@@ -312,6 +312,7 @@ static void header_of(void *of, uint64_t durable, void *header) {
   wf_positions now; /* it may call the library */
   CHECK(wf_get_positions(it->writer, &now, sizeof now) == WF_OK);
   CHECK(now.durable >= durable);
+  CHECK(wf_close(it->writer, NULL) == WF_BUSY); /* it would wait for itself */
   it->durable = durable;
   memcpy(header, &durable, sizeof durable);
 }
