@@ -83,8 +83,8 @@ impl Control {
     }
 
     /// Asks for a fence over everything accepted, and every patch, so far. Never waits; with a
-    /// polling driver it makes no system call. Writes go on meanwhile; fences asked for while one
-    /// is in flight share the next.
+    /// polling driver it makes no system call; where callers drive it moves things on, as a push
+    /// does. Writes go on meanwhile; fences asked for while one is in flight share the next.
     pub fn fence(&self) -> Ticket {
         let goal = self.core.fence();
         self.core.runner.nudge();
@@ -110,7 +110,8 @@ impl Control {
     /// position that it waited for. MMIOM_WRITEFLUSH with no bytes.
     ///
     /// On a shared stream it also waits for copies that other producers have in progress below
-    /// that position, so a producer that is preempted in mid-copy delays it.
+    /// that position, so a producer that is preempted in mid-copy delays it. Fill bytes that the
+    /// policy `Fill` still owes are none of its: the flush of a writer lays them down first.
     ///
     /// # Errors
     /// The error that poisoned the stream.
@@ -135,6 +136,11 @@ impl Control {
     /// Makes everything accepted so far durable, then overwrites the bytes at `offset` with what
     /// `header` makes of that durable position, then makes that durable too: at every instant the
     /// header on disk describes durable bytes only. Returns the position that it describes.
+    ///
+    /// A power cut may tear a header between two sectors of the device (512 bytes or 4096), and one
+    /// of more than 32 KiB between two writes: keep in one sector what has to be true together, or
+    /// add a checksum and a second header. One checkpoint at a time: of two, the older position may
+    /// come last.
     ///
     /// # Errors
     /// As [`flush`](Self::flush) and [`patch`](Self::patch).

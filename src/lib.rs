@@ -59,8 +59,9 @@
 //! # Platforms
 //!
 //! Linux has io_uring and direct I/O, both with fallbacks that are reported. Windows has overlapped
-//! I/O; it was run under Wine only, never on a real Windows machine. Every platform of std has the
-//! `Sync` backend through the page cache.
+//! I/O; it was run under Wine only, never on a real Windows machine. Every other Unix has the `Sync`
+//! backend through the page cache. io_uring needs Linux 5.11, direct I/O asks for its alignment from
+//! 6.1 on.
 //!
 //! # Other faces
 //!
@@ -75,6 +76,9 @@
 //! cheap to clone. The types of one file share one allocation; dropping the writer closes it.
 
 #![cfg_attr(any(loom, shuttle), allow(dead_code, unused_imports, reason = "for other tests"))]
+
+#[cfg(not(any(unix, windows)))]
+compile_error!("writeflush needs the positional I/O of Unix or Windows");
 
 mod backend;
 mod buffers;

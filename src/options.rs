@@ -25,7 +25,7 @@ pub enum BackendChoice {
     /// written to a file synchronous, so with [`Drive::Caller`] whoever fills a buffer of a growing
     /// file waits for them. Never run on a real Windows machine.
     Overlapped,
-    /// Positional writes and flush calls, on any platform.
+    /// Positional writes and flush calls, on Unix and Windows.
     Sync,
 }
 
@@ -52,8 +52,9 @@ pub enum Drive {
     Thread,
     /// Whoever waits for the writer: the lowest flush latency, no thread. Work goes on only
     /// inside calls on the writer, its tickets and its control handles. A push that fills a
-    /// buffer submits it (one system call) where the backend is asynchronous; with `Sync` only
-    /// calls that wait write anything, so a loop of `try_write` alone stays full for ever. A
+    /// buffer submits it where the backend is asynchronous, and does whatever else has come up for
+    /// the driver; with `Sync` only calls that wait write anything, so a loop of `try_write` alone
+    /// stays full for ever. A
     /// ticket awaited as a `Future` is driven by its polls and wakes itself again at once: for
     /// async code prefer `Thread`.
     Caller,
@@ -62,15 +63,17 @@ pub enum Drive {
     Poll,
 }
 
-/// What to do about disk space ahead of the data. The file is cut to its exact length at close.
+/// What to do about disk space ahead of the data, in bytes of the whole file: on an append to a
+/// longer one nothing. The file is cut to its exact length at close; after a crash it is as long as
+/// what was allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preallocate {
     /// Nothing: the file grows with the data.
     #[default]
     None,
-    /// Reserve this many bytes (`fallocate`): they can't run out. A fence still has to record
-    /// that they are in use.
+    /// Reserve this many bytes. On Linux (`fallocate`) they can't run out, though a fence still has
+    /// to record that they are in use; elsewhere the file only gets its length.
     Reserve(u64),
     /// Write this many zero bytes at open: slow to open, and the cheapest fences later.
     Zero(u64),
@@ -95,7 +98,7 @@ pub enum FenceForm {
     WriteThrough,
 }
 
-/// How to open a [`Writer`].
+/// How to open a [`Writer`]. Nothing is looked at before it is opened.
 ///
 /// ```
 /// # fn main() -> Result<(), writeflush::Error> {
@@ -235,8 +238,9 @@ impl Options {
         self
     }
 
-    /// Creates the file, or empties the one that is there. An existing file is emptied only once
-    /// its lock is held.
+    /// Creates the file, or empties the one that is there: once its lock is held, and before space
+    /// is allocated and the driver started, so that a failure of those leaves it empty. A new file
+    /// that can't be finished is taken away again.
     ///
     /// # Errors
     /// [`Error::Options`], [`Error::Locked`], or [`Error::Io`] with the operation that failed.
@@ -252,7 +256,9 @@ impl Options {
         Writer::open(self, path.as_ref(), OpenMode::CreateNew)
     }
 
-    /// Opens or creates the file and goes on at its end.
+    /// Opens or creates the file and goes on at its end, which is its length. After a crash that
+    /// includes what was allocated ahead, and zeros up to a block: cut the file to the last position
+    /// that you know to be durable first.
     ///
     /// # Errors
     /// As [`create`](Self::create).

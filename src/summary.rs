@@ -53,6 +53,13 @@ impl std::error::Error for CloseError {
     }
 }
 
+/// The error that came first.
+impl From<CloseError> for Error {
+    fn from(error: CloseError) -> Self {
+        error.errors.into_iter().next().unwrap_or(Error::Closed)
+    }
+}
+
 impl From<CloseError> for std::io::Error {
     fn from(error: CloseError) -> Self {
         let kind = error.errors.first().map_or(std::io::ErrorKind::Other, Error::kind);

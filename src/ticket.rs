@@ -57,8 +57,8 @@ impl Ticket {
         Ok(through.then_some(self.goal.position))
     }
 
-    /// Whether the fence is through, without waiting. Where the caller drives, it moves things
-    /// on.
+    /// Whether the fence is through, without waiting for another thread. Where the caller drives it
+    /// moves things on, which with the `Sync` backend is all there is to write, and the flush.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
