@@ -22,6 +22,8 @@ pub enum Canary {
     DurableWhenWritten,
     /// A new file's directory is not flushed.
     NoDirectorySync,
+    /// MMIOM_RENAME does not flush the directories.
+    NoRenameSync,
     /// A checkpoint writes its header without waiting for the data that it describes.
     HeaderFirst,
     /// A patch counts as durable once it is written.
@@ -38,13 +40,14 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 8] = [
+        pub const ALL: [Self; 9] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
             Self::LinkLastOnly,
             Self::DurableWhenWritten,
             Self::NoDirectorySync,
+            Self::NoRenameSync,
             Self::HeaderFirst,
             Self::PatchDurableEarly,
         ];
@@ -58,6 +61,7 @@ mod planted {
                 Self::LinkLastOnly => "link-last-only",
                 Self::DurableWhenWritten => "durable-when-written",
                 Self::NoDirectorySync => "no-directory-sync",
+                Self::NoRenameSync => "no-rename-sync",
                 Self::HeaderFirst => "header-first",
                 Self::PatchDurableEarly => "patch-durable-early",
             }

@@ -225,13 +225,18 @@ fn a_full_medium_is_survivable() {
 #[cfg(feature = "canary")]
 #[ignore = "breaks every writer of this process: run it alone"]
 fn planted_bugs_are_caught() {
+    use crate::canary::Canary;
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let caught = crate::canary::Canary::ALL.map(|canary| {
-        canary.plant();
-        let caught = (0..500).find_map(|seed| Some((seed, failure(&Program::of(seed))?)));
-        (canary.name(), caught)
-    });
+    // No MMIO there, and so no file that is renamed.
+    let planted = Canary::ALL.into_iter().filter(|canary| *canary != Canary::NoRenameSync);
+    let caught: Vec<_> = planted
+        .map(|canary| {
+            canary.plant();
+            let caught = (0..500).find_map(|seed| Some((seed, failure(&Program::of(seed))?)));
+            (canary.name(), caught)
+        })
+        .collect();
     std::panic::set_hook(hook);
     for (name, caught) in &caught {
         match caught {

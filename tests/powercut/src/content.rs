@@ -7,6 +7,11 @@ pub(crate) fn name(take: u64) -> String {
     format!("take-{take}")
 }
 
+/// The name that a take gets when it is complete.
+pub(crate) fn kept(take: u64) -> String {
+    format!("kept-{take}")
+}
+
 /// The byte at a position: never zero, and another in every recording.
 pub(crate) fn byte(seed: u64, position: u64) -> u8 {
     let mixed = (position ^ seed.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);

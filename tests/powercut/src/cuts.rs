@@ -123,7 +123,7 @@ fn meets(canary: Canary) -> Option<Way> {
         Canary::LinkLastOnly => Some(Way::UringLink),
         Canary::DurableWhenWritten => Some(Way::SyncDirect),
         Canary::RangeOnly => Some(Way::SyncPageCache),
-        Canary::HeaderFirst => Some(Way::UringPageCache),
+        Canary::HeaderFirst | Canary::NoRenameSync => Some(Way::UringPageCache),
         Canary::NoDirectorySync => None,
     }
 }

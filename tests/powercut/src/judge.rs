@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::content::{HEADER, byte, bytes, name, patched, position};
+use crate::content::{HEADER, byte, bytes, kept, name, patched, position};
 use crate::scenario::{Claim, Scenario, TAKES};
 
 impl Scenario {
@@ -30,6 +30,8 @@ impl Scenario {
                 Claim::Asked(take, position) => expected[take as usize].asked = position,
                 Claim::Checkpoint(take, position) => expected[take as usize].checkpoint = position,
                 Claim::Closed(take, length) => expected[take as usize].closed = Some(length),
+                Claim::Renaming(take) => expected[take as usize].renaming = true,
+                Claim::Renamed(take) => expected[take as usize].renamed = true,
             }
         }
         for (take, expected) in (0..).zip(&expected) {
@@ -40,12 +42,17 @@ impl Scenario {
     }
 
     fn judge_take(&self, take: u64, expected: &Expected, folder: &Path) -> anyhow::Result<()> {
-        let content = match std::fs::read(folder.join(name(take))) {
+        let file = match (expected.renamed, expected.renaming) {
+            (true, _) => kept(take),
+            (_, true) if folder.join(kept(take)).exists() => kept(take),
+            _ => name(take),
+        };
+        let content = match std::fs::read(folder.join(&file)) {
             Ok(content) => content,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !expected.named => {
                 return Ok(());
             }
-            Err(error) => bail!("it can't be read: {error}"),
+            Err(error) => bail!("{file} can't be read: {error}"),
         };
         if let Some(length) = expected.closed {
             let found = content.len() as u64;
@@ -78,6 +85,8 @@ struct Expected {
     asked: u64,
     checkpoint: u64,
     closed: Option<u64>,
+    renaming: bool,
+    renamed: bool,
 }
 
 impl Expected {
@@ -215,6 +224,28 @@ mod tests {
         content[3] ^= 1;
         assert!(with(&content, Claim::Asked(0, 500)).unwrap_err().contains("damaged"));
         assert!(judged(&[], &[Claim::Named(1)]).unwrap_err().contains("take-1"));
+    }
+
+    #[test]
+    fn a_name_that_was_promised_has_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = [&header(0)[..], &bytes(7, 16, 984)].concat();
+        std::fs::write(folder.path().join("take-0"), content).unwrap();
+        let judged = |claims: &[Claim]| {
+            let lines = claims.iter().map(|claim| serde_json::to_string(claim).unwrap());
+            let lines: Vec<String> = lines.collect();
+            SCENARIO.judge(folder.path(), lines.iter().map(String::as_str))
+        };
+        let durable = Claim::Durable(0, 1000, 0);
+        let named = Claim::Named(0);
+        judged(&[named, durable, Claim::Renaming(0)]).unwrap();
+        let renamed = [named, durable, Claim::Renaming(0), Claim::Renamed(0)];
+        assert!(format!("{:#}", judged(&renamed).unwrap_err()).contains("kept-0 can't be read"));
+        let kept = folder.path().join("kept-0");
+        std::fs::rename(folder.path().join("take-0"), kept).unwrap();
+        judged(&renamed).unwrap();
+        judged(&renamed[..3]).unwrap();
+        assert!(judged(&renamed[..2]).is_err());
     }
 
     #[test]

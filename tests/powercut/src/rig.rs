@@ -109,7 +109,8 @@ pub(crate) fn make(file_system: FileSystem, folder: &Path) -> anyhow::Result<Pat
 
 /// This program again, in a part of its own; it does not outlive us.
 pub(crate) fn part(name: &str) -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    // By no name: the file may have been built anew meanwhile.
+    let mut command = Command::new("/proc/self/exe");
     command.arg(name).stdin(Stdio::null());
     // SAFETY: one system call between fork and exec.
     #[allow(unsafe_code)]

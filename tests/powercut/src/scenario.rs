@@ -1,18 +1,20 @@
 //! What is recorded: the program under test.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::content::{HEADER, bytes, header, name, patched};
-use anyhow::{Context, bail};
+use crate::content::{HEADER, bytes, header, kept, name, patched};
+use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use writeflush::{
     BackendChoice, CloseError, Control, Direct, Drive, Error, FenceForm, Options, Preallocate,
-    SharedWriter, Summary, Ticket, Writer,
+    SharedWriter, Summary, Ticket, Writer, mmio,
 };
 
 /// How the writer is set up. Where the planner may choose among forms of a fence, recordings with
@@ -133,6 +135,9 @@ pub(crate) enum Claim {
     Checkpoint(u64, u64),
     /// The file is closed, and so long.
     Closed(u64, u64),
+    /// It is to get its other name, and has it.
+    Renaming(u64),
+    Renamed(u64),
     Ended,
 }
 
@@ -349,6 +354,23 @@ impl Scenario {
         recording.face.close()?;
         let length = if self.state == State::Written { end.max(RESERVED) } else { end };
         lock(claims).say(Claim::Durable(take, end, recording.patches))?;
-        lock(claims).say(Claim::Closed(take, length))
+        lock(claims).say(Claim::Closed(take, length))?;
+        lock(claims).say(Claim::Renaming(take))?;
+        rename(&folder.join(name(take)), &folder.join(kept(take)))?;
+        lock(claims).say(Claim::Renamed(take))
     }
+}
+
+/// As a program that speaks MMIO renames a file.
+fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let [from, to] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let (from, to) = (from?, to?);
+    // SAFETY: both names end with a zero.
+    #[allow(unsafe_code)]
+    let answer = unsafe {
+        let (from, to) = (from.as_ptr() as isize, to.as_ptr() as isize);
+        mmio::io_procedure(std::ptr::null_mut(), mmio::MMIOM_RENAME, from, to)
+    };
+    ensure!(answer == 0, "MMIOM_RENAME answers {answer}");
+    Ok(())
 }
