@@ -1,15 +1,14 @@
 //! What can be refused before a byte is taken, and what a close may still find: each with its own
 //! error, and nothing of value touched.
-#![cfg(unix)]
 
 mod common;
 
 use std::io;
 use std::path::Path;
 
-use common::{
-    Config, SMALL, assert_file, assert_same, bytes, configs, directory, each_config, run,
-};
+use common::{Config, SMALL, assert_file, assert_same, bytes, directory, each_config};
+#[cfg(unix)]
+use common::{configs, run};
 use writeflush::{Error, Operation, Options, Preallocate, Writer};
 
 type Way = fn(&Options, &Path) -> Result<Writer, Error>;
@@ -22,6 +21,7 @@ const WAYS: [Way; 4] = [
     |options, path| options.open(path),
 ];
 
+#[cfg(unix)]
 #[track_caller]
 fn assert_io(error: &Error, operation: Operation, code: i32) {
     assert!(matches!(error, Error::Io { operation: found, .. } if *found == operation), "{error}");
@@ -57,6 +57,7 @@ fn options_that_cannot_work_are_refused_with_what_to_change() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_path_that_leads_nowhere() {
     let directory = directory();
     let file = directory.path().join("file");
@@ -78,6 +79,7 @@ fn a_path_that_leads_nowhere() {
 }
 
 #[test]
+#[cfg(unix)]
 fn what_is_no_regular_file_is_refused_without_waiting() {
     let directory = directory();
     let fifo = directory.path().join("fifo");
@@ -140,6 +142,7 @@ fn a_lock_taken_elsewhere_counts() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_file_that_was_removed_meanwhile_is_reported_by_close() {
     each_config(|config, directory| {
         for whole_directory in [false, true] {

@@ -107,22 +107,24 @@ impl<R: Findings> Document<R> {
     }
 
     /// Writes the whole file or nothing.
-    pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn save(&self, path: &Path, force: bool) -> anyhow::Result<()> {
         let mut text = serde_json::to_string_pretty(self).context("a result can't be written")?;
         text.push('\n');
-        save(path, &text)
+        save(path, &text, force)
     }
 }
 
-/// Writes the whole file or nothing.
-pub(crate) fn save(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes the whole file or nothing. Only by `force` it takes the place of another, also of one that
+/// was not there when the measurement began.
+pub(crate) fn save(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     let folder = folder_of(path);
     let sentence = || format!("{} can't be written", path.display());
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(sentence)?;
     file.write_all(text.as_bytes()).with_context(sentence)?;
     file.as_file().sync_all().with_context(sentence)?;
     readable_by_all(file.as_file()).with_context(sentence)?;
-    file.persist(path).with_context(sentence)?;
+    let placed = if force { file.persist(path) } else { file.persist_noclobber(path) };
+    placed.with_context(sentence)?;
     Ok(())
 }
 
@@ -194,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("result.json");
         check_free(Some(&path), false).unwrap();
-        Document::new(Environment::default(), Three(3)).save(&path).unwrap();
+        Document::new(Environment::default(), Three(3)).save(&path, false).unwrap();
         assert_eq!(Document::<Three>::load(&path).unwrap().result, Three(3));
         let refused = check_free(Some(&path), false).unwrap_err().to_string();
         assert!(refused.contains("--force"), "{refused}");
@@ -209,6 +211,21 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the result");
         let nowhere = folder.path().join("no/result.json");
         assert!(check_free(Some(&nowhere), true).unwrap_err().to_string().contains("make it"));
+    }
+
+    #[test]
+    fn a_file_that_appeared_meanwhile_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        check_free(Some(&path), false).unwrap();
+        std::fs::write(&path, "somebody else's").unwrap();
+        let document = Document::new(Environment::default(), Three(3));
+        let refused = format!("{:#}", document.save(&path, false).unwrap_err());
+        assert!(refused.contains("result.json can't be written"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody else's");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+        document.save(&path, true).unwrap();
+        assert_eq!(Document::<Three>::load(&path).unwrap().result, Three(3));
     }
 
     #[test]

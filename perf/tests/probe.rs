@@ -2,6 +2,9 @@
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
 
+#[path = "../../tests/common/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -9,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use skip::skip;
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
@@ -179,7 +183,7 @@ fn without_root_it_answers_too() {
 #[test]
 fn memory_is_a_noop() {
     let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
-        return skipped("there is no /dev/shm");
+        return skip("memory_is_a_noop", "there is no /dev/shm");
     };
     let (status, document) = result_of(folder.path());
     assert_eq!(status, Some(1));
@@ -193,12 +197,6 @@ fn run(program: &str, arguments: &[&str]) -> Option<String> {
         return None;
     }
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// What a test needs and this machine can't give: no failure, but in CI.
-fn skipped(what: &str) {
-    assert!(std::env::var_os("CI").is_none(), "CI can: {what}");
-    eprintln!("SKIPPED: {what}");
 }
 
 /// A mount for one test, with the loop device under it, if that is not the mount's own.
@@ -215,7 +213,7 @@ impl Mounted {
         let file = image.to_str().unwrap();
         let made = run(make[0], &[&make[1..], &[file]].concat());
         made.and_then(|_| Self::at(&["-o", "loop", file])).or_else(|| {
-            skipped(&format!("{} and a loop mount take root", make[0]));
+            skip(make[0], "it and a loop mount take root");
             None
         })
     }
@@ -285,7 +283,7 @@ fn a_partition_is_followed_to_its_disk() {
     let image = images.path().join("disk");
     partitioned(&image);
     let device = run("losetup", &["-P", "--show", "-f", image.to_str().unwrap()]);
-    let Some(device) = device else { return skipped("loop devices take root") };
+    let Some(device) = device else { return skip("a partition", "loop devices take root") };
     let mounted = Mounted { folder: directory(), loop_device: Some(device.clone()) };
     let partition = format!("{device}p1");
     // By hand: a kernel for virtual machines may read no partition tables.
@@ -293,7 +291,7 @@ fn a_partition_is_followed_to_its_disk() {
         .and_then(|_| run("mkfs.ext4", &["-q", &partition]))
         .and_then(|_| run("mount", &[&partition, mounted.path()]));
     if made.is_none() {
-        return skipped("partitions of a loop device take partx");
+        return skip("a partition", "those of a loop device take partx");
     }
     let (_, document) = result_of(mounted.folder.path());
     assert_eq!(disks(&document)[0], device.trim_start_matches("/dev/"));
@@ -314,7 +312,7 @@ fn an_overlay_is_followed_to_what_it_writes_to() {
     let [below, above, aside] = [&lower, &upper, &work].map(|path| path.display());
     let options = format!("lowerdir={below},upperdir={above},workdir={aside}");
     let Some(mounted) = Mounted::at(&["-t", "overlay", "overlay", "-o", &options]) else {
-        return skipped("an overlay takes root");
+        return skip("an overlay", "it takes root");
     };
     let (_, document) = result_of(mounted.folder.path());
     assert_eq!(document["environment"]["file_system"], "overlay");
@@ -326,7 +324,7 @@ fn an_overlay_is_followed_to_what_it_writes_to() {
 #[test]
 fn a_loop_device_in_memory_keeps_nothing() {
     let Ok(images) = tempfile::tempdir_in("/dev/shm") else {
-        return skipped("there is no /dev/shm");
+        return skip("a loop device in memory", "there is no /dev/shm");
     };
     let Some(mounted) = Mounted::new(images.path(), &["mkfs.ext4", "-q"]) else { return };
     let (status, document) = result_of(mounted.folder.path());

@@ -20,11 +20,11 @@ pub(crate) struct Faults {
     pub(crate) interrupted: u8,
     /// Of 256 writes, so many are short.
     pub(crate) short: u8,
-    /// The write with this number fails (EIO); the first is 1.
-    pub(crate) failing_write: Option<u64>,
-    /// The flush with this number fails (EIO): also the ones of an open or close, and of a
-    /// directory.
-    pub(crate) failing_flush: Option<u64>,
+    /// The write with this number fails, with this error (EIO or ENOSPC); the first is 1.
+    pub(crate) failing_write: Option<(u64, i32)>,
+    /// The flush with this number fails, with this error (ENOSPC where space is found for data only
+    /// now): also the ones of an open or close, and of a directory.
+    pub(crate) failing_flush: Option<(u64, i32)>,
     /// The read with this number fails (EIO).
     pub(crate) failing_read: Option<u64>,
     /// The change of a length with this number fails (EIO).
@@ -141,6 +141,11 @@ impl Change {
             Self::Length(len) => content.resize(*len, 0),
         }
     }
+}
+
+/// The error with which the operation of this number fails, if it does.
+pub(super) fn fails_at(planned: Option<(u64, i32)>, number: u64) -> Option<i32> {
+    planned.filter(|(planned, _)| *planned == number).map(|(_, error)| error)
 }
 
 fn put(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
@@ -262,8 +267,9 @@ impl Medium {
         io::Error::from_raw_os_error(code)
     }
 
-    fn refuse_if(&mut self, fails: bool, file: u64, asked: Asked) -> io::Result<()> {
-        if fails { Err(self.refuse(file, asked, libc::EIO)) } else { Ok(()) }
+    /// `fails`: with which error.
+    fn refuse_if(&mut self, fails: Option<i32>, file: u64, asked: Asked) -> io::Result<()> {
+        fails.map_or(Ok(()), |code| Err(self.refuse(file, asked, code)))
     }
 
     // ---- names ----------------------------------------------------------------------------------
@@ -295,7 +301,7 @@ impl Medium {
     pub(super) fn begin_read(&mut self, file: u64) -> io::Result<()> {
         self.reads_seen += 1;
         let fails = self.faults.failing_read == Some(self.reads_seen);
-        self.refuse_if(fails, file, Asked::Read)
+        self.refuse_if(fails.then_some(libc::EIO), file, Asked::Read)
     }
 
     /// What a program sees of a file.
@@ -343,7 +349,7 @@ impl Medium {
     pub(super) fn set_len(&mut self, file: u64, len: u64) -> io::Result<()> {
         self.lengths_seen += 1;
         let fails = self.faults.failing_length == Some(self.lengths_seen);
-        self.refuse_if(fails, file, Asked::Length)?;
+        self.refuse_if(fails.then_some(libc::EIO), file, Asked::Length)?;
         let number = self.number();
         let file = self.file(file);
         let change = Change::Length(len as usize);
@@ -364,7 +370,7 @@ impl Medium {
         let (fails, number) = (self.flush_fails(), file);
         let file = self.file(number);
         let is_covered = |volatile: &Volatile| covered.contains(&volatile.number);
-        if fails {
+        if fails.is_some() {
             file.volatile.iter_mut().filter(|v| is_covered(v)).for_each(|v| v.completed = false);
         } else {
             let flushed: Vec<Volatile> = file.volatile.extract_if(.., |v| is_covered(v)).collect();
@@ -376,9 +382,9 @@ impl Medium {
         self.refuse_if(fails, number, Asked::Flush)
     }
 
-    fn flush_fails(&mut self) -> bool {
+    fn flush_fails(&mut self) -> Option<i32> {
         self.flushes_seen += 1;
-        self.faults.failing_flush == Some(self.flushes_seen)
+        fails_at(self.faults.failing_flush, self.flushes_seen)
     }
 
     /// How many bytes of a write up to `end` find room: `None`, all of them.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use super::disk::{Asked, Computer, Medium, SECTOR};
+use super::disk::{Asked, Computer, Medium, SECTOR, fails_at};
 use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
@@ -221,8 +221,8 @@ fn fate(medium: &mut Medium, file: u64, at: u64, len: usize) -> io::Result<usize
     let code = |code| Err(io::Error::from_raw_os_error(code));
     medium.writes_seen += 1;
     let (faults, seen) = (medium.faults, medium.writes_seen);
-    if faults.failing_write == Some(seen) {
-        return code(libc::EIO);
+    if let Some(error) = fails_at(faults.failing_write, seen) {
+        return code(error);
     }
     if let Some(room) = medium.room(file, at as usize + len) {
         // Whole blocks, as direct I/O has it.

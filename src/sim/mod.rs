@@ -15,14 +15,14 @@
 //! *Names.* A new file's name is certain only once its directory was flushed. Without it the whole
 //! file may be gone, whatever becomes of its neighbours.
 //!
-//! *Failures.* Writes are interrupted, short, or fail (EIO, or ENOSPC where the medium is full);
-//! what a failed write leaves behind is like what a torn one does. A short write ends at any byte
-//! behind the end of the file (a limit of its size, a full medium) and at the edge of a sector
-//! before it: no kernel tears what it copies into one sector. A direct write takes a block at least.
-//! Several of these may come together. A failed flush forgets
-//! its writes: the *next* flush succeeds and makes nothing of them certain. A write that is linked
-//! to what follows cancels it (ECANCELED) if it fails or is short. What a cancelled operation would
-//! have done has not been begun.
+//! *Failures.* Writes are interrupted, short, or fail (EIO or ENOSPC); what a failed write leaves
+//! behind is like what a torn one does. A short write ends at any byte behind the end of the file
+//! (a limit of its size, a full medium) and at the edge of a sector before it: no kernel tears what
+//! it copies into one sector. A direct write takes a block at least. Several of these may come
+//! together. A flush fails with EIO, or with ENOSPC where space is found for data only then
+//! (delayed allocation). A failed flush forgets its writes: the *next* flush succeeds and makes
+//! nothing of them certain. A write that is linked to what follows cancels it (ECANCELED) if it
+//! fails or is short. What a cancelled operation would have done has not been begun.
 //!
 //! *Reads* see what was written, fenced or not, or fail (EIO). So may a change of the length.
 //!

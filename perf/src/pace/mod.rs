@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let document = Document::new(environment, pace);
     print(table::render(&document));
     if let Some(path) = &args.json {
-        document.save(path)?;
+        document.save(path, args.force)?;
         say(format_args!("kept in {}", path.display()));
     }
     let failed = document.result.takes.iter().any(|take| take.error.is_some());

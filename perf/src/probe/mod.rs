@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let document = Document::new(environment, probe);
     print(render(&document));
     if let Some(path) = &args.json {
-        document.save(path)?;
+        document.save(path, args.force)?;
         say(format_args!("kept in {}", path.display()));
     }
     Ok(ExitCode::from(document.result.status()))

@@ -47,7 +47,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     document::check_free(Some(&args.html), args.force)?;
     let parts = args.results.iter().map(|path| part(path)).collect::<Result<Vec<_>, _>>()?;
-    document::save(&args.html, &page::html(&parts)?)?;
+    document::save(&args.html, &page::html(&parts)?, args.force)?;
     say(format_args!("written to {}", args.html.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,9 @@ pub mod floor;
 mod kernel;
 mod mount;
 mod rotation;
+#[cfg(test)]
+#[path = "../../../tests/common/skip.rs"]
+mod skip;
 mod state;
 mod stream;
 pub mod subject;

@@ -115,7 +115,7 @@ mod tests {
             let path = folder.path().join("file");
             crate::FileState::Written.prepare(&path, 1 << 20).expect("a file");
             if let Err(error) = (kind.run)(&path, 64 << 10, 1 << 20) {
-                eprintln!("skipped {}: refused here ({error})", kind.name);
+                crate::skip::skip(kind.name, &format!("refused here ({error})"));
                 continue;
             }
             let found = std::fs::read(&path).expect("the file");

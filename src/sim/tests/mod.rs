@@ -219,6 +219,31 @@ fn a_full_medium_is_survivable() {
     assert_eq!(content[start..], [3; 5_000]);
 }
 
+/// What is printed of a seed that fails. Alone, for the same reason as the next.
+#[test]
+#[cfg(feature = "canary")]
+#[ignore = "breaks every writer of this process: run it alone"]
+fn a_planted_bug_is_reported_by_a_shorter_program() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    crate::canary::Canary::NoFlush.plant();
+    let fails = |seed: &u64| failure(&Program::of(*seed)).is_some();
+    let seed = (0..500).filter(|seed| Program::of(*seed).steps.len() > 10).find(fails);
+    let seed = seed.expect("a long program that fails");
+    let panic = catch_unwind(|| check_all(seed..seed + 1)).expect_err("it fails");
+    let long = Program::of(seed);
+    let why = failure(&long).unwrap();
+    let short = shrunk(long.clone(), &why);
+    let same = failure(&short).is_some_and(|found| words(&found) == words(&why));
+    std::panic::set_hook(hook);
+    let report = *panic.downcast::<String>().expect("a formatted message");
+    assert!(short.steps.len() < long.steps.len() && same, "{report}");
+    assert!(report.starts_with(&format!("seed {seed}: ")), "{report}");
+    assert!(report.contains(&format!("\n{short:#?}\n")), "{report}");
+    let command = format!("again: WRITEFLUSH_SIM_SEED={seed} cargo test --lib sim::");
+    assert!(report.ends_with(&command), "{report}");
+}
+
 /// The tester itself: each planted lie has to be seen within a few seeds. Canaries break every
 /// writer of the process, so it runs alone, and only where it is asked for (see TESTING.md).
 #[test]

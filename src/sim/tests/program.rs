@@ -339,14 +339,19 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
     let failures = if kind > 3 { random.usize(1..3) } else { 0 };
     for _ in 0..failures {
         match random.u8(..5) {
-            0 => faults.failing_write = Some(random.u64(1..30)),
-            1 => faults.failing_flush = Some(random.u64(1..20)),
+            0 => faults.failing_write = Some((random.u64(1..30), error(random))),
+            1 => faults.failing_flush = Some((random.u64(1..20), error(random))),
             2 => faults.space = Some(random.u64(..200_000)),
             3 => faults.failing_read = Some(random.u64(1..5)),
             _ => faults.failing_length = Some(random.u64(1..4)),
         }
     }
     faults
+}
+
+/// What a disk says of a write or a flush that has failed.
+fn error(random: &mut fastrand::Rng) -> i32 {
+    if random.bool() { libc::EIO } else { libc::ENOSPC }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

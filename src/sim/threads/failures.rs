@@ -31,8 +31,8 @@ fn one_failure_reaches_everyone() {
         let nth = random.u64(1..4);
         // The open flushes file and directory.
         let faults = match random.bool() {
-            true => Faults { failing_write: Some(nth), ..Faults::default() },
-            false => Faults { failing_flush: Some(2 + nth), ..Faults::default() },
+            true => Faults { failing_write: Some((nth, libc::EIO)), ..Faults::default() },
+            false => Faults { failing_flush: Some((2 + nth, libc::EIO)), ..Faults::default() },
         };
         let (computer, options) = computer(random, faults);
         let (writer, written) = (share(&options), Written::default());
@@ -105,7 +105,8 @@ fn a_close_ends_every_wait() {
 #[test]
 fn memory_outlives_what_the_device_still_has() {
     explore(|random| {
-        let faults = Faults { failing_write: Some(1), stall_behind: Some(1), ..Faults::default() };
+        let failing_write = Some((1, libc::EIO));
+        let faults = Faults { failing_write, stall_behind: Some(1), ..Faults::default() };
         let computer = Computer::new(random.u64(..), 4096, faults);
         // No lock, whose release would stop whoever closes too early.
         let options = options(random, &computer, Kernel::Device).lock(false);

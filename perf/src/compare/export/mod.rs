@@ -26,7 +26,7 @@ pub(crate) fn paths(args: &Args) -> Vec<&Path> {
 pub(crate) fn write(args: &Args, document: &Document<Comparison>) -> anyhow::Result<()> {
     for (path, export) in formats(args) {
         if let Some(path) = path {
-            document::save(path, &export(document)?)?;
+            document::save(path, &export(document)?, args.force)?;
             crate::output::say(format_args!("written to {}", path.display()));
         }
     }

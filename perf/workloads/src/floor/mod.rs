@@ -234,6 +234,7 @@ fn dsync_write(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::skip::skip;
 
     const ALL: [Calls; 6] = [
         Calls::WriteThenSync,
@@ -254,9 +255,12 @@ mod tests {
             let region = 0..20_000;
             // Memory for one record: it goes round with every other record.
             let opened = Floor::open_region(&path, calls, direct, Memory::for_one(5000), region);
-            let Ok(mut floor) = opened else {
-                eprintln!("skipped {calls:?}: no direct I/O here");
-                continue;
+            let mut floor = match opened {
+                Err(error) if direct => {
+                    skip(&format!("{calls:?}"), &format!("no direct I/O here ({error})"));
+                    continue;
+                }
+                floor => floor.expect("it opens"),
             };
             let mut expected = older;
             let mut written = 0;
@@ -279,7 +283,7 @@ mod tests {
             File::create(&path).expect("a file");
             let mut floor = match Floor::open(&path, calls, direct, 9000) {
                 Err(error) if direct => {
-                    eprintln!("skipped {calls:?}: no direct I/O here ({error})");
+                    skip(&format!("{calls:?}"), &format!("no direct I/O here ({error})"));
                     continue;
                 }
                 floor => floor.expect("it opens"),
