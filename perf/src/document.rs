@@ -114,7 +114,7 @@ impl<R: Findings> Document<R> {
     }
 }
 
-/// Writes the whole file or nothing. Only by `force` it takes the place of another, also of one that
+/// Writes the whole file or none of that name. Only by `force` it takes the place of another, also of one that
 /// was not there when the measurement began.
 pub(crate) fn save(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     let folder = folder_of(path);
@@ -124,8 +124,10 @@ pub(crate) fn save(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     file.as_file().sync_all().with_context(sentence)?;
     readable_by_all(file.as_file()).with_context(sentence)?;
     let placed = if force { file.persist(path) } else { file.persist_noclobber(path) };
-    placed.with_context(sentence)?;
-    Ok(())
+    let Err(refused) = placed else { return Ok(()) };
+    let (_, kept) = refused.file.keep().with_context(sentence)?; // it may have taken an hour
+    let why = format!("{}: the result is in {}", sentence(), kept.display());
+    Err(refused.error).context(why)
 }
 
 /// A temporary file is its owner's alone; a result is not.
@@ -223,7 +225,10 @@ mod tests {
         let refused = format!("{:#}", document.save(&path, false).unwrap_err());
         assert!(refused.contains("result.json can't be written"), "{refused}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody else's");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+        let others = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let kept = others.into_iter().find(|other| *other != path).expect("the result is not lost");
+        assert!(refused.contains(&kept.display().to_string()), "{refused}");
+        assert_eq!(Document::<Three>::load(&kept).unwrap().result, Three(3));
         document.save(&path, true).unwrap();
         assert_eq!(Document::<Three>::load(&path).unwrap().result, Three(3));
     }
