@@ -22,7 +22,9 @@ What both do, as strace shows it:
 * fio has no RWF_DSYNC: it opens the file with O_DSYNC, which the kernel turns into the same flag of
   each write (IOCB_DSYNC).
 * fio can't link: its io_uring write and fdatasync are submitted one after the other, and both times
-  are added. The floor saves a way into the kernel.
+  are added. The floor saves a way into the kernel. The two times leave out a fifth of what passes
+  from one record to the next, since fio's clock of an asynchronous fdatasync begins late; with
+  system calls they leave out next to nothing. So what they leave out, on average, is added too.
 """
 
 import argparse
@@ -88,8 +90,12 @@ def fio(options, folder):
         times.append(job["sync"]["lat_ns"])
     for name in names:
         os.remove(os.path.join(folder, name))
-    median = sum(time["percentile"]["50.000000"] for time in times)
-    return median / 1e3, sum(time["mean"] for time in times) / 1e3
+    median = sum(time["percentile"]["50.000000"] for time in times) / 1e3
+    mean = sum(time["mean"] for time in times) / 1e3
+    if len(times) > 1:
+        passed = job["job_runtime"] * 1e3 / job["write"]["total_ios"]
+        median, mean = median + passed - mean, passed
+    return median, mean
 
 
 def floor(tool, name, folder):
