@@ -162,9 +162,9 @@ pub extern "C" fn wf_wait(writer: wf_writer, ticket: wf_ticket, milliseconds: i6
 /// what has to be true together, or add a checksum and a second header.
 ///
 /// Waits for the disk, allocates. Any thread, one checkpoint at a time. `WF_INVALID` (null, or a
-/// header of more than 32 KiB, which is more than one write), `WF_FORKED`: nothing was done. `WF_RANGE`: the
-/// header would reach past the accepted position, and was not written. `WF_IO`, `WF_CLOSED`,
-/// `WF_PANIC`: the header may be the old one or the new one.
+/// header of more than 32 KiB, which is more than one write), `WF_FORKED`: nothing was done.
+/// `WF_RANGE`: the header would reach past the accepted position, and was not written. `WF_IO`,
+/// `WF_CLOSED`, `WF_PANIC`: the header may be the old one or the new one.
 ///
 /// # Safety
 /// `header` is null or keeps the promise of its type; `durable` is null or writable.

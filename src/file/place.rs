@@ -96,7 +96,8 @@ fn mount_of(file: &File) -> Option<Mount> {
     let about = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
     let about = std::fs::read_to_string(about).ok()?;
     let number = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    let mounts = String::from_utf8_lossy(&mounts); // names of other mounts may be anything
     let mount = mounts.lines().find(|line| line.split(' ').next() == Some(number))?;
     let mut fields = mount.rsplit_once(" - ")?.1.split(' ').skip(1);
     Some(Mount { source: fields.next()?.into(), options: fields.next()?.into() })
