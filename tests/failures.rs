@@ -17,7 +17,7 @@ use std::path::Path;
 use common::block_on::block_on;
 use common::{
     Config, Mount, SMALL, assert_same, assert_same_failure, bytes, child_succeeds, child_task,
-    configs, directory, may_mount, run, watched, with_own_mounts,
+    configs, directory, has_own_mounts, run, watched,
 };
 use writeflush::{Direct, Error, Operation, Preallocate, SharedWriter};
 
@@ -114,10 +114,7 @@ fn assert_durable(path: &Path, durable: u64, config: Config) {
 
 /// Runs the body in a child with mounts of its own, once for every configuration.
 fn with_mounts(name: &str, body: impl Fn(Config, &Path) + Clone + Send + 'static) {
-    if child_task().is_none() {
-        if may_mount(name) {
-            child_succeeds(name, "mount", with_own_mounts);
-        }
+    if !has_own_mounts(name) {
         return;
     }
     let directory = directory();

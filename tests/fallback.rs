@@ -9,8 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use common::{
-    Config, Mount, SMALL, assert_file, bytes, child_succeeds, child_task, directory, may_mount,
-    watched, with_own_mounts,
+    Config, Mount, SMALL, assert_file, bytes, child_succeeds, child_task, directory,
+    has_own_mounts, watched,
 };
 use writeflush::{
     Backend, BackendChoice, Direct, Drive, Error, Medium, Operation, Options, Writer,
@@ -135,10 +135,7 @@ fn io_uring_asked_for_is_used() {
 /// promises no more than memory.
 #[test]
 fn a_file_in_memory() {
-    if child_task().is_none() {
-        if may_mount("a_file_in_memory") {
-            child_succeeds("a_file_in_memory", "mount", with_own_mounts);
-        }
+    if !has_own_mounts("a_file_in_memory") {
         return;
     }
     let directory = directory();
@@ -172,10 +169,7 @@ fn a_file_in_memory() {
 /// A file system that was told to send no flushes is not trusted to flush.
 #[test]
 fn a_mount_without_barriers() {
-    if child_task().is_none() {
-        if may_mount("a_mount_without_barriers") {
-            child_succeeds("a_mount_without_barriers", "mount", with_own_mounts);
-        }
+    if !has_own_mounts("a_mount_without_barriers") {
         return;
     }
     let directory = directory();

@@ -114,8 +114,8 @@ impl<R: Findings> Document<R> {
     }
 }
 
-/// Writes the whole file or none of that name. Only by `force` it takes the place of another, also of one that
-/// was not there when the measurement began.
+/// Writes the whole file or none of that name. Only by `force` it takes the place of another, also
+/// of one that was not there when the measurement began.
 pub(crate) fn save(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     let folder = folder_of(path);
     let sentence = || format!("{} can't be written", path.display());

@@ -200,3 +200,15 @@ pub fn child_succeeds(name: &str, task: &str, prepare: impl FnOnce(&mut Command)
     assert!(output.status.success(), "{name} {task}: {}\n{out}\n{err}", output.status);
     assert!(out.contains("1 passed"), "{name} is no test of this program: {out}");
 }
+
+/// Whether this is the child of that test, with mounts of its own. Its parent runs it, if it may.
+#[cfg(target_os = "linux")]
+pub fn has_own_mounts(test: &str) -> bool {
+    if child_task().is_some() {
+        return true;
+    }
+    if may_mount(test) {
+        child_succeeds(test, "mount", with_own_mounts);
+    }
+    false
+}

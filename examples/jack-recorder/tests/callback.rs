@@ -151,7 +151,10 @@ fn a_long_file_is_read_by_ffprobe() {
     file.set_len(HEADER + data).unwrap();
     let look = ["-v", "error", "-of", "csv=p=0", "-show_entries", "stream=codec_name,duration_ts"];
     if let Err(error) = Command::new("ffprobe").arg("-version").output() {
-        return skip::skip("a long file", &format!("ffprobe is not installed ({error})"));
+        return skip::skip(
+            "a_long_file_is_read_by_ffprobe",
+            &format!("ffprobe is not installed ({error})"),
+        );
     }
     // A header that is wrong may send it through all of the file.
     let output = Command::new("timeout").args(["60", "ffprobe"]).args(look).arg(&path).output();

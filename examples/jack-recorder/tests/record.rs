@@ -472,7 +472,10 @@ fn a_server_that_ends_ends_the_recording() {
 #[test]
 fn the_callback_makes_no_system_call_but_jacks_own() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        return skip::skip("calls", "strace is not installed");
+        return skip::skip(
+            "the_callback_makes_no_system_call_but_jacks_own",
+            "strace is not installed",
+        );
     }
     let Some(server) = Server::start("calls", 1024, Mode::Waits) else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -511,7 +514,7 @@ fn kill_9_leaves_a_file_that_sox_reads() {
         assert!(counted(&file, "killed", &[]) > 0);
         let length = Command::new("soxi").arg("-s").arg(&file).output();
         let Ok(length) = length else {
-            return skip::skip("kill", "sox is not installed");
+            return skip::skip("kill_9_leaves_a_file_that_sox_reads", "sox is not installed");
         };
         let length = String::from_utf8_lossy(&length.stdout).trim().parse();
         assert_eq!(length, Ok(frames));

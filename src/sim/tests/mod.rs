@@ -219,23 +219,33 @@ fn a_full_medium_is_survivable() {
     assert_eq!(content[start..], [3; 5_000]);
 }
 
+/// Panics that are expected print nothing.
+#[cfg(feature = "canary")]
+fn in_silence<T>(work: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = work();
+    std::panic::set_hook(hook);
+    result
+}
+
 /// What is printed of a seed that fails. Alone, for the same reason as the next.
 #[test]
 #[cfg(feature = "canary")]
 #[ignore = "breaks every writer of this process: run it alone"]
 fn a_planted_bug_is_reported_by_a_shorter_program() {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     crate::canary::Canary::NoFlush.plant();
+    let long = |seed: &u64| Program::of(*seed).steps.len() > 10;
     let fails = |seed: &u64| failure(&Program::of(*seed)).is_some();
-    let seed = (0..500).filter(|seed| Program::of(*seed).steps.len() > 10).find(fails);
-    let seed = seed.expect("a long program that fails");
-    let panic = catch_unwind(|| check_all(seed..seed + 1)).expect_err("it fails");
-    let long = Program::of(seed);
-    let why = failure(&long).unwrap();
-    let short = shrunk(long.clone(), &why);
-    let same = failure(&short).is_some_and(|found| words(&found) == words(&why));
-    std::panic::set_hook(hook);
+    let (seed, panic, long, short, same) = in_silence(|| {
+        let seed = (0..500).filter(long).find(fails).expect("a long program that fails");
+        let panic = catch_unwind(|| check_all(seed..seed + 1)).expect_err("it fails");
+        let long = Program::of(seed);
+        let why = failure(&long).unwrap();
+        let short = shrunk(long.clone(), &why);
+        let same = failure(&short).is_some_and(|found| words(&found) == words(&why));
+        (seed, panic, long, short, same)
+    });
     let report = *panic.downcast::<String>().expect("a formatted message");
     assert!(short.steps.len() < long.steps.len() && same, "{report}");
     assert!(report.starts_with(&format!("seed {seed}: ")), "{report}");
@@ -251,18 +261,14 @@ fn a_planted_bug_is_reported_by_a_shorter_program() {
 #[ignore = "breaks every writer of this process: run it alone"]
 fn planted_bugs_are_caught() {
     use crate::canary::Canary;
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     // No MMIO there, and so no file that is renamed.
     let planted = Canary::ALL.into_iter().filter(|canary| *canary != Canary::NoRenameSync);
-    let caught: Vec<_> = planted
-        .map(|canary| {
-            canary.plant();
-            let caught = (0..500).find_map(|seed| Some((seed, failure(&Program::of(seed))?)));
-            (canary.name(), caught)
-        })
-        .collect();
-    std::panic::set_hook(hook);
+    let caught = planted.map(|canary| {
+        canary.plant();
+        let caught = (0..500).find_map(|seed| Some((seed, failure(&Program::of(seed))?)));
+        (canary.name(), caught)
+    });
+    let caught: Vec<_> = in_silence(|| caught.collect());
     for (name, caught) in &caught {
         match caught {
             Some((seed, why)) => eprintln!("{name}: caught by seed {seed}: {why}"),
