@@ -176,7 +176,13 @@ impl Core {
                 FenceForm::WriteThrough => Durability::trusting_the_drive(),
                 _ => opened.place.durability.clone(),
             },
-            fallbacks: opened.fallbacks.iter().cloned().chain(fallback).collect(),
+            fallbacks: opened
+                .fallbacks
+                .iter()
+                .cloned()
+                .chain(fallback)
+                .chain(io.shortfalls())
+                .collect(),
             block: opened.block,
             piece: piece as u64,
             start: opened.start,

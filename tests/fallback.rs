@@ -166,6 +166,58 @@ fn a_file_in_memory() {
     }
 }
 
+/// What lies on memory is in memory, however many loop devices and overlays are above it.
+#[test]
+fn a_label_follows_what_a_file_system_lies_on() {
+    if !has_own_mounts("a_label_follows_what_a_file_system_lies_on") {
+        return;
+    }
+    let directory = directory();
+    let folder = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let label = |at: &Path| {
+        let writer = Options::new().create(at.join("take")).unwrap();
+        let label = writer.durability().clone();
+        works(writer, &at.join("take"), &label.to_string());
+        label
+    };
+    let loops = |memory: &Path, at: &Path| {
+        Mount::make_ext4(&memory.join("image"), 16);
+        Mount::ext4(&memory.join("image"), at)
+    };
+    let over = |name: &str, below: &Path, more: &str| {
+        let parts = ["upper", "work", "lower"].map(|part| below.join(name).join(part));
+        parts.iter().for_each(|part| std::fs::create_dir_all(part).unwrap());
+        let [upper, work, lower] = parts.map(|part| part.display().to_string());
+        let at = folder(name);
+        Mount::overlay(&at, &format!("lowerdir={lower},upperdir={upper},workdir={work}{more}"))
+    };
+
+    let (ram, on_ram, on_disk) = (folder("ram"), folder("on ram"), folder("on disk"));
+    let _ram = Mount::tmpfs(&ram, "size=64m");
+    let _on_ram = loops(&ram, &on_ram);
+    let _on_disk = loops(directory.path(), &on_disk);
+    let found = label(&on_ram);
+    assert_eq!(found.medium, Medium::PageCache, "{found}");
+    assert!(found.reason.contains("tmpfs") && found.reason.contains("image"), "{found}");
+    assert_eq!(label(&on_disk).medium, Medium::StableMedia);
+
+    let over_ram = over("over ram", &on_ram, "");
+    let found = label(&over_ram.0);
+    assert_eq!(found.medium, Medium::PageCache, "{found}");
+    let over_disk = over("over disk", &on_disk, "");
+    let found = label(&over_disk.0);
+    assert_eq!(found.medium, Medium::StableMedia, "{found}");
+    assert!(found.reason.contains("overlay") && found.reason.contains("ext4"), "{found}");
+    let volatile = over("volatile", &on_disk, ",volatile");
+    let found = label(&volatile.0);
+    assert_eq!(found.medium, Medium::PageCache, "{found}");
+    assert!(found.reason.contains("volatile"), "{found}");
+}
+
 /// A file system that was told to send no flushes is not trusted to flush.
 #[test]
 fn a_mount_without_barriers() {
@@ -188,44 +240,90 @@ fn a_mount_without_barriers() {
     }
 }
 
-/// Without memory to lock, buffers can't be registered with the kernel: slower, and no more.
-/// Without any, newer kernels refuse even a ring, and `Auto` says so.
+/// Buffers that can't be registered with the kernel for want of memory to lock cost speed, and
+/// that is said, with the limit. Without any such memory newer kernels refuse even a ring.
 #[test]
 fn little_memory_may_be_locked() {
+    const NAME: &str = "little_memory_may_be_locked";
     let Some(task) = child_task() else {
-        for limit in [64 << 10, 0] {
-            child_succeeds("little_memory_may_be_locked", &limit.to_string(), |command| {
-                // SAFETY: a system call without arguments.
-                if unsafe { libc::geteuid() } == 0 {
-                    command.uid(65534); // root is above the limit
-                }
-                let limit = move || {
-                    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-                    // SAFETY: a live struct.
-                    match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } {
-                        0 => Ok(()),
-                        _ => Err(std::io::Error::last_os_error()),
-                    }
-                };
-                // SAFETY: the closure allocates nothing and takes no lock.
-                unsafe { command.pre_exec(limit) };
-            });
+        for kib in [0, 64, 512] {
+            child_succeeds(NAME, &kib.to_string(), |command| lock_at_most(command, kib << 10));
         }
         return;
     };
     let backend = if task == "0" { BackendChoice::Auto } else { BackendChoice::Uring };
     for direct in [Direct::On, Direct::Off] {
         for drive in DRIVES {
+            let limit = format!("`ulimit -l`, which is {task} KiB");
             watched(&format!("{direct:?} {drive:?}, limit {task}"), move || {
-                // Where anybody may write.
-                let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+                let directory = anybodys_directory();
                 let path = directory.path().join("take");
                 let config = Config { backend, direct, drive };
                 let writer = config.create(&path);
-                let refused = writer.backend() == Backend::Sync;
-                assert_eq!(refused, !writer.fallbacks().is_empty());
+                // Other programs of this user may have locked some too, or none.
+                let pinned = pins(&writer);
+                let said = writer.fallbacks().join("; ");
+                assert_eq!(said.contains(&limit), !pinned, "{pinned} {said}");
+                assert!(
+                    pinned || said.contains("KiB to pin") || said.contains("refused"),
+                    "{said}"
+                );
                 works(writer, &path, &config.to_string());
             });
         }
     }
+}
+
+/// A thousand buffers want a ring for as many operations; where that is refused a smaller one
+/// does, and nobody goes without.
+#[test]
+fn a_ring_that_is_too_large_is_made_smaller() {
+    const NAME: &str = "a_ring_that_is_too_large_is_made_smaller";
+    if child_task().is_none() {
+        return child_succeeds(NAME, "limited", |command| lock_at_most(command, 100 << 10));
+    }
+    for drive in DRIVES {
+        watched(&format!("{drive:?}"), move || {
+            let directory = anybodys_directory();
+            let path = directory.path().join("take");
+            let options = Options::new().drive(drive).buffer_size(SMALL).buffers(1000);
+            let writer = options.create(&path).unwrap();
+            assert_eq!(writer.backend(), Backend::Uring, "{:?}", writer.fallbacks());
+            let said = writer.fallbacks().join("; ");
+            // Kernels before 6.14 don't count the ring itself.
+            assert!(!said.contains("a ring for") || said.contains("`ulimit -l`"), "{said}");
+            works(writer, &path, "a smaller ring");
+        });
+    }
+}
+
+/// Whether the kernel has pinned the buffers of a writer (VmPin in proc_pid_status(5)).
+fn pins(writer: &Writer) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPin:")).unwrap();
+    let kib: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+    kib << 10 >= writer.stats().memory / 2
+}
+
+/// The child runs as nobody, and may lock so many bytes of memory.
+fn lock_at_most(command: &mut std::process::Command, bytes: u64) {
+    // SAFETY: a system call without arguments.
+    if unsafe { libc::geteuid() } == 0 {
+        command.uid(65534); // root is above the limit
+    }
+    let limit = move || {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        // SAFETY: a live struct.
+        match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(limit) };
+}
+
+/// Where anybody may write.
+fn anybodys_directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/var/tmp").unwrap()
 }

@@ -101,6 +101,12 @@ pub(crate) trait Io: Send + std::fmt::Debug {
 
     fn abilities(&self) -> Abilities;
 
+    /// What the system refused of what makes it fast, each in a sentence: asked when a file is
+    /// attached.
+    fn shortfalls(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Called once, by the thread that will drive, before anything is submitted. Fails where that
     /// thread can't have what the backend needs.
     fn begin(&mut self) -> io::Result<()> {
@@ -147,12 +153,19 @@ pub(crate) fn choose(options: &Options, depth: usize) -> io::Result<(Box<dyn Io>
             } else {
                 (Backend::Uring, uring(options, depth))
             };
-            Ok(best.map_or_else(
-                |error| (sync(), Some(format!("{name} was refused ({error})"))),
-                |io| (io, None),
-            ))
+            Ok(best.map_or_else(|error| (sync(), Some(refusal(name, &error))), |io| (io, None)))
         }
     }
+}
+
+/// Why the best backend is not to be had. (ENOMEM is all that io_uring says of a limit on pinned
+/// memory.)
+fn refusal(name: Backend, error: &io::Error) -> String {
+    #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+    if error.raw_os_error() == Some(libc::ENOMEM) {
+        return format!("{name} was refused ({error}): {}", uring::locked_memory());
+    }
+    format!("{name} was refused ({error})")
 }
 
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]

@@ -36,7 +36,14 @@ pub(crate) struct UringBackend {
     in_flight: usize,
     chain: Chain,
     depth: usize,
+    shortfalls: Vec<String>,
 }
+
+/// The most operations in flight: a ring has 32768 entries at most (IORING_MAX_ENTRIES), and no
+/// device does so much at once.
+const MOST: usize = 4096;
+/// The fewest with which a ring is better than none: a write, a patch, a linked pair, and one more.
+const FEWEST: usize = 8;
 
 /// A write and the flush that is linked behind it; the planner has one such pair in flight at most.
 ///
@@ -90,8 +97,20 @@ impl Chain {
 #[derive(Debug)]
 struct Attached {
     file: Arc<OsFile>,
+    /// The ring holds the file: operations name it by its place in the ring's table.
+    fixed_file: bool,
     /// The kernel holds the memory's pages: writes name a registered buffer.
-    registered: bool,
+    fixed_buffers: bool,
+}
+
+impl Attached {
+    /// What names the file in an operation.
+    fn target(&self, id: FileId) -> (types::Fd, squeue::Flags) {
+        match self.fixed_file {
+            true => (types::Fd(id.0 as i32), squeue::Flags::FIXED_FILE),
+            false => (types::Fd(self.file.as_raw_fd()), squeue::Flags::empty()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -115,24 +134,25 @@ impl std::fmt::Debug for UringBackend {
 }
 
 impl UringBackend {
-    /// A ring for `depth` operations. Fails where the kernel, a seccomp profile or the sysctl
-    /// `kernel.io_uring_disabled` refuses io_uring.
+    /// A ring for `depth` operations, or for fewer where memory is short. Fails where the kernel, a
+    /// seccomp profile or the sysctl `kernel.io_uring_disabled` refuses io_uring.
     pub(crate) fn new(depth: usize, drive: Drive) -> io::Result<Self> {
-        let entries = (depth as u32 + 2).next_power_of_two();
-        let mut builder = IoUring::builder();
-        if drive != Drive::Poll {
-            // Completions are delivered when the driver enters the kernel, not by an interrupt of
-            // whatever it does. A polling driver does not enter the kernel to look.
-            builder.setup_coop_taskrun();
-        }
-        let ring = builder.build(entries).or_else(|error| {
-            // Kernels before 5.19 do not know the flag.
-            if error.raw_os_error() == Some(libc::EINVAL) {
-                IoUring::new(entries)
-            } else {
-                Err(error)
+        let asked = depth.min(MOST);
+        let mut depth = asked;
+        let ring = loop {
+            match Self::ring(depth, drive) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && depth > FEWEST => {
+                    depth = (depth / 2).max(FEWEST);
+                }
+                ring => break ring?,
             }
-        })?;
+        };
+        let smaller = (depth < asked).then(|| {
+            format!(
+                "a ring for {asked} operations was refused, one for {depth} is used: {}",
+                locked_memory()
+            )
+        });
         // SAFETY: a plain system call; the result is checked.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
@@ -149,12 +169,31 @@ impl UringBackend {
             in_flight: 0,
             chain: Chain::None,
             depth,
+            shortfalls: smaller.into_iter().collect(),
+        })
+    }
+
+    fn ring(depth: usize, drive: Drive) -> io::Result<IoUring> {
+        let entries = (depth as u32 + 2).next_power_of_two();
+        let mut builder = IoUring::builder();
+        if drive != Drive::Poll {
+            // Completions are delivered when the driver enters the kernel, not by an interrupt of
+            // whatever it does. A polling driver does not enter the kernel to look.
+            builder.setup_coop_taskrun();
+        }
+        builder.build(entries).or_else(|error| {
+            // Kernels before 5.19 do not know the flag.
+            if error.raw_os_error() == Some(libc::EINVAL) {
+                IoUring::new(entries)
+            } else {
+                Err(error)
+            }
         })
     }
 
     fn push(&mut self, entry: squeue::Entry, token: Token, link: bool) {
         let flags = if link { squeue::Flags::IO_LINK } else { squeue::Flags::empty() };
-        let entry = entry.flags(flags).user_data(token);
+        let entry = entry.flags(flags).user_data(token); // beside the flags that it has
         // SAFETY: what the entry points to (a region, the doorbell's count) outlives the
         // operation: the driver keeps memory and files until everything has been reaped, and
         // dropping the backend reaps the doorbell.
@@ -215,6 +254,10 @@ impl Io for UringBackend {
         Abilities { blocking: false, dsync: true, link: true, cancels: true }
     }
 
+    fn shortfalls(&self) -> Vec<String> {
+        self.shortfalls.clone()
+    }
+
     /// A flush needs a worker thread of the kernel's. Where a limit on threads forbids it the
     /// flush is cancelled without end, or waits for ever: so one is tried now.
     fn begin(&mut self) -> io::Result<()> {
@@ -239,17 +282,30 @@ impl Io for UringBackend {
         let file = os_file(&**file)?;
         let id = FileId(self.files.len() as u32);
         let submitter = self.ring.submitter();
-        // One file per ring today: the table has one entry. A refusal (RLIMIT_MEMLOCK) costs
-        // speed only: the plain forms are used.
+        // One file per ring today: the table has one entry. A refusal costs speed only: the plain
+        // forms are used.
+        let fixed_file = id.0 == 0
+            && match submitter.register_files(&[file.as_raw_fd()]) {
+                Ok(()) => true,
+                Err(error) => {
+                    self.shortfalls.push(format!("a registered file was refused ({error})"));
+                    false
+                }
+            };
         let iovecs: Vec<_> = memory
             .iter()
             .map(|region| libc::iovec { iov_base: region.address.cast(), iov_len: region.len })
             .collect();
         // SAFETY: the driver keeps the memory until the ring is gone.
-        let registered = id.0 == 0
-            && submitter.register_files(&[file.as_raw_fd()]).is_ok()
-            && unsafe { submitter.register_buffers(&iovecs) }.is_ok();
-        self.files.push(Attached { file, registered });
+        let fixed_buffers = id.0 == 0
+            && match unsafe { submitter.register_buffers(&iovecs) } {
+                Ok(()) => true,
+                Err(error) => {
+                    self.shortfalls.push(buffers_refused(memory, &error));
+                    false
+                }
+            };
+        self.files.push(Attached { file, fixed_file, fixed_buffers });
         Ok(id)
     }
 
@@ -259,31 +315,27 @@ impl Io for UringBackend {
 
     fn submit(&mut self, file: FileId, token: Token, op: Op) {
         let attached = &self.files[file.0 as usize];
-        let fixed = types::Fixed(file.0);
-        let plain = types::Fd(attached.file.as_raw_fd());
-        let registered = attached.registered;
+        let (target, named) = attached.target(file);
         let entry = match op {
             Op::Write { at, region, dsync, .. } => {
                 let dsync = dsync && !Canary::flushes_nothing();
                 let flags = if dsync { libc::RWF_DSYNC } else { 0 };
                 let (address, len) = (region.address.cast_const(), region.len as u32);
-                if registered {
-                    opcode::WriteFixed::new(fixed, address, len, region.index)
+                if attached.fixed_buffers {
+                    opcode::WriteFixed::new(target, address, len, region.index)
                         .offset(at)
                         .rw_flags(flags)
                         .build()
+                        .flags(named)
                 } else {
-                    opcode::Write::new(plain, address, len).offset(at).rw_flags(flags).build()
+                    let write = opcode::Write::new(target, address, len);
+                    write.offset(at).rw_flags(flags).build().flags(named)
                 }
             }
             Op::Flush if Canary::flushes_nothing() => opcode::Nop::new().build(),
             Op::Flush => {
                 let flags = types::FsyncFlags::DATASYNC;
-                if registered {
-                    opcode::Fsync::new(fixed).flags(flags).build()
-                } else {
-                    opcode::Fsync::new(plain).flags(flags).build()
-                }
+                opcode::Fsync::new(target).flags(flags).build().flags(named)
             }
         };
         self.in_flight += 1;
@@ -325,6 +377,34 @@ impl Io for UringBackend {
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         super::sync::read_full(&self.files[file.0 as usize].file, at, region)
+    }
+}
+
+/// Why buffers are not registered: each write looks up and pins their pages anew.
+fn buffers_refused(memory: &[Region], error: &io::Error) -> String {
+    let asked: usize = memory.iter().map(|region| region.len).sum();
+    let asked = asked.div_ceil(1024);
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => format!(
+            "registered buffers were refused, {asked} KiB to pin ({error}): {}",
+            locked_memory()
+        ),
+        _ => format!("registered buffers were refused ({error})"),
+    }
+}
+
+/// The limit on pinned memory, which counts for all processes of a user together, and how to raise
+/// it (RLIMIT_MEMLOCK, getrlimit(2)).
+pub(super) fn locked_memory() -> String {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live struct.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } == 0;
+    match limit.rlim_cur {
+        kept if known && kept != libc::RLIM_INFINITY => format!(
+            "raise `ulimit -l`, which is {} KiB here, for all programs of this user together",
+            kept / 1024
+        ),
+        _ => "memory is short".into(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The file itself: opening, locking, preallocating, and what its place promises.
 
+#[cfg(target_os = "linux")]
+mod ground;
 mod handle;
 mod lock;
 mod open;

@@ -2,6 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::path::Path;
+
+#[cfg(target_os = "linux")]
+use super::ground::{self, Bottom, Mount};
 
 /// What a completed fence stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +69,15 @@ fn label(medium: Medium, reason: impl Into<String>) -> Durability {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn look(file: &File) -> Place {
+    look_down(file, DEEPEST)
+}
+
+/// A loop device on a file on a loop device on …: further than anybody stacks them.
+#[cfg(target_os = "linux")]
+const DEEPEST: usize = 8;
+
+#[cfg(target_os = "linux")]
+fn look_down(file: &File, deepest: usize) -> Place {
     use std::os::fd::AsRawFd;
     // SAFETY: statfs is plain data, zero is valid; the call fills it.
     let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
@@ -72,59 +86,104 @@ pub(crate) fn look(file: &File) -> Place {
         let reason = "the file system does not say what it is";
         return Place { durability: label(Medium::Device, reason), dsync_flushes: false };
     }
+    if deepest == 0 {
+        return Place { durability: below_sight(), dsync_flushes: false };
+    }
     let place = place_of(stat.f_type as u32);
+    if stat.f_type as u32 == OVERLAY {
+        return overlay(file, Mount::of(file).as_ref(), deepest).unwrap_or(place);
+    }
     match place.durability.medium {
-        Medium::StableMedia => weakened(mount_of(file).as_ref()).unwrap_or(place),
+        Medium::StableMedia => weakened(place, Mount::of(file).as_ref(), deepest),
         _ => place,
     }
 }
 
-/// How a file system is mounted (proc_pid_mountinfo(5)).
+/// An overlay is as good as the file system of its upper folder, to which its syncs go on, unless
+/// it was told to drop them (Documentation/filesystems/overlayfs.rst, volatile mount). `None` if
+/// that can't be seen.
 #[cfg(target_os = "linux")]
-#[derive(Debug)]
-struct Mount {
-    /// The device, as a path.
-    source: String,
-    /// The file system's own options.
-    options: String,
-}
-
-/// By the mount's number, since btrfs shows a device number of its own. `None` without /proc.
-#[cfg(target_os = "linux")]
-fn mount_of(file: &File) -> Option<Mount> {
-    use std::os::fd::AsRawFd;
-    let about = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
-    let about = std::fs::read_to_string(about).ok()?;
-    let number = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-    let mounts = String::from_utf8_lossy(&mounts); // names of other mounts may be anything
-    let mount = mounts.lines().find(|line| line.split(' ').next() == Some(number))?;
-    let mut fields = mount.rsplit_once(" - ")?.1.split(' ').skip(1);
-    Some(Mount { source: fields.next()?.into(), options: fields.next()?.into() })
-}
-
-/// What the mount takes away from the promise of a file system that flushes its device.
-#[cfg(target_os = "linux")]
-fn weakened(mount: Option<&Mount>) -> Option<Place> {
-    let is_memory = |source: &str| {
-        let name = source.rsplit('/').next().unwrap_or(source);
-        let number = name.strip_prefix("zram").or_else(|| name.strip_prefix("ram"));
-        number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    let durability = match mount {
-        None => label(Medium::Device, "how the file system is mounted can't be seen (/proc)"),
-        Some(Mount { options, .. })
-            if options.split(',').any(|it| it == "nobarrier" || it == "barrier=0") =>
-        {
-            label(Medium::Device, "mounted without barriers: no fence flushes the device")
-        }
-        Some(Mount { source, .. }) if is_memory(source) => {
-            label(Medium::PageCache, format!("{source} keeps the file in memory"))
-        }
-        Some(_) => return None,
+fn overlay(file: &File, mount: Option<&Mount>, deepest: usize) -> Option<Place> {
+    let mount = mount?;
+    let durability = if mount.has("volatile") || mount.has("fsync=volatile") {
+        label(Medium::PageCache, "an overlay that was mounted volatile drops every flush")
+    } else {
+        let upper = look_down(&mount.upper_of(file)?, deepest - 1).durability;
+        label(upper.medium, format!("overlay, on which {}", upper.reason))
     };
     Some(Place { durability, dsync_flushes: false })
 }
+
+/// What the mount, and the devices below it, take away from the promise of a file system that
+/// flushes its device.
+#[cfg(target_os = "linux")]
+fn weakened(place: Place, mount: Option<&Mount>, deepest: usize) -> Place {
+    let Some(mount) = mount else {
+        let reason = "how the file system is mounted can't be seen (/proc)";
+        return Place { durability: label(Medium::Device, reason), dsync_flushes: false };
+    };
+    let silent = mount.has("nobarrier") || mount.has("barrier=0");
+    let silence = silent
+        .then(|| label(Medium::Device, "mounted without barriers: no fence flushes the device"));
+    let below = weakest(mount.bottoms(Path::new("/sys")), deepest);
+    let weakest = [silence, below].into_iter().flatten().min_by_key(|label| label.medium);
+    Place {
+        durability: weakest.unwrap_or(place.durability),
+        dsync_flushes: place.dsync_flushes && !silent,
+    }
+}
+
+/// The weakest promise of all devices on which a file system lies; `None` if they are disks.
+#[cfg(target_os = "linux")]
+fn weakest(bottoms: Vec<Bottom>, deepest: usize) -> Option<Durability> {
+    if bottoms.is_empty() {
+        return Some(label(Medium::Device, "the device below can't be seen (/sys)"));
+    }
+    let labels = bottoms.into_iter().filter_map(|bottom| of_bottom(bottom, deepest));
+    labels.min_by_key(|label| label.medium)
+}
+
+#[cfg(target_os = "linux")]
+fn of_bottom(bottom: Bottom, deepest: usize) -> Option<Durability> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let (name, path) = match bottom {
+        Bottom::Disk => return None,
+        Bottom::Memory(name) => {
+            return Some(label(Medium::PageCache, format!("{name} keeps the file in memory")));
+        }
+        Bottom::Away(name) => {
+            let reason =
+                format!("{name} is served by another machine, whose flush has not been confirmed");
+            return Some(label(Medium::Device, reason));
+        }
+        Bottom::Deaf(name) => {
+            let reason = format!("{name} claims to have no cache, and hands no flush on");
+            return Some(label(Medium::Device, reason));
+        }
+        Bottom::TooDeep => return Some(below_sight()),
+        Bottom::Under { name, file } => (name, file),
+    };
+    let under = ground::open_as_place(&path).and_then(|file| Ok((file.metadata()?, file)));
+    let label_under = match under {
+        Err(_) => Some(label(Medium::Device, "which can't be seen from here")),
+        Ok((about, _)) if about.file_type().is_block_device() => {
+            let number = (libc::major(about.rdev()), libc::minor(about.rdev()));
+            weakest(ground::bottoms_of(Path::new("/sys"), number), deepest.checked_sub(1)?)
+        }
+        Ok((_, file)) => Some(look_down(&file, deepest - 1).durability),
+    };
+    let Durability { medium, reason } = label_under?;
+    let reason = format!("{name} lies on {}: {reason}", path.display());
+    (medium < Medium::StableMedia).then(|| label(medium, reason))
+}
+
+#[cfg(target_os = "linux")]
+fn below_sight() -> Durability {
+    label(Medium::Device, "what it lies on goes on without an end")
+}
+
+#[cfg(target_os = "linux")]
+const OVERLAY: u32 = 0x794C_7630;
 
 /// By the magic number of the file system (statfs(2)).
 #[cfg(target_os = "linux")]
@@ -135,7 +194,7 @@ fn place_of(magic: u32) -> Place {
         [(0x0102_1994, "tmpfs"), (0x8584_58F6, "ramfs"), (0x9584_58F6, "hugetlbfs")];
     const TRUSTED: [(u32, &str); 7] = [
         (0x6573_5546, "FUSE"),
-        (0x794C_7630, "overlay"),
+        (OVERLAY, "overlay"),
         (0x6969, "NFS"),
         (0xFF53_4D42, "CIFS"),
         (0xFE53_4D42, "SMB2"),
@@ -232,18 +291,19 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_mount_takes_from_what_its_file_system_promises() {
-        let medium = |source: &str, options: &str| {
-            let mount = Mount { source: source.into(), options: options.into() };
-            weakened(Some(&mount)).map(|place| place.durability.medium)
+    fn the_weakest_device_below_counts() {
+        let medium = |bottoms: &[Bottom]| {
+            weakest(bottoms.to_vec(), DEEPEST).map(|durability| durability.medium)
         };
-        assert_eq!(medium("/dev/vda", "rw,discard"), None);
-        assert_eq!(medium("/dev/ramdisk/ram", "rw"), None);
-        assert_eq!(medium("/dev/vda", "rw,nobarrier"), Some(Medium::Device));
-        assert_eq!(medium("/dev/vda", "rw,barrier=0,discard"), Some(Medium::Device));
-        assert_eq!(medium("/dev/zram0", "rw"), Some(Medium::PageCache));
-        assert_eq!(medium("/dev/ram1", "rw"), Some(Medium::PageCache));
-        assert_eq!(weakened(None).unwrap().durability.medium, Medium::Device);
+        let (memory, away) = (Bottom::Memory("zram0".into()), Bottom::Away("nbd0".into()));
+        assert_eq!(medium(&[Bottom::Disk, Bottom::Disk]), None);
+        assert_eq!(medium(&[Bottom::Disk, away.clone()]), Some(Medium::Device));
+        assert_eq!(medium(&[away, memory, Bottom::Disk]), Some(Medium::PageCache));
+        assert_eq!(medium(&[Bottom::Deaf("loop0".into())]), Some(Medium::Device));
+        assert_eq!(medium(&[]), Some(Medium::Device), "out of sight");
+        let under = |file: &str| Bottom::Under { name: "loop0".into(), file: file.into() };
+        assert_eq!(medium(&[under("/no/such file (deleted)")]), Some(Medium::Device));
+        assert_eq!(medium(&[under("/proc/self/maps")]), Some(Medium::Device));
     }
 
     #[test]

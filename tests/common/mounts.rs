@@ -68,6 +68,11 @@ impl Mount {
         Self::ext4_with(image, at, "loop")
     }
 
+    pub fn overlay(at: &Path, options: &str) -> Self {
+        run("mount", &["-t", "overlay", "overlay", "-o", options, at.to_str().unwrap()]);
+        Self(at.into())
+    }
+
     pub fn ext4_with(image: &Path, at: &Path, options: &str) -> Self {
         run("mount", &["-o", options, image.to_str().unwrap(), at.to_str().unwrap()]);
         Self(at.into())
