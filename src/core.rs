@@ -1,6 +1,9 @@
 //! One open file with everything that serves it, behind the public faces.
 #![allow(unsafe_code)]
 
+#[cfg(all(unix, not(any(loom, shuttle))))]
+mod ending;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +61,16 @@ struct Held {
     file: Arc<dyn Handle>,
     mode: OpenMode,
     existing: u64,
+}
+
+impl Held {
+    /// Of the file, if what was written ends at `end`.
+    fn len(&self, end: u64) -> u64 {
+        match self.mode {
+            OpenMode::Overwrite => end.max(self.existing),
+            _ => end,
+        }
+    }
 }
 
 /// What a fence has to reach.
@@ -382,19 +395,30 @@ impl Core {
             if errors.is_empty() {
                 // Only a file whose every byte is durable is cut: after a failure whatever got
                 // there stays.
-                let end = self.stream.sequencer.accepted();
-                let len = match held.mode {
-                    OpenMode::Overwrite => end.max(held.existing),
-                    _ => end,
-                };
-                errors = file::finish(&*held.file, &self.stream.path, len);
-            }
-            if self.facts.options.lock {
-                // Explicitly: a forked child may hold the descriptor still.
+                errors = self.finish_file(&held, self.stream.sequencer.accepted());
+            } else if self.facts.options.lock {
                 held.file.unlock();
             }
         }
         errors
+    }
+
+    /// Gives the file its length and lets it go; what was written ends at `end`, and is durable.
+    fn finish_file(&self, held: &Held, end: u64) -> Vec<Error> {
+        let errors = file::finish(&*held.file, &self.stream.path, held.len(end));
+        if self.facts.options.lock {
+            // Explicitly: a forked child may hold the descriptor still.
+            held.file.unlock();
+        }
+        errors
+    }
+
+    /// Whether its file is the operating system's, and no simulated one.
+    #[cfg(all(unix, not(any(loom, shuttle))))]
+    pub(crate) fn is_of_the_system(&self) -> bool {
+        self.held
+            .try_lock()
+            .is_ok_and(|held| held.as_ref().is_some_and(|held| held.file.os_file().is_some()))
     }
 
     /// The process is ending, and every other thread is gone, the driver's with it: writes with
@@ -424,11 +448,7 @@ impl Core {
         }
         // The one that was at hand may be there already: then it changes nothing.
         self.stream.each_abandoned_patch(|patch| file.write_all_at(&patch.bytes, patch.from))?;
-        let len = match held.mode {
-            OpenMode::Overwrite => end.max(held.existing),
-            _ => end,
-        };
-        file.set_len(len)?;
+        file.set_len(held.len(end))?;
         file.sync_all()
     }
 

@@ -42,7 +42,8 @@
 //! * **A failure is typed, sticky, and seen by everyone**: the first failed write or flush poisons
 //!   the stream; every outstanding ticket, every blocked producer and every later call gets the
 //!   same [`Error`], and `durable` stays true. A failed flush is never tried again.
-//! * **After close** the file is exactly what was written, to the byte. After a power cut
+//! * **After close** the file is exactly what was written, to the byte; so it is after an `exit` of
+//!   the process without a close ([`Writer`] says how far). After a power cut
 //!   `[0, durable)` is there, exactly; behind it may follow later bytes or zeros.
 //!   A [checkpoint](Control::checkpoint) keeps a header true at every instant.
 //!
@@ -97,7 +98,7 @@ mod host;
 pub mod mmio;
 mod options;
 mod overrun;
-#[cfg(windows)]
+#[cfg(any(windows, all(unix, not(any(loom, shuttle)))))]
 mod process_end;
 #[cfg(all(test, unix, not(loom)))]
 mod sim;

@@ -1,7 +1,11 @@
-//! Windows ends a process with its threads first and tells its libraries then: what they have open
-//! can still be written out.
+//! A process that ends with writers open, since nobody closed or dropped them: what they hold can
+//! still be written out. Unix runs the handlers of `exit` while every thread goes on; Windows ends
+//! the threads first and tells its libraries then.
 
-use std::sync::{Arc, Mutex, TryLockError, Weak};
+#[cfg(unix)]
+mod unix;
+
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::core::Core;
 use crate::sync::ignore_poison;
@@ -10,6 +14,12 @@ use crate::sync::ignore_poison;
 static OPEN: Mutex<Vec<Weak<Core>>> = Mutex::new(Vec::new());
 
 pub(crate) fn remember(core: &Arc<Core>) {
+    #[cfg(unix)]
+    if !core.is_of_the_system() {
+        return; // what is simulated ends with its test
+    }
+    #[cfg(unix)]
+    unix::listen();
     let mut open = ignore_poison(OPEN.lock());
     open.retain(|core| core.strong_count() > 0);
     open.push(Arc::downgrade(core));
@@ -20,8 +30,10 @@ pub(crate) fn remember(core: &Arc<Core>) {
 /// disk only, and neither allocates nor frees. Left as they are: a writer whose file was being closed
 /// at that moment; bytes that a producer was still copying; and all of them, if a thread was just
 /// opening a writer.
+#[cfg(windows)]
 #[doc(hidden)]
 pub fn process_ends() {
+    use std::sync::TryLockError;
     let open = match OPEN.try_lock() {
         Ok(open) => open,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),

@@ -12,6 +12,10 @@
  * each text, and are looked at only within the call. No memory passes from the library to its user
  * but that of an open grant. Every function but wf_last_error and wf_version may answer WF_PANIC.
  *
+ * A writer that nobody closes is closed by exit() and the return of main, on Unix within five seconds
+ * for all of them; _exit(), abort() and a kill leave what the kernel has, which wf_positions calls
+ * written. After dlclose() the library stays in memory.
+ *
  * A program built with this header works with later versions of the library: structs that may grow
  * come with their size, and grow at their end; the others never change.
  *

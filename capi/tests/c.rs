@@ -209,6 +209,32 @@ fn every_function_keeps_its_contract_also_with_hostile_arguments() {
     }
 }
 
+/// A writer that nobody closes is closed by the end of the program; also where the library was given
+/// back before.
+#[test]
+#[cfg(unix)]
+fn what_was_pushed_is_there_after_an_exit_without_a_close() {
+    for link in [Link::Static, Link::Shared] {
+        let dir = tempfile::tempdir().unwrap();
+        let program = compile("tests/leaks.c", link, dir.path(), &["-ldl"]);
+        let library = libraries().join("libwriteflush.so");
+        let by_hand = match link {
+            Link::Static if library.exists() => vec![library.to_str().unwrap()],
+            _ => vec![],
+        };
+        for library in [None].into_iter().chain(by_hand.into_iter().map(Some)) {
+            let folder = tempfile::tempdir_in(dir.path()).unwrap();
+            let mut args = vec![folder.path().to_str().unwrap()];
+            args.extend(library);
+            run(&program, &args);
+            for drive in ["0", "1", "2"] {
+                let found = std::fs::read(folder.path().join(drive)).unwrap();
+                assert!(found == b"a line\n".repeat(1000), "{library:?}, drive {drive}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_recorder_with_a_capture_thread() {
     const BLOCKS: u64 = 5_000;

@@ -207,6 +207,32 @@ impl Runner {
     }
 }
 
+#[cfg(all(unix, not(any(loom, shuttle))))]
+impl Runner {
+    /// Whether this very thread turns the driver at this moment: a waker runs, or a signal came.
+    pub(crate) fn is_driven_here(&self) -> bool {
+        Driving::is(&self.stream)
+    }
+
+    /// As [`retire`](Self::retire), for a process that ends, or that takes this code out of its
+    /// memory: waits for the driver's thread, but only until `by`.
+    pub(crate) fn retire_by(&self, by: Instant) {
+        let Who::Thread { handle, stop } = &self.who else { return };
+        stop.store(true, Ordering::SeqCst);
+        self.stream.ring_doorbell();
+        let Some(handle) = handle.try_lock().ok().and_then(|mut handle| handle.take()) else {
+            return;
+        };
+        while !handle.is_finished() {
+            if Instant::now() >= by {
+                return;
+            }
+            thread::sleep(std::time::Duration::from_micros(100));
+        }
+        let _ = handle.join();
+    }
+}
+
 impl Drop for Runner {
     /// A forked child leaks the driver: the ring is its parent's.
     fn drop(&mut self) {

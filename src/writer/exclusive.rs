@@ -27,6 +27,13 @@ use crate::sync::{Instant, Ordering};
 ///
 /// Dropping it drains and trims like [`close`](Self::close) as well as that goes, and nobody
 /// hears of an error: close it.
+///
+/// One that is never dropped, in a static or leaked, is ended with its process on Unix: the return
+/// of `main`, [`std::process::exit`] and C's `exit` drain, fence and trim every open writer, for at
+/// most five seconds in all, and pushes of other threads get [`Error::Closed`] from then on. Fill
+/// bytes that are owed are left out. `exit` may be called anywhere; in a waker on the driver's
+/// thread, and in a forked child, it leaves the file as it is. `_exit`, `abort` (also by
+/// `panic = "abort"`) and a kill run nothing: what was *written* is there then, the rest is lost.
 pub struct Writer {
     control: Control,
     /// The core's stream, without the way through the core.
@@ -58,7 +65,7 @@ impl Writer {
 
     fn over(core: Core) -> Self {
         let core = Arc::new(core);
-        #[cfg(windows)]
+        #[cfg(any(windows, all(unix, not(any(loom, shuttle)))))]
         crate::process_end::remember(&core);
         let position = core.facts.start;
         let size = core.facts.piece;

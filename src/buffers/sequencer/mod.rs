@@ -234,17 +234,23 @@ impl Sequencer {
     /// that is news. Whole cells only: a cell's count must never mix two laps of the ring.
     pub(crate) fn release(&self, in_use: u64) -> bool {
         let limit = in_use - in_use % Self::CELL + self.capacity;
-        let news = limit > self.limit();
+        let news = limit > self.limit() && !self.stopped.load(Ordering::Relaxed);
         if news {
             self.limit.store(limit, Ordering::Release);
+            fence(Ordering::SeqCst); // see `stop`
+            if self.stopped.load(Ordering::Relaxed) {
+                self.limit.store(0, Ordering::Release);
+            }
         }
         news
     }
 
-    /// Grants nothing any more, for ever.
+    /// Grants nothing any more, for ever, while the driver goes on or not.
     pub(crate) fn stop(&self) {
-        self.limit.store(0, Ordering::Release);
         self.stopped.store(true, Ordering::Release);
+        // Pairs with the fence in `release`: the driver sees the end, or its limit is taken back.
+        fence(Ordering::SeqCst);
+        self.limit.store(0, Ordering::Release);
     }
 }
 

@@ -1,0 +1,63 @@
+//! The end of a process that has not closed its writers, on Unix: every other thread still goes on,
+//! the driver's too, so that an end is a close with a time limit.
+
+use std::time::Duration;
+
+use super::{Core, Goal};
+use crate::error::Error;
+use crate::sync::{Instant, Ordering, thread};
+
+/// How long an end waits for copies in progress: those of a thread that ends the process in the midst
+/// of one never come.
+const COPIES: Duration = Duration::from_millis(250);
+
+impl Core {
+    /// Whether this process may end the writer, and this thread: not a forked child, and not whoever
+    /// turns the driver at this moment, which could go no further.
+    pub(crate) fn can_end_here(&self) -> bool {
+        !self.stream.is_left_behind()
+            && self.stream.failure().is_none()
+            && !self.runner.is_driven_here()
+            && self.is_of_the_system()
+    }
+
+    /// The first step: takes no byte more. Waits for nothing.
+    pub(crate) fn take_no_more(&self) {
+        match self.stream.is_shared() {
+            true => drop(self.stream.sequencer.shut()),
+            false => self.stream.sequencer.stop(),
+        }
+        self.stream.space.announce();
+    }
+
+    /// The second: drains, fences and trims as a close does, until `by`. A file that is not durable
+    /// by then stays as it is.
+    pub(crate) fn end(&self, by: Instant) {
+        if self.closing.swap(true, Ordering::SeqCst) {
+            // Whoever closes it does all that.
+            return wait_for(by, || self.held.try_lock().is_ok_and(|held| held.is_none()));
+        }
+        wait_for(by, || self.patching.try_lock().is_ok()); // a patch under way is let in whole
+        let stream = &self.stream;
+        wait_for(by.min(Instant::now() + COPIES), || {
+            stream.committed() >= stream.sequencer.accepted()
+        });
+        let goal = Goal { position: stream.committed(), patches: stream.patches_queued() };
+        self.want(goal);
+        if !matches!(self.wait_durable(goal, Some(by)), Ok(true)) {
+            return;
+        }
+        self.runner.retire_by(by);
+        stream.fail(Error::Closed); // whoever still waits is told, and nothing is written any more
+        if let Some(held) = self.held.try_lock().ok().and_then(|mut held| held.take()) {
+            let _ = self.finish_file(&held, goal.position); // nobody is left who could be told
+        }
+    }
+}
+
+/// Looks until `ready`, at most until `by`.
+fn wait_for(by: Instant, ready: impl Fn() -> bool) {
+    while !ready() && Instant::now() < by {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
