@@ -1,5 +1,6 @@
 //! What the user got wrong, and how it is said: one sentence that says what to do, status 2.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::output::say;
@@ -33,7 +34,12 @@ impl std::error::Error for Bad {}
 /// Says on one line what stopped the tool before it could do anything.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     say(format_args!("error: {error:#}"));
-    ExitCode::from(if error.is::<Bad>() { BAD } else { LOST })
+    ExitCode::from(status(error))
+}
+
+/// The exit status of what stopped the tool before it could do anything.
+pub(crate) fn status(error: &anyhow::Error) -> u8 {
+    if error.is::<Bad>() { BAD } else { LOST }
 }
 
 /// Help and version as clap prints them; a bad option on one line.
@@ -42,9 +48,14 @@ pub(crate) fn of_parser(answer: &clap::Error) -> ExitCode {
         let _ = answer.print(); // a reader that has gone away wants no help
         return ExitCode::SUCCESS;
     }
-    let command =
-        std::env::args().nth(1).filter(|word| word.bytes().all(|b| b.is_ascii_lowercase()));
-    say(one_line(&answer.to_string(), command.as_deref()));
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let command = words.first().and_then(|word| word.to_str());
+    let command = command.filter(|word| word.bytes().all(|b| b.is_ascii_lowercase()));
+    let line = one_line(&answer.to_string(), command);
+    if command == Some("record") && words.iter().any(|word| word == "--json") {
+        crate::record::print_refusal(None, BAD, line.trim_start_matches("error: "));
+    }
+    say(line);
     ExitCode::from(BAD)
 }
 

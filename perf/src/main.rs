@@ -9,6 +9,7 @@ mod output;
 mod pace;
 #[cfg(feature = "peers")]
 mod peers;
+mod printer;
 mod probe;
 mod record;
 mod report;
@@ -40,10 +41,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(answer) => return error::of_parser(&answer),
+    stop::go_on_in_the_background();
+    let status = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(answer) => error::of_parser(&answer),
     };
+    printer::finish();
+    status
+}
+
+fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Record(args) => record::run(&args),
         Command::Probe(args) => probe::run(&args),

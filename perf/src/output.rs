@@ -1,29 +1,96 @@
 //! Words and figures for people.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A line on standard error. A reader that has gone away must not end a recording, so that a
-/// failure to print is nobody's business.
+use crate::printer::{self, Moving};
+use crate::stop;
+
+/// Looks at a standard output that takes nothing, after a signal: a second in all.
+const LOOKS: u32 = 20;
+
+/// A line on standard error. Never waits for it.
 pub(crate) fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    printer::say(line.to_string());
 }
 
 /// Text on standard output, as it is. A reader that has gone away has read enough.
 pub(crate) fn print(text: impl std::fmt::Display) {
-    let _ = write!(std::io::stdout(), "{text}");
+    let _ = print_whole(text.to_string());
 }
 
-/// A bar on standard error, if that is a terminal.
-pub(crate) fn progress(length: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:30} {percent}%, {eta} left: {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
+/// Text on standard output: waits as long as its reader takes, but no longer than a second once a
+/// signal has come.
+pub(crate) fn print_whole(text: String) -> io::Result<()> {
+    let (done, printed) = channel();
+    let print = move || {
+        let mut to = io::stdout().lock();
+        let _ = done.send(to.write_all(text.as_bytes()).and_then(|()| to.flush()));
+    };
+    // Left behind where nothing is taken: the end of the process ends it.
+    std::thread::Builder::new().name("output".into()).spawn(print)?;
+    let mut looks = 0;
+    while looks < LOOKS {
+        match printed.recv_timeout(stop::LOOK_EVERY) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Timeout) => looks += u32::from(stop::asked()),
+            Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::Other.into()),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads it"))
+}
+
+/// A line on standard error that changes in place, if that is a terminal. Whoever changes it never
+/// waits for the terminal. It goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Progress;
+
+impl Progress {
+    /// With a bar of this length.
+    pub(crate) fn bar(length: u64) -> Self {
+        printer::show(|moving| {
+            *moving = Some(Moving { bar: Some((0, length)), message: String::new() });
+        });
+        Self
+    }
+
+    /// Of words, which come later.
+    pub(crate) fn words() -> Self {
+        Self
+    }
+
+    pub(crate) fn set_message(&self, message: impl Into<String>) {
+        printer::show(|moving| moving.get_or_insert_default().message = message.into());
+    }
+
+    pub(crate) fn set_position(&self, position: u64) {
+        Self::move_to(|_, length| (position, length));
+    }
+
+    pub(crate) fn inc(&self, by: u64) {
+        Self::move_to(|position, length| (position + by, length));
+    }
+
+    /// There are so many more to come.
+    pub(crate) fn set_left(&self, left: u64) {
+        Self::move_to(|position, _| (position, position + left));
+    }
+
+    fn move_to(change: impl FnOnce(u64, u64) -> (u64, u64)) {
+        printer::show(|moving| {
+            let bar = &mut moving.get_or_insert_default().bar;
+            *bar = bar.map(|(position, length)| change(position, length));
+        });
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        printer::show(|moving| *moving = None);
+    }
 }
 
 /// A table without lines, as wide as it needs to be.

@@ -2,20 +2,29 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::INTERRUPTED;
 use crate::output::say;
+use crate::printer;
 
 /// Set by Ctrl-C and its like; the recorder looks at it between two pieces, a measurement between
 /// two rounds. Setting it again changes nothing, so that an impatient second Ctrl-C can't cut the
 /// close short.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop(Arc<AtomicBool>);
+
+/// What [`Stop::install`] hands out: a process has one set of signals.
+static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Whether a signal has come; never without [`Stop::install`].
+pub(crate) fn asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
 
 /// How often somebody who waits looks whether to stop.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -24,12 +33,14 @@ const LOOKS: u32 = 10;
 
 impl Stop {
     pub(crate) fn install() -> io::Result<Self> {
-        let stop = Self(Arc::default());
+        let stop = Self(ASKED.clone());
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, stop.0.clone())?;
         }
         #[cfg(unix)]
-        signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.0.clone())?;
+        if !ignores_hangups() {
+            signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.0.clone())?;
+        }
         // A write past the limit on file sizes (setrlimit(2)) is then an error and no death.
         #[cfg(unix)]
         signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
@@ -51,6 +62,7 @@ impl Stop {
                 // just made another.
                 let _ = (0..LOOKS).any(|_| std::fs::remove_dir_all(&data).is_ok());
                 say("interrupted: nothing was kept");
+                printer::finish();
                 std::process::exit(INTERRUPTED.into());
             }
         });
@@ -69,6 +81,37 @@ impl Stop {
         Self(Arc::default())
     }
 }
+
+/// Whether the process was started by nohup(1), which wants it to outlive its terminal.
+#[cfg(target_os = "linux")]
+fn ignores_hangups() -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    // A bit a signal, the first for signal 1 (proc_pid_status(5)).
+    status.is_ok_and(|status| status.sigign & 1 << (signal_hook::consts::SIGHUP - 1) != 0)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn ignores_hangups() -> bool {
+    false // there is no safe way to ask
+}
+
+/// Lets the process write to its terminal from the background, also after `stty tostop`, where it
+/// would be stopped for that (termios(3), TOSTOP): blocked, the signal is not sent. For the start
+/// of the process, since threads inherit it.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub(crate) fn go_on_in_the_background() {
+    // SAFETY: the set lives on the stack and is emptied before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn go_on_in_the_background() {}
 
 /// Returns when the measurement is over, or has been asked to stop and does not; which of the two.
 fn hangs(stop: &Stop, over: &AtomicBool) -> bool {

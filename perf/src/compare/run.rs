@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use fastrand::Rng;
 use hdrhistogram::Histogram;
-use indicatif::ProgressBar;
 use writeflush_workloads::subject::{Kind, Medium};
 use writeflush_workloads::{Centre, Conditions, Fate, Go, Times, stream_kinds};
 
@@ -17,7 +16,7 @@ use super::result::{Cell, Comparison, Figures, Interval, Outcome, Ratio, Row};
 use super::{noise, streams};
 use crate::environment::Environment;
 use crate::latency::Latency;
-use crate::output::{binary_size, count, progress};
+use crate::output::{Progress, binary_size, count};
 use crate::stop::Stop;
 
 /// One comparison.
@@ -85,7 +84,7 @@ impl Run<'_> {
     /// `None`: interrupted.
     pub(super) fn compare(&self) -> Option<Comparison> {
         let rounds = self.plan.streams.buffers.len() as u64 * streams::ROUNDS;
-        let bar = progress((self.plan.cells.len() as u64 + rounds) * TICKS);
+        let bar = Progress::bar((self.plan.cells.len() as u64 + rounds) * TICKS);
         let mut random = Rng::with_seed(self.seed);
         let mut found = Comparison {
             seed: self.seed,
@@ -133,7 +132,7 @@ impl Run<'_> {
                 Err(error) => found.failures.push(format!("streams: {error:#}")),
             }
         }
-        bar.finish_and_clear();
+        drop(bar);
         Some(found)
     }
 
@@ -172,7 +171,7 @@ fn deaths(cell: &Cell) -> Vec<String> {
 struct OfCell<'a> {
     run: &'a Run<'a>,
     conditions: Conditions,
-    bar: &'a ProgressBar,
+    bar: &'a Progress,
     /// How long it may take; `None`: as long as the samples do.
     seconds: Option<f64>,
 }

@@ -28,7 +28,7 @@ use self::take::Pacing;
 use crate::document::{self, Document};
 use crate::environment::Environment;
 use crate::error::{Bad, INTERRUPTED};
-use crate::output::{amount, binary_size, count, duration, print, progress, say};
+use crate::output::{Progress, amount, binary_size, count, duration, print, say};
 use crate::scratch::Scratch;
 use crate::stop::Stop;
 
@@ -137,7 +137,7 @@ impl Run<'_> {
 
     /// One take of each case, in a random order. `None`: interrupted.
     fn takes(&mut self, cases: &[Case]) -> anyhow::Result<Option<Vec<Take>>> {
-        let bar = progress(cases.len() as u64);
+        let bar = Progress::bar(cases.len() as u64);
         let mut takes: Vec<Option<Take>> = vec![None; cases.len()];
         for index in self.shuffled(cases.len()) {
             bar.set_message(cases[index].0.name);
@@ -145,7 +145,7 @@ impl Run<'_> {
             takes[index] = Some(take);
             bar.inc(1);
         }
-        bar.finish_and_clear();
+        drop(bar);
         Ok(Some(takes.into_iter().flatten().collect()))
     }
 
@@ -162,7 +162,7 @@ impl Run<'_> {
             duration(self.schedule.length()),
             duration(self.schedule.length().saturating_mul(most_takes as u32)),
         ));
-        let bar = progress(most_takes);
+        let bar = Progress::bar(most_takes);
         let goes_on = |search: &Search, takes: &[(u64, Take)]| {
             search.next().is_some() && takes.last().is_none_or(|(_, take)| take.error.is_none())
         };
@@ -186,9 +186,9 @@ impl Run<'_> {
                 bar.inc(1);
             }
             let left = searches.iter().map(Search::takes_left).sum::<u64>();
-            bar.set_length(bar.position() + left);
+            bar.set_left(left);
         }
-        bar.finish_and_clear();
+        drop(bar);
         let done = cases.iter().zip(searches).zip(takes);
         let done = done.map(|((case, search), takes)| of_case(*case, search, takes));
         let (shown, smallest): (Vec<Option<Take>>, Vec<Smallest>) = done.unzip();

@@ -1,11 +1,12 @@
 //! The options of `record`, and what they mean to the library.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use writeflush::{BackendChoice, Direct, Drive, OnFull, Options, Preallocate};
 
+use super::PATIENCE;
 use super::input::Source;
 use super::wav::Format;
 use crate::error::Bad;
@@ -22,7 +23,9 @@ Exit status:
   2  options, input or output can't work; if the input fails in mid-recording, what was read
      before is durable
 
-Ctrl-C and SIGTERM end the recording: the file is whole and durable when the tool returns.";
+Ctrl-C and SIGTERM end the recording: the file is whole and durable when the tool returns. Words
+on standard error never hold it up, nor does its end wait for them more than a second. The JSON
+object is waited for as long as its reader takes; once a signal has come, a second.";
 
 /// Record standard input, or a file, to a durable file
 ///
@@ -31,10 +34,10 @@ Ctrl-C and SIGTERM end the recording: the file is whole and durable when the too
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES_AND_STATUS)]
 pub(crate) struct Args {
-    /// The file to record to
+    /// The file to record to; a symbolic link is followed
     pub(crate) output: PathBuf,
 
-    /// Read from this file or FIFO instead of standard input
+    /// Read from this file or FIFO instead of standard input; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
 
@@ -53,6 +56,12 @@ pub(crate) struct Args {
     /// Bits a sample: 8 (unsigned), 16, 24 or 32 (signed; with --wav)
     #[arg(long, default_value = "16", value_parser = bits)]
     pub(crate) bits: u16,
+
+    /// Bytes in a frame of raw input: what is lost when no buffer has room are whole frames (with
+    /// --wav a frame is a sample of each channel)
+    #[arg(long, default_value_t = 1, conflicts_with = "wav", value_name = "BYTES")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) frame: u32,
 
     /// Time between two fences; 0 for one fence at the end
     #[arg(long, default_value = "100ms", value_parser = time, value_name = "DURATION")]
@@ -95,7 +104,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = preallocate, value_name = "SIZE")]
     pub(crate) preallocate: Option<Preallocate>,
 
-    /// Print one JSON object on standard output at the end
+    /// Print one JSON object on standard output at the end, also when nothing could be recorded
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -157,13 +166,43 @@ impl Args {
             .backend(backend)
             .direct(direct)
             .drive(drive)
-            .on_full(self.on_full)
+            .on_full(match self.on_full {
+                OnFull::Block => OnFull::BlockFor(PATIENCE), // again and again
+                policy => policy,
+            })
             .preallocate(self.preallocate.unwrap_or_default())
     }
 
+    /// Bytes that belong together, and are lost together: a frame.
+    pub(crate) fn frame(&self, format: Option<Format>) -> Result<usize, Bad> {
+        let frame = format.map_or(self.frame.into(), Format::frame);
+        let frame = usize::try_from(frame).unwrap_or(usize::MAX);
+        // Without any room the library's own sentence is the better one.
+        if (1..frame).contains(&self.longest_piece()) {
+            return Err(Bad::new(format!(
+                "a frame of {frame} bytes does not fit into all buffers but one: give more \
+                 --buffers or a larger --buffer-size"
+            )));
+        }
+        Ok(frame)
+    }
+
+    /// The most that a push may take: a policy that does not wait takes no more than all buffers
+    /// but one at once.
+    pub(crate) fn longest_piece(&self) -> usize {
+        let size = usize::try_from(self.buffer_size).unwrap_or(usize::MAX);
+        self.buffers.saturating_sub(1).saturating_mul(size)
+    }
+
     /// Refuses to destroy what is there: a recording, or the input itself.
-    pub(crate) fn check_output(&self, source: &Source) -> Result<(), Bad> {
+    pub(crate) fn check_output(&self, source: &Source, frame: usize) -> Result<(), Bad> {
         let output = self.output.display();
+        if self.output == Path::new("-") {
+            return Err(Bad::new(
+                "a recording goes to a file, not to standard output: name one ('./-' for a file \
+                 of that name)",
+            ));
+        }
         if source.is(&self.output) {
             return Err(Bad::new(format!(
                 "{output} is the input itself: name another file to record to"
@@ -176,21 +215,41 @@ impl Args {
                      go on at its end, or another name"
                 )))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.check_directory(),
+            Ok(known) if known.is_file() && self.append => self.check_whole(known.len(), frame),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                match std::fs::read_link(&self.output) {
+                    // A link to nothing: what it names is made.
+                    Ok(target) => check_directory(&self.output.with_file_name(target)),
+                    Err(_) => check_directory(&self.output),
+                }
+            }
             _ => Ok(()), // the library knows what it can't record to
         }
     }
 
-    fn check_directory(&self) -> Result<(), Bad> {
-        match self.output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
-                Err(Bad::new(format!(
-                    "there is no directory {}: make it, or name another place to record to",
-                    parent.display()
-                )))
-            }
-            _ => Ok(()),
+    /// What is appended behind half a frame is shifted as a whole.
+    fn check_whole(&self, len: u64, frame: usize) -> Result<(), Bad> {
+        let (output, rest) = (self.output.display(), len % frame as u64);
+        if rest == 0 {
+            return Ok(());
         }
+        Err(Bad::new(format!(
+            "{output} holds {len} bytes, which is no whole number of frames of {frame} bytes: cut \
+             it to {} bytes with truncate(1), or record to another file",
+            len - rest
+        )))
+    }
+}
+
+fn check_directory(file: &Path) -> Result<(), Bad> {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
+            Err(Bad::new(format!(
+                "there is no directory {}: make it, or name another place to record to",
+                parent.display()
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

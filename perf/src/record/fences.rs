@@ -49,8 +49,9 @@ impl Fences {
     }
 
     /// Ends; a checkpoint that is under way is waited for.
-    pub(crate) fn stop(self) {
-        if let Self::Checkpoints(Checkpoints { stop, thread }) = self {
+    pub(crate) fn stop(&mut self) {
+        let ended = std::mem::replace(self, Self::AtEnd);
+        if let Self::Checkpoints(Checkpoints { stop, thread }) = ended {
             drop(stop);
             let _ = thread.join();
         }

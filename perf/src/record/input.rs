@@ -25,7 +25,9 @@ pub(crate) enum Source {
 
 impl Source {
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Bad> {
-        let Some(path) = path else { return Ok(Self::Stdin) };
+        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
+            return Ok(Self::Stdin);
+        };
         let name = path.display();
         let file = File::open(path).map_err(|error| {
             Bad::new(format!("could not open the input {name}: {error}; name a file to read"))

@@ -1,7 +1,7 @@
 //! `record`: standard input, or a file, to a durable file.
 //!
 //! Three threads beside the writer's own: one reads the input, one keeps a WAV header true, and
-//! this one pushes, asks for fences, and ends it all.
+//! this one pushes, asks for fences, and ends it all. None of them prints: that is the printer's.
 
 mod args;
 mod fences;
@@ -14,33 +14,45 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use writeflush::{CloseError, Control, Error, Medium, Operation, Summary, Writer};
+use writeflush::{CloseError, Control, Error, Medium, OnFull, Operation, Summary, Writer};
 
 pub(crate) use self::args::Args;
 use self::fences::Fences;
 use self::input::{Arrival, Feed, Source};
 use self::progress::Progress;
+pub(crate) use self::summary::print_refusal;
 use self::summary::{Course, Report, Status};
 use self::wav::{Format, HEADER};
-use crate::error::Bad;
-use crate::output::say;
+use crate::error::{self, Bad};
+use crate::output::{count, say};
 use crate::stop::Stop;
 
-/// The longest sleep while the input is silent: how soon a signal or a failure is seen.
+/// The longest sleep while the input is silent or the buffers are full: how soon a signal or a
+/// failure is seen.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Records. An `Err` means that nothing was recorded.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let result = record(args);
+    if let (Err(error), true) = (&result, args.json) {
+        print_refusal(Some(&args.output), error::status(error), &format!("{error:#}"));
+    }
+    result
+}
+
+fn record(args: &Args) -> anyhow::Result<ExitCode> {
     let format = args.format()?;
+    let frame = args.frame(format)?;
     let source = Source::open(args.input.as_deref())?;
-    args.check_output(&source)?;
+    args.check_output(&source, frame)?;
     // Before the file is made: from here on a signal leaves a whole file.
     let stop = Stop::install().context("could not listen for signals")?;
     let began = Instant::now();
     let writer = open(args)?;
-    notice(&writer);
+    let mut course = Course::new(format, frame);
+    notice(&writer, &mut course);
     let control = writer.control().clone();
-    let recording = Recording::start(args, format, source, writer)?;
+    let recording = Recording::start(args, source, writer, course)?;
     let (mut course, closed) = recording.run(&stop, began);
     let summary = match closed {
         Ok(summary) => summary,
@@ -57,7 +69,7 @@ fn open(args: &Args) -> Result<Writer, Bad> {
     let options = args.options();
     let writer = if args.append {
         options.append(&args.output)
-    } else if args.force || args.output.exists() {
+    } else if args.force || args.output.exists() || args.output.is_symlink() {
         options.create(&args.output)
     } else {
         options.create_new(&args.output)
@@ -77,13 +89,13 @@ fn open(args: &Args) -> Result<Writer, Bad> {
 }
 
 /// Says what is not as good as it could be.
-fn notice(control: &Control) {
+fn notice(control: &Control, course: &mut Course) {
     for reason in control.fallbacks() {
-        say(format_args!("note: {reason}; going on without"));
+        course.warn(format!("{reason}; going on without"));
     }
     let durability = control.durability();
     if durability.medium != Medium::StableMedia {
-        say(format_args!("note: 'durable' means {durability} here, not stable media"));
+        course.warn(format!("'durable' means {durability} here, not stable media"));
     }
 }
 
@@ -109,35 +121,29 @@ struct Recording {
     fences: Fences,
     progress: Progress,
     course: Course,
+    /// The policy is to block: a push is tried until there is room.
+    blocks: bool,
     warned: bool,
 }
 
 impl Recording {
     fn start(
         args: &Args,
-        format: Option<Format>,
         source: Source,
         mut writer: Writer,
+        course: Course,
     ) -> anyhow::Result<Self> {
         let start = writer.positions().accepted;
-        if let Some(format) = format {
+        if let Some(format) = course.format {
             let _ = writer.write(&format.header_so_far(0))?;
         }
-        let unit = format.map_or(1, Format::frame) as usize;
-        // A policy that does not wait takes no more than all buffers but one at once.
-        let longest = (args.buffers - 1).saturating_mul(args.buffer_size as usize);
-        let fences = Fences::start(args.fence_every, format, writer.control())
+        let fences = Fences::start(args.fence_every, course.format, writer.control())
             .context("could not start the checkpoint thread")?;
-        let feed = Feed::start(source, unit, longest).context("could not start to read")?;
-        let course = Course {
-            status: Status::Complete,
-            input_bytes: 0,
-            took: Duration::ZERO,
-            format,
-            errors: Vec::new(),
-        };
+        let feed = Feed::start(source, course.frame, args.longest_piece())
+            .context("could not start to read")?;
         let progress = Progress::new(args.quiet, start);
-        Ok(Self { writer, feed, fences, progress, course, warned: false })
+        let blocks = args.on_full == OnFull::Block;
+        Ok(Self { writer, feed, fences, progress, course, blocks, warned: false })
     }
 
     fn run(mut self, stop: &Stop, began: Instant) -> (Course, Result<Summary, CloseError>) {
@@ -153,7 +159,7 @@ impl Recording {
         self.fences.stop();
         if let Some(format) = self.course.format {
             // What fails here has poisoned the stream, and its close says so.
-            let _ = finish_wav(&mut self.writer, format);
+            let _ = self.finish_wav(format);
         }
         let closed = self.writer.close();
         self.course.took = began.elapsed();
@@ -176,11 +182,16 @@ impl Recording {
                 return Err(Status::Unreadable);
             }
         }
+        self.tick();
+        // On a silent input nothing else would tell.
+        if self.writer.error().is_some() { Err(Status::Failed) } else { Ok(()) }
+    }
+
+    /// What is due by the clock. Never waits.
+    fn tick(&mut self) {
         let now = Instant::now();
         self.fences.tick(&self.writer, now);
         self.progress.tick(&self.writer, now);
-        // On a silent input nothing else would tell.
-        if self.writer.error().is_some() { Err(Status::Failed) } else { Ok(()) }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Status> {
@@ -189,7 +200,7 @@ impl Recording {
         }
         self.course.input_bytes += bytes.len() as u64;
         // A loss is in the writer's own count.
-        if let Err(error) = self.writer.write(bytes).map(drop) {
+        if let Err(error) = self.write(bytes) {
             // A failure of the disk is told by the close, where it comes with all others.
             if self.writer.error().is_none() {
                 self.course.errors.push(error.to_string());
@@ -198,6 +209,15 @@ impl Recording {
         }
         self.warn_of_length();
         Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        loop {
+            match self.writer.write(bytes).map(drop) {
+                Err(Error::Deadline { .. }) if self.blocks => self.tick(),
+                result => return result,
+            }
+        }
     }
 
     /// After a signal: what has been taken from the pipe is nobody else's.
@@ -215,22 +235,30 @@ impl Recording {
         let data = self.writer.positions().accepted - HEADER;
         if !self.warned && format.is_too_long(data) {
             self.warned = true;
-            self.progress.say(format_args!(
-                "warning: a WAV header can describe {} bytes of data, and there are more: all are \
+            self.course.warn(format!(
+                "a WAV header can describe {} bytes of data, and there are more: all are \
                  recorded, and readers that trust the header see the first 4 GiB",
                 format.longest_data()
             ));
         }
     }
-}
 
-/// The exact length, and the pad byte that an odd one needs.
-fn finish_wav(writer: &mut Writer, format: Format) -> Result<(), Error> {
-    // Fill bytes that are still owed belong to the data: a flush of the writer lays them down.
-    writer.write_flush(&[])?;
-    let data = writer.positions().accepted - HEADER;
-    if format.needs_pad(data) {
-        writer.write_flush(&[0])?;
+    /// The exact length, and the pad byte that an odd one needs.
+    fn finish_wav(&mut self, format: Format) -> Result<(), Error> {
+        // Fill bytes that are still owed belong to the data: a flush of the writer lays them down.
+        self.writer.write_flush(&[])?;
+        let data = self.writer.positions().accepted - HEADER;
+        if format.needs_pad(data) {
+            self.writer.write_flush(&[0])?;
+        }
+        if format.rest(data) > 0 {
+            self.course.warn(format!(
+                "the input ended within a frame of {}: the last {} are in the file, and the \
+                 header does not count them",
+                count(format.frame(), "byte"),
+                count(format.rest(data), "byte"),
+            ));
+        }
+        self.writer.checkpoint(0, |_| format.header_of_all(data)).map(drop)
     }
-    writer.checkpoint(0, |_| format.header_of_all(data)).map(drop)
 }

@@ -1,19 +1,19 @@
 //! The progress line, on a terminal only.
 
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use writeflush::Control;
 
-use crate::output::{amount, say};
+use crate::output::{self, amount};
 
 /// How often the line changes: fast enough to look alive, slow enough to read.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Shows how the recording goes.
+/// Shows how the recording goes. Never waits for the terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    bar: ProgressBar,
+    line: Option<output::Progress>,
     next: Instant,
     /// When and where the line was drawn last: for the rate.
     last: (Instant, u64),
@@ -23,42 +23,29 @@ pub(crate) struct Progress {
 impl Progress {
     /// A line on standard error if that is a terminal, and nothing otherwise.
     pub(crate) fn new(quiet: bool, start: u64) -> Self {
-        let bar = if quiet {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
-        };
-        let style = indicatif::ProgressStyle::with_template("{msg}");
-        bar.set_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner()));
+        let shown = !quiet && std::io::stderr().is_terminal();
         let now = Instant::now();
-        Self { bar, next: now, last: (now, start), start }
+        let line = shown.then(output::Progress::words);
+        Self { line, next: now, last: (now, start), start }
     }
 
     pub(crate) fn tick(&mut self, control: &Control, now: Instant) {
-        if now < self.next || self.bar.is_hidden() {
-            return;
-        }
+        let Some(shown) = self.line.as_ref().filter(|_| now >= self.next) else { return };
         self.next = now + EVERY;
         let positions = control.positions();
         let (since, before) = std::mem::replace(&mut self.last, (now, positions.accepted));
         let seconds = (now - since).as_secs_f64().max(1e-3);
         let rate = (positions.accepted - before) as f64 / seconds;
-        self.bar.set_message(line(
+        shown.set_message(line(
             positions.accepted - self.start,
             rate,
             positions.accepted - positions.durable.min(positions.accepted),
             control.stats().overruns,
         ));
-        self.bar.tick();
     }
 
-    /// Says something without tearing the line.
-    pub(crate) fn say(&self, text: impl std::fmt::Display) {
-        self.bar.suspend(|| say(text));
-    }
-
-    pub(crate) fn end(&self) {
-        self.bar.finish_and_clear();
+    pub(crate) fn end(&mut self) {
+        self.line = None;
     }
 }
 

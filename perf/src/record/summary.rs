@@ -1,6 +1,6 @@
 //! What became of a recording: as text, as JSON, and as an exit status.
 
-use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use writeflush::{Control, Histogram, Summary};
 use super::Args;
 use super::wav::Format;
 use crate::error::{BAD, LOST};
-use crate::output::{amount, binary_size, count, duration, say};
+use crate::output::{amount, binary_size, count, duration, print_whole, say};
 
 /// The version of the JSON object: the number changes when a field changes its meaning.
 const SCHEMA: &str = "writeflush.record/1";
@@ -57,6 +57,8 @@ pub(crate) struct Report {
     duration_ns: u64,
     bytes_per_second: f64,
     wav: Option<Format>,
+    /// Losses are of whole frames of this many bytes.
+    frame_bytes: u64,
     backend: String,
     direct: bool,
     durability: Label,
@@ -72,7 +74,44 @@ pub(crate) struct Report {
     buffers: u64,
     buffer_size_bytes: u64,
     high_water_bytes: u64,
+    warnings: Vec<String>,
     errors: Vec<String>,
+}
+
+/// The JSON object of a recording that could not begin.
+#[derive(Debug, Serialize)]
+struct Refusal<'a> {
+    schema: &'static str,
+    status: &'static str,
+    exit_status: u8,
+    /// `None` where the options can't be read.
+    path: Option<&'a str>,
+    warnings: [&'a str; 0],
+    errors: [&'a str; 1],
+}
+
+/// Prints why nothing was recorded.
+pub(crate) fn print_refusal(path: Option<&Path>, exit_status: u8, error: &str) {
+    let path = path.map(Path::to_string_lossy);
+    print_json(&Refusal {
+        schema: SCHEMA,
+        status: "refused",
+        exit_status,
+        path: path.as_deref(),
+        warnings: [],
+        errors: [error],
+    });
+}
+
+/// One object on one line. A standard output that takes nothing is worth a word, and does not
+/// change the exit status: what is recorded is durable.
+fn print_json(object: &impl Serialize) {
+    let printed = serde_json::to_string(object)
+        .map_err(std::io::Error::from)
+        .and_then(|text| print_whole(text + "\n"));
+    if let Err(error) = printed {
+        say(format_args!("warning: could not print the JSON object: {error}"));
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -117,7 +156,30 @@ pub(crate) struct Course {
     pub(crate) input_bytes: u64,
     pub(crate) took: Duration,
     pub(crate) format: Option<Format>,
+    /// Bytes that belong together, and are lost together.
+    pub(crate) frame: usize,
+    pub(crate) warnings: Vec<String>,
     pub(crate) errors: Vec<String>,
+}
+
+impl Course {
+    pub(crate) fn new(format: Option<Format>, frame: usize) -> Self {
+        Self {
+            status: Status::Complete,
+            input_bytes: 0,
+            took: Duration::ZERO,
+            format,
+            frame,
+            warnings: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Says what is not as it could be, now and in the JSON object.
+    pub(crate) fn warn(&mut self, sentence: String) {
+        say(format_args!("warning: {sentence}"));
+        self.warnings.push(sentence);
+    }
 }
 
 impl Report {
@@ -135,6 +197,7 @@ impl Report {
             duration_ns: nanoseconds(course.took),
             bytes_per_second: stats.bytes as f64 / course.took.as_secs_f64().max(1e-9),
             wav: course.format,
+            frame_bytes: course.frame as u64,
             backend: summary.backend.to_string(),
             direct: control.is_direct(),
             durability: Label {
@@ -154,6 +217,7 @@ impl Report {
             buffers: args.buffers as u64,
             buffer_size_bytes: args.buffer_size,
             high_water_bytes: stats.high_water,
+            warnings: course.warnings,
             errors: course.errors,
         }
     }
@@ -162,17 +226,8 @@ impl Report {
         self.exit_status
     }
 
-    /// One object on one line. The recording is done and durable: a standard output that takes
-    /// nothing is worth a word, and does not change the exit status.
     pub(crate) fn print_json(&self) {
-        let mut out = std::io::stdout().lock();
-        let printed = serde_json::to_string(self)
-            .map_err(std::io::Error::from)
-            .and_then(|text| writeln!(out, "{text}"))
-            .and_then(|()| out.flush());
-        if let Err(error) = printed {
-            say(format_args!("warning: could not print the JSON object: {error}"));
-        }
+        print_json(self);
     }
 
     pub(crate) fn print_text(&self) {

@@ -52,9 +52,15 @@ impl Format {
         self.header(self.whole(durable.saturating_sub(HEADER)))
     }
 
-    /// The header of a finished recording: its exact length, or the most that it can say.
+    /// The header of a finished recording: all whole frames, or the most that it can say.
     pub(crate) fn header_of_all(self, data: u64) -> [u8; HEADER as usize] {
-        if self.is_too_long(data) { self.header(self.longest_data()) } else { self.header(data) }
+        let longest = self.is_too_long(data).then(|| self.longest_data());
+        self.header(longest.unwrap_or(data - self.rest(data)))
+    }
+
+    /// Bytes behind the last whole frame, which no header describes: readers refuse half a frame.
+    pub(crate) fn rest(self, data: u64) -> u64 {
+        data % self.frame()
     }
 
     /// Whether a header can't describe this much data.
@@ -62,9 +68,10 @@ impl Format {
         data > self.longest_data()
     }
 
-    /// Whether a finished recording of this length ends in a pad byte.
+    /// Whether a finished recording of this length ends in a pad byte. A rest begins with the byte
+    /// that stands for it.
     pub(crate) fn needs_pad(self, data: u64) -> bool {
-        data % 2 == 1 && !self.is_too_long(data)
+        data % 2 == 1 && self.rest(data) == 0 && !self.is_too_long(data)
     }
 
     fn whole(self, data: u64) -> u64 {
@@ -143,7 +150,17 @@ mod tests {
         assert_eq!(sizes(mono24().header_of_all(9)), (46, 9));
         assert!(mono24().needs_pad(9));
         assert!(!mono24().needs_pad(6));
-        assert_eq!(sizes(stereo().header_of_all(7)), (44, 7));
+    }
+
+    #[test]
+    fn half_a_frame_is_not_described() {
+        assert_eq!(sizes(stereo().header_of_all(7)), (40, 4));
+        assert_eq!((stereo().rest(7), stereo().needs_pad(7)), (3, false));
+        // The pad byte of nine bytes is the first of the rest.
+        for data in [10, 11] {
+            assert_eq!(sizes(mono24().header_of_all(data)), (46, 9));
+            assert!(!mono24().needs_pad(data));
+        }
     }
 
     #[test]

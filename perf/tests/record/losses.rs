@@ -1,0 +1,193 @@
+//! Losses and failures.
+
+use super::*;
+
+/// Nobody drives until the close, so that exactly two buffers have room.
+const NO_DRIVER: [&str; 10] = [
+    "--drive",
+    "caller",
+    "--backend",
+    "sync",
+    "--fence-every",
+    "0",
+    "--buffers",
+    "2",
+    "--buffer-size",
+    "4096",
+];
+
+fn lossy(place: &Path, policy: &str, more: &[&str], bytes: &[u8]) -> (Output, Vec<u8>) {
+    let (from, to) = (place.join("in"), place.join("out"));
+    fs::write(&from, bytes).unwrap();
+    let output = record()
+        .args(NO_DRIVER)
+        .args(["--on-full", policy, "--json", "--force", "--input"])
+        .args([&from, &to])
+        .args(more)
+        .output()
+        .unwrap();
+    (output, fs::read(&to).unwrap())
+}
+
+#[test]
+fn dropped_bytes_are_counted_and_end_in_status_1() {
+    let place = directory();
+    let bytes = pattern(5 * 4096 + 1);
+    let (output, file) = lossy(place.path(), "drop", &[], &bytes);
+    assert_status(&output, 1);
+    assert!(file == bytes[..8192]);
+    let report = json(&output);
+    assert_eq!(report["overruns"], 1);
+    assert_eq!(report["overrun_bytes"], 3 * 4096 + 1);
+    assert_eq!(report["overrun_places"][0]["position"], 8192);
+    assert_eq!(report["overrun_places"][0]["bytes"], 3 * 4096 + 1);
+    assert_eq!(report["exit_status"], 1);
+    assert!(stderr(&output).contains("12289 bytes lost in 1 place (12289 at 8192)"));
+}
+
+/// A WAV file loses whole frames, so that its channels never change places.
+#[test]
+fn a_loss_ends_between_two_frames() {
+    let place = directory();
+    let bytes = pattern(6 * 4000);
+    let (output, file) = lossy(place.path(), "drop", &["--wav", "--bits", "24"], &bytes);
+    assert_status(&output, 1);
+    // Pieces of 682 frames: the first has room, four have not, the short last one has again.
+    let (piece, last) = (682 * 6, 590 * 6);
+    assert!(described(&file) == [&bytes[..piece], &bytes[bytes.len() - last..]].concat());
+    let report = json(&output);
+    assert_eq!(report["overrun_places"][0]["position"], HEADER + piece);
+    assert_eq!(report["overrun_bytes"], 4 * piece);
+}
+
+/// Raw frames of which the recorder is told are lost whole as well, whatever the policy.
+#[test]
+fn raw_frames_are_lost_whole() {
+    let place = directory();
+    let frames: Vec<u8> =
+        (0..4000u32).flat_map(|i| [1, 1, i as u8, 2, 2, (i >> 8) as u8]).collect();
+    for policy in ["drop", "fail", "fill:0"] {
+        let (output, file) = lossy(place.path(), policy, &["--frame", "6"], &frames);
+        assert_status(&output, 1);
+        let known = |frame: &[u8]| frame[..2] == [1, 1] && frame[3..5] == [2, 2];
+        assert!(
+            file.len() % 6 == 0 && file.chunks(6).all(|it| known(it) || it == [0; 6]),
+            "{policy}"
+        );
+        let report = json(&output);
+        assert_eq!(report["frame_bytes"], 6);
+        for place in report["overrun_places"].as_array().unwrap() {
+            let at = |name: &str| place[name].as_u64().unwrap() % 6;
+            assert_eq!((at("position"), at("bytes")), (0, 0), "{policy}");
+        }
+    }
+}
+
+#[test]
+fn filled_bytes_keep_the_time_line_and_end_in_status_1() {
+    let place = directory();
+    let bytes = pattern(100 * 4096 + 4);
+    for more in [&["--wav"][..], &[]] {
+        let (output, file) = lossy(place.path(), "fill:0x80", more, &bytes);
+        assert_status(&output, 1);
+        let data = if more.is_empty() { &file } else { described(&file) };
+        assert_eq!(data.len(), bytes.len());
+        let lost = json(&output)["overrun_bytes"].as_u64().unwrap() as usize;
+        let (kept, filled) = data.split_at(data.len() - lost);
+        assert!(kept.len() >= 4096 && bytes.starts_with(kept));
+        assert!(filled.iter().all(|&byte| byte == 0x80));
+    }
+}
+
+#[test]
+fn a_policy_that_fails_says_so_and_keeps_what_it_has() {
+    let place = directory();
+    let bytes = pattern(5 * 4096);
+    for policy in ["fail", "wait:1ms"] {
+        let (output, file) = lossy(place.path(), policy, &[], &bytes);
+        // Who waits, drives: `wait` gets all of it through unless the disk takes longer.
+        if policy == "fail" || output.status.code() != Some(0) {
+            assert_status(&output, 1);
+            assert!(stderr(&output).contains("bytes of the file are durable"));
+            assert_eq!(json(&output)["status"], "failed");
+        }
+        assert_eq!(json(&output)["durable_bytes"], file.len());
+        assert!(file.len() >= 8192 && bytes.starts_with(&file));
+    }
+}
+
+/// The limit on file sizes stands for a full disk: the kernel refuses in mid-recording. The input
+/// is silent at that moment, so that no push meets the error.
+#[test]
+fn a_full_disk_ends_in_status_1_and_the_header_stays_true() {
+    let place = directory();
+    let bytes = pattern(6 << 20);
+    for way in ways() {
+        let path = place.path().join(format!("{}{}.wav", way[1], way[3]));
+        // dash counts in blocks of 512 bytes, bash in 1024: 1 or 2 MiB, less than the input.
+        let script = "ulimit -f 2048; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_writeflush-perf"), "record"]);
+        command.args(way).args(["--wav", "--fence-every", "1ms", "--json"]).arg(&path);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (mut child, mut stdin) = begin(&mut command, b"");
+        let mut sent = 0;
+        while child.try_wait().unwrap().is_none() {
+            stdin.write_all(&bytes[sent..sent + 50_000]).unwrap();
+            sent += 50_000;
+            until("a checkpoint or the end", || {
+                (described_now(&path) >= sent || child.try_wait().unwrap().is_some()).then_some(())
+            });
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_status(&output, 1);
+        let report = json(&output);
+        assert_eq!(report["status"], "failed", "{way:?}");
+        let durable = report["durable_bytes"].as_u64().unwrap() as usize;
+        let said = format!("the first {durable} bytes of the file are durable");
+        assert!(stderr(&output).contains(&said), "{way:?}: {}", stderr(&output));
+        let wav = fs::read(&path).unwrap();
+        let data = described(&wav);
+        assert!(data.len() >= sent - 50_000 && bytes.starts_with(data), "{way:?}");
+        assert!(HEADER + data.len() <= durable, "{way:?}: the header describes more");
+        assert!(wav[HEADER..durable] == bytes[..durable - HEADER], "{way:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_away_changes_nothing() {
+    let place = directory();
+    for (i, full) in [false, true].into_iter().enumerate() {
+        let path = place.path().join(i.to_string());
+        let out = if full {
+            let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") else { continue };
+            Stdio::from(full)
+        } else {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            Stdio::from(writer)
+        };
+        let output = fed(record().arg("--json").arg(&path).stdout(out), b"abc");
+        assert_status(&output, 0);
+        assert!(stderr(&output).contains("could not print the JSON object"), "{}", stderr(&output));
+        assert_eq!(fs::read(&path).unwrap(), b"abc");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let path = place.path().join("mute");
+    let output = fed(record().arg("--json").arg(&path).stderr(writer), b"abc");
+    assert_status(&output, 0);
+    assert_eq!(json(&output)["durable_bytes"], 3);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_input_that_fails_ends_in_status_2() {
+    let place = directory();
+    let path = place.path().join("take.wav");
+    // Reading the memory at address 0 fails with EIO (proc_pid_mem(5)).
+    let output = record().args(["--wav", "--input", "/proc/self/mem"]).arg(&path).output().unwrap();
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("could not read the input"), "{}", stderr(&output));
+    assert_eq!(described(&fs::read(&path).unwrap()), b"");
+}

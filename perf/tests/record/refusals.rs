@@ -1,0 +1,155 @@
+//! What can't be recorded, and how that is said.
+
+use super::*;
+
+/// One line, status 2, nothing on standard output.
+#[track_caller]
+fn assert_refused(output: &Output, word: &str) {
+    assert_status(output, 2);
+    let text = stderr(output);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("error: ") && text.contains(word), "no '{word}' in: {text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_recording_is_overwritten_only_by_force() {
+    let place = directory();
+    let path = place.path().join("take.raw");
+    fs::write(&path, b"old").unwrap();
+    assert_refused(&fed(record().arg(&path), b"new"), "--force");
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_status(&fed(record().arg("--append").arg(&path), b"new"), 0);
+    assert_eq!(fs::read(&path).unwrap(), b"oldnew");
+    assert_status(&fed(record().arg("--force").arg(&path), b"!"), 0);
+    assert_eq!(fs::read(&path).unwrap(), b"!");
+    fs::write(&path, b"").unwrap();
+    assert_status(&fed(record().arg(&path), b"into an empty file"), 0);
+    assert_eq!(fs::read(&path).unwrap(), b"into an empty file");
+}
+
+#[test]
+fn bad_options_get_one_line_each() {
+    let place = directory();
+    let path = place.path().join("take");
+    for (options, word) in [
+        (&["--bits", "12"][..], "8, 16, 24 or 32"),
+        (&["--rate", "0"], "--rate"),
+        (&["--wav", "--rate", "4000000000"], "--rate"),
+        (&["--channels", "0"], "--channels"),
+        (&["--wav", "--append"], "--append"),
+        (&["--append", "--force"], "--force"),
+        (&["--fence-every", "soon"], "100ms"),
+        (&["--buffers", "1"], "at least 2"),
+        (&["--buffers", "0"], "at least 2"),
+        (&["--buffers", "many"], "--buffers"),
+        (&["--buffer-size", "1000"], "multiple of 4096"),
+        (&["--buffer-size", "big"], "64KiB"),
+        (&["--buffers", "1000", "--buffer-size", "1GiB"], "memory limit"),
+        (&["--backend", "magic"], "uring"),
+        (&["--direct", "maybe"], "auto"),
+        (&["--drive", "me"], "caller"),
+        (&["--on-full", "fill:300"], "fill:BYTE"),
+        (&["--preallocate", "lots"], "64KiB"),
+        (&["--preallocate", "9000000000000000000"], "--preallocate"),
+        (&["--loud"], "--loud"),
+        (&["--frame", "0"], "--frame"),
+        (&["--frame", "6", "--wav"], "--wav"),
+        (&["--frame", "3000000", "--buffers", "2"], "--buffer-size"),
+    ] {
+        let output = record().args(options).arg(&path).output().unwrap();
+        assert_refused(&output, word);
+        assert!(!path.exists(), "{options:?} left a file behind");
+    }
+    assert_refused(&record().output().unwrap(), "<OUTPUT>");
+    let nothing = Command::new(env!("CARGO_BIN_EXE_writeflush-perf")).output().unwrap();
+    assert_refused(&nothing, "--help");
+}
+
+/// A script that asks for JSON gets it, whatever happens.
+#[test]
+fn a_refusal_is_told_in_json_too() {
+    let place = directory();
+    let at = |name: &str| place.path().join(name);
+    fs::write(at("old"), b"12345").unwrap();
+    for (options, output, word) in [
+        (&["--buffers", "1"][..], "take", "at least 2"),
+        (&["--bits", "12"], "take", "8, 16, 24 or 32"),
+        (&["--input", "missing"], "take", "missing"),
+        (&[], "old", "--force"),
+        (&["--append", "--frame", "4"], "old", "no whole number of frames of 4 bytes"),
+        (&[], "none/take", "no directory"),
+    ] {
+        let output = record().args(options).arg("--json").arg(at(output)).output().unwrap();
+        assert_status(&output, 2);
+        let report = json(&output);
+        assert_eq!(report["schema"], "writeflush.record/1");
+        assert_eq!((&report["status"], &report["exit_status"]), (&"refused".into(), &2.into()));
+        let said = report["errors"][0].as_str().unwrap();
+        assert!(said.contains(word), "no '{word}' in: {said}");
+        assert_eq!(stderr(&output), format!("error: {said}\n"));
+        assert_eq!(report["warnings"].as_array().unwrap().len(), 0);
+    }
+    assert_eq!(fs::read(at("old")).unwrap(), b"12345");
+}
+
+#[test]
+fn places_that_cannot_be_recorded_to() {
+    let place = directory();
+    let at = |name: &str| place.path().join(name);
+    fs::create_dir(at("directory")).unwrap();
+    fs::write(at("plain"), b"x").unwrap();
+    assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    for (name, word) in [
+        ("missing/take", "no directory"),
+        ("directory", "not a regular file"),
+        ("fifo", "not a regular file"),
+        ("plain/take", "another file"),
+    ] {
+        assert_refused(&fed(record().arg("--force").arg(at(name)), b"abc"), word);
+    }
+    std::os::unix::fs::symlink("gone/take", at("link")).unwrap();
+    assert_refused(&fed(record().arg(at("link")), b"abc"), "no directory");
+    assert_refused(&fed(record().arg("-").current_dir(place.path()), b"abc"), "./-");
+    assert!(!at("-").exists());
+}
+
+#[test]
+fn inputs_that_cannot_be_read() {
+    let place = directory();
+    let at = |name: &str| place.path().join(name);
+    fs::write(at("both"), b"precious").unwrap();
+    fs::hard_link(at("both"), at("link")).unwrap();
+    let with = |input: &str, output: &str| {
+        record().arg("--force").arg("--input").args([at(input), at(output)]).output().unwrap()
+    };
+    assert_refused(&with("missing", "take"), "missing");
+    assert_refused(&with(".", "take"), "directory");
+    assert_refused(&with("both", "link"), "input itself");
+    let stdin = fs::File::open(at("both")).unwrap();
+    let output = record().arg("--force").arg(at("both")).stdin(stdin).output().unwrap();
+    assert_refused(&output, "input itself");
+    assert_eq!(fs::read(at("both")).unwrap(), b"precious");
+    assert!(!at("take").exists());
+}
+
+#[test]
+fn the_help_tells_the_exit_status() {
+    let output = record().arg("--help").output().unwrap();
+    assert_status(&output, 0);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Exit status:"));
+}
+
+#[test]
+fn quiet_says_nothing_and_a_weaker_label_is_said() {
+    let place = directory();
+    let output = fed(record().arg("-q").arg(place.path().join("take")), b"abc");
+    assert_status(&output, 0);
+    assert!(output.stdout.is_empty());
+    // Only where the place is as good as can be: elsewhere a note is due even then.
+    let label = fed(record().args(["--json", "-q"]).arg(place.path().join("2")), b"");
+    let stable = json(&label)["durability"]["medium"] == "stable media";
+    let plain = json(&label)["fallbacks"].as_array().unwrap().is_empty();
+    assert_eq!(stderr(&output).is_empty(), stable && plain, "{}", stderr(&output));
+    assert_eq!(stderr(&label).contains("not stable media"), !stable);
+}
