@@ -40,10 +40,14 @@ fn open_again(name: &str, more: i32) -> File {
     OpenOptions::new().read(more == 0).write(true).custom_flags(flags).open(name).unwrap()
 }
 
-/// Writes until nothing more is taken.
+/// Writes until nothing more is taken, also not a moment later: the kernel hands on what a terminal
+/// was given in its own time.
 fn fill(to: &impl AsRawFd) {
     let mut to = open_again(&format!("/proc/self/fd/{}", to.as_raw_fd()), libc::O_NONBLOCK);
-    while to.write(&[b'x'; 64]).is_ok() {}
+    while to.write(&[b'x'; 64]).is_ok() {
+        while to.write(&[b'x'; 64]).is_ok() {}
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A pipe that takes nothing, and the end that would empty it.
