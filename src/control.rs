@@ -114,7 +114,7 @@ impl Control {
     /// policy `Fill` still owes are none of its: the flush of a writer lays them down first.
     ///
     /// # Errors
-    /// The error that poisoned the stream.
+    /// The error that poisoned the stream; [`Error::InWaker`].
     pub fn flush(&self) -> Result<u64, Error> {
         self.core.flush()
     }
@@ -127,8 +127,8 @@ impl Control {
     /// fence any of its sectors may or may not show.
     ///
     /// # Errors
-    /// [`Error::PatchRange`] when it reaches past the accepted position, [`Error::Closed`], or
-    /// the error that poisoned the stream.
+    /// [`Error::PatchRange`] when it reaches past the accepted position, [`Error::Closed`],
+    /// [`Error::InWaker`] if the patch can't be queued whole at once, or the error that poisoned the stream.
     pub fn patch(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.core.patch(offset, bytes).map(drop)
     }
@@ -149,6 +149,7 @@ impl Control {
         offset: u64,
         header: impl FnOnce(u64) -> H,
     ) -> Result<u64, Error> {
+        self.core.may_wait()?;
         let position = match Canary::HeaderFirst.is_planted() {
             true => self.core.stream.sequencer.accepted(),
             false => self.core.flush()?,

@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use crate::backend::{Abilities, Backend, Io};
 use crate::buffers::Memory;
-use crate::driver::run::{Runner, Waited};
+use crate::driver::run::{CloseLater, Runner, Waited};
 use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
 use crate::error::{Error, Operation};
 use crate::file::{self, Durability, Handle, MAX_BLOCK, OpenFile, OpenMode};
 use crate::options::{BackendChoice, FenceForm, Options};
 use crate::stats::Stats;
+pub(crate) use crate::stream::Goal;
 use crate::stream::{Patch, Stream};
 use crate::summary::{CloseError, Summary};
-use crate::sync::{AtomicBool, Instant, Mutex, Ordering, ignore_poison};
+use crate::sync::{AtomicBool, Instant, Mutex, MutexGuard, Ordering, fence, ignore_poison};
 
 /// What does not change while the file is open.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub(crate) struct Core {
     closing: AtomicBool,
     held: Mutex<Option<Held>>,
     /// One patcher at a time, so that a long patch is one.
-    patching: Mutex<()>,
+    patching: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Core {
@@ -61,6 +62,7 @@ struct Held {
     file: Arc<dyn Handle>,
     mode: OpenMode,
     existing: u64,
+    locked: bool,
 }
 
 impl Held {
@@ -71,13 +73,30 @@ impl Held {
             _ => end,
         }
     }
-}
 
-/// What a fence has to reach.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Goal {
-    pub(crate) position: u64,
-    pub(crate) patches: u64,
+    /// Gives the file its length and lets it go; what was written ends at `end`, and is durable.
+    fn finish(&self, stream: &Stream, end: u64) -> Vec<Error> {
+        let errors = file::finish(&*self.file, &stream.path, self.len(end));
+        self.unlock();
+        errors
+    }
+
+    /// Explicitly: a forked child may hold the descriptor still.
+    fn unlock(&self) {
+        if self.locked {
+            self.file.unlock();
+        }
+    }
+
+    /// The last step of a close. Only a file whose every byte is durable is cut: after a failure
+    /// whatever got there stays.
+    fn let_go(self, stream: &Stream, is_whole: bool) -> Vec<Error> {
+        if is_whole {
+            return self.finish(stream, stream.sequencer.accepted());
+        }
+        self.unlock();
+        Vec::new()
+    }
 }
 
 /// What a writer needs beside a file.
@@ -126,6 +145,7 @@ impl Core {
     /// # Errors
     /// Sticky here, unless nothing has been touched for want of memory or of a backend.
     pub(crate) fn go_on_at(&self, to: u64) -> Result<Self, Error> {
+        self.may_wait()?;
         let options = &self.facts.options;
         let means = Means::new(options, &self.stream.path)?;
         self.flush()?;
@@ -204,16 +224,22 @@ impl Core {
         let stream = Arc::new(Stream::new(opened.path.clone(), memory, bounds, io.waker()));
         let around = (opened.block, opened.existing);
         let lane = Lane::new(0, stream.clone(), id, plan, around, flights);
-        let runner = Runner::new(Driver::new(io, vec![lane]), stream.clone(), options.drive)
+        let driver = Driver::new(io, vec![lane]);
+        let runner = Runner::new(driver, stream.clone(), options.drive, &options.thread_setup)
             .map_err(start_failed)?;
-        let held = Held { file: opened.file.clone(), mode: opened.mode, existing: opened.existing };
+        let held = Held {
+            file: opened.file.clone(),
+            mode: opened.mode,
+            existing: opened.existing,
+            locked: options.lock,
+        };
         Ok(Self {
             stream,
             runner,
             facts,
             closing: AtomicBool::new(false),
             held: Mutex::new(Some(held)),
-            patching: Mutex::new(()),
+            patching: Arc::default(),
         })
     }
 
@@ -227,6 +253,11 @@ impl Core {
     /// The error of a stream that grants nothing any more.
     pub(crate) fn stopped(&self) -> Error {
         self.stream.failure().cloned().unwrap_or(Error::Closed)
+    }
+
+    /// Refuses what would have to wait in a waker, before anything is taken.
+    pub(crate) fn may_wait(&self) -> Result<(), Error> {
+        if self.runner.may_wait() { Ok(()) } else { Err(Error::InWaker) }
     }
 
     // ---- fences -----------------------------------------------------------------------------------
@@ -258,6 +289,7 @@ impl Core {
             Waited::Ready => Ok(true),
             Waited::TimedOut => Ok(false),
             Waited::Failed => Err(self.stopped()),
+            Waited::InWaker => Err(Error::InWaker),
         }
     }
 
@@ -280,6 +312,7 @@ impl Core {
         match self.runner.wait(&self.stream.progress, None, written) {
             Waited::Ready => Ok(()),
             Waited::Failed | Waited::TimedOut => Err(self.stopped()),
+            Waited::InWaker => Err(Error::InWaker),
         }
     }
 
@@ -308,6 +341,7 @@ impl Core {
             Waited::Ready => Ok(true),
             Waited::TimedOut => Ok(false),
             Waited::Failed => Err(self.stopped()),
+            Waited::InWaker => Err(Error::InWaker),
         }
     }
 
@@ -331,10 +365,35 @@ impl Core {
         if self.stream.is_left_behind() {
             return Err(Error::Forked);
         }
-        let _whole = ignore_poison(self.patching.lock());
-        if self.closing.load(Ordering::SeqCst) {
-            return Err(self.stopped());
+        let number = {
+            let _whole = self.begin_patch(bytes.len().div_ceil(Patch::MAX))?;
+            self.queue_patch(offset, bytes)?
+        };
+        // A close that a waker began waits for that.
+        fence(Ordering::SeqCst);
+        if self.closing.load(Ordering::Relaxed) {
+            self.stream.ring_doorbell();
         }
+        match self.stream.failure() {
+            Some(error) => Err(error.clone()),
+            None => Ok(number),
+        }
+    }
+
+    /// Keeps other patchers out. In a waker all pieces have to find room in the queue now.
+    fn begin_patch(&self, pieces: usize) -> Result<MutexGuard<'_, ()>, Error> {
+        let whole = if self.runner.may_wait() {
+            ignore_poison(self.patching.lock())
+        } else {
+            match self.patching.try_lock() {
+                Ok(whole) if pieces <= self.stream.patch_room() => whole,
+                _ => return Err(Error::InWaker),
+            }
+        };
+        if self.closing.load(Ordering::SeqCst) { Err(self.stopped()) } else { Ok(whole) }
+    }
+
+    fn queue_patch(&self, offset: u64, bytes: &[u8]) -> Result<u64, Error> {
         let mut number = self.stream.patches_queued();
         for (index, piece) in bytes.chunks(Patch::MAX).enumerate() {
             let from = offset + (index * Patch::MAX) as u64;
@@ -348,13 +407,11 @@ impl Core {
             match self.runner.wait(&self.stream.space, None, queue) {
                 Waited::Ready => number = queued.get().unwrap_or(number),
                 Waited::Failed | Waited::TimedOut => return Err(self.stopped()),
+                Waited::InWaker => return Err(Error::InWaker),
             }
             self.stream.counters.patches.add(1);
         }
-        match self.stream.failure() {
-            Some(error) => Err(error.clone()),
-            None => Ok(number),
-        }
+        Ok(number)
     }
 
     // ---- closing ----------------------------------------------------------------------------------
@@ -362,11 +419,14 @@ impl Core {
     /// Drains, trims, flushes file and directory, lets go of everything.
     ///
     /// # Errors
-    /// Every error; the summary is true either way. `Closed` if it was closed before.
+    /// Every error; the summary is true either way. `Closed` if it was closed before; `InWaker` if
+    /// the driver's thread does it all when the waker has returned, and keeps its errors as the
+    /// stream's.
     pub(crate) fn close(&self) -> Result<Summary, CloseError> {
         let errors = match self.closing.swap(true, Ordering::SeqCst) {
             true => vec![Error::Closed],
-            false => self.finish(),
+            false if self.runner.may_wait() => self.finish(),
+            false => self.finish_later(),
         };
         let summary = self.summary();
         if errors.is_empty() {
@@ -380,10 +440,7 @@ impl Core {
         if self.stream.is_left_behind() {
             return vec![Error::Forked]; // file, lock and driver are the parent's
         }
-        if self.stream.is_shared() {
-            self.stream.sequencer.shut();
-            self.stream.space.announce();
-        }
+        self.shut();
         drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
         let mut errors = Vec::new();
         if let Err(error) = self.flush() {
@@ -392,25 +449,34 @@ impl Core {
         self.runner.retire();
         self.stream.sequencer.stop();
         if let Some(held) = ignore_poison(self.held.lock()).take() {
-            if errors.is_empty() {
-                // Only a file whose every byte is durable is cut: after a failure whatever got
-                // there stays.
-                errors = self.finish_file(&held, self.stream.sequencer.accepted());
-            } else if self.facts.options.lock {
-                held.file.unlock();
-            }
+            errors.extend(held.let_go(&self.stream, errors.is_empty()));
         }
         errors
     }
 
-    /// Gives the file its length and lets it go; what was written ends at `end`, and is durable.
-    fn finish_file(&self, held: &Held, end: u64) -> Vec<Error> {
-        let errors = file::finish(&*held.file, &self.stream.path, held.len(end));
-        if self.facts.options.lock {
-            // Explicitly: a forked child may hold the descriptor still.
-            held.file.unlock();
+    /// Of a waker: the driver's thread does what has to wait.
+    fn finish_later(&self) -> Vec<Error> {
+        self.shut();
+        let (stream, held) = (self.stream.clone(), ignore_poison(self.held.lock()).take());
+        let finish = move || {
+            stream.sequencer.stop();
+            let is_whole = stream.failure().is_none();
+            let errors = held.map(|held| held.let_go(&stream, is_whole));
+            if let Some(error) = errors.and_then(|errors| errors.into_iter().next()) {
+                stream.fail(error); // there is nobody else to tell
+            }
+        };
+        let patching = self.patching.clone();
+        self.runner.retire_later(CloseLater { patching, finish: Box::new(finish) });
+        vec![Error::InWaker]
+    }
+
+    /// No producer gets a place any more.
+    fn shut(&self) {
+        if self.stream.is_shared() {
+            self.stream.sequencer.shut();
+            self.stream.space.announce();
         }
-        errors
     }
 
     /// Whether its file is the operating system's, and no simulated one.

@@ -101,6 +101,9 @@ pub enum Error {
         /// The accepted position: the patch has to end there or before.
         accepted: u64,
     },
+    /// The call would have to wait for a driver on the thread of a driver, which is where a waker
+    /// runs. Nothing was taken, and no patch was queued; a close is finished by the driver.
+    InWaker,
     /// The writer is closed.
     Closed,
     /// The writer was opened before this process was forked: it belongs to the parent, which goes
@@ -130,6 +133,7 @@ impl Error {
             Self::Io { source, .. } => source.kind(),
             Self::Locked { .. } | Self::Full { .. } => io::ErrorKind::WouldBlock,
             Self::Deadline { .. } => io::ErrorKind::TimedOut,
+            Self::InWaker => io::ErrorKind::Deadlock,
             Self::Closed | Self::Forked => io::ErrorKind::BrokenPipe,
         }
     }
@@ -165,6 +169,10 @@ impl std::fmt::Display for Error {
                 f,
                 "a patch of {len} bytes at {offset} reaches past the accepted position {accepted}; \
                  write those bytes before patching them"
+            ),
+            Self::InWaker => f.write_str(
+                "a waker must not wait for a driver, on whose thread it runs: make this call from \
+                 another thread",
             ),
             Self::Closed => f.write_str("the writer is closed; open a new one"),
             Self::Forked => f.write_str(

@@ -59,7 +59,8 @@ pub enum Drive {
     /// async code prefer `Thread`.
     Caller,
     /// A thread of the writer's own that never sleeps: it takes a whole core, and a push never
-    /// makes a system call. For real-time producers.
+    /// makes a system call. For real-time producers. Given a real-time policy (Linux) it sleeps for
+    /// moments, since the kernel's workers would get no turn beside it.
     Poll,
 }
 
@@ -98,6 +99,18 @@ pub enum FenceForm {
     WriteThrough,
 }
 
+/// What the driver's thread does first, if anything.
+#[derive(Clone, Default)]
+pub(crate) struct ThreadSetup(pub(crate) Option<Arc<SetUp>>);
+
+type SetUp = dyn Fn() -> std::io::Result<()> + Send + Sync;
+
+impl std::fmt::Debug for ThreadSetup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "a function" } else { "nothing" })
+    }
+}
+
 /// How to open a [`Writer`]. Nothing is looked at before it is opened.
 ///
 /// ```
@@ -132,6 +145,7 @@ pub struct Options {
     pub(crate) share: Share,
     grant_limit: Option<usize>,
     pub(crate) memory_limit: usize,
+    pub(crate) thread_setup: ThreadSetup,
     pub(crate) host: Arc<dyn Host>,
 }
 
@@ -151,6 +165,7 @@ impl Default for Options {
             share: Share::default(),
             grant_limit: None,
             memory_limit: 1 << 30,
+            thread_setup: ThreadSetup::default(),
             host: Arc::new(System),
         }
     }
@@ -235,6 +250,35 @@ impl Options {
     /// other options.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
+        self
+    }
+
+    /// What the driver's thread does first, on itself: takes a name, a priority, cores (default:
+    /// nothing). With [`Drive::Caller`] there is no such thread, and nothing runs.
+    ///
+    /// Without it the thread is named `writeflush` and takes over nothing from the thread that
+    /// opens: it has no real-time policy (Linux; a nice value stays), may run where the main thread
+    /// may, and handles no signal but those that it has caused itself (`SIGSEGV` and the like).
+    ///
+    /// It runs before the open returns; once more, on another thread, where the backend that `Auto`
+    /// prefers can't work. An error or a panic of it is the open's, with
+    /// [`Operation::Start`](crate::Operation::Start).
+    ///
+    /// ```no_run
+    /// # fn set_priority(_: i32) -> std::io::Result<()> { Ok(()) }
+    /// # fn main() -> Result<(), writeflush::Error> {
+    /// let writer = writeflush::Options::new()
+    ///     .drive(writeflush::Drive::Poll)
+    ///     .thread_setup(|| set_priority(10))
+    ///     .create("take.raw")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn thread_setup(
+        mut self,
+        setup: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.thread_setup = ThreadSetup(Some(Arc::new(setup)));
         self
     }
 

@@ -1,10 +1,10 @@
 //! What producers, waiters and the driver share about one file.
 
+mod tasks;
+
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
 
@@ -18,6 +18,8 @@ use crate::stats::Counters;
 use crate::sync::{
     AtomicBool, AtomicU64, Event, Mutex, OnceLock, Ordering, fence, ignore_poison, raise,
 };
+
+pub(crate) use tasks::{Place, Tasks, unharmed};
 
 /// Four file positions, each the end of a prefix of the file. At any instant
 /// `accepted ≥ submitted ≥ written ≥ durable`.
@@ -43,6 +45,13 @@ pub(crate) struct Wanted {
     /// Positions below have to become durable.
     pub(crate) durable: u64,
     /// Patches up to this number have to become durable.
+    pub(crate) patches: u64,
+}
+
+/// What a fence has to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Goal {
+    pub(crate) position: u64,
     pub(crate) patches: u64,
 }
 
@@ -108,7 +117,8 @@ pub(crate) struct Stream {
     /// Announced when memory is released or a patch is taken, and at a failure.
     pub(crate) space: CachePadded<Event>,
     doorbell: Doorbell,
-    futures: CachePadded<Futures>,
+    /// Woken when `durable` or the failure changes.
+    pub(crate) tasks: CachePadded<Tasks>,
 }
 
 /// What the driver writes and everybody reads.
@@ -137,13 +147,6 @@ struct Requests {
 struct Doorbell {
     sleeping: CachePadded<AtomicBool>,
     waker: Arc<dyn Wake>,
-}
-
-/// Tasks that poll a ticket.
-#[derive(Debug, Default)]
-struct Futures {
-    any: AtomicBool,
-    wakers: Mutex<Vec<Waker>>,
 }
 
 impl Stream {
@@ -186,7 +189,7 @@ impl Stream {
             progress: CachePadded::default(),
             space: CachePadded::default(),
             doorbell: Doorbell { sleeping: CachePadded::new(AtomicBool::new(false)), waker },
-            futures: CachePadded::default(),
+            tasks: CachePadded::default(),
         }
     }
 
@@ -324,6 +327,11 @@ impl Stream {
 
     // ---- patches --------------------------------------------------------------------------------
 
+    /// Patches that may be queued now. Takes a lock.
+    pub(crate) fn patch_room(&self) -> usize {
+        Patch::QUEUE - ignore_poison(self.patches.lock()).waiting.len()
+    }
+
     /// Number of the last patch queued.
     pub(crate) fn patches_queued(&self) -> u64 {
         self.requests.patches_queued.load(Ordering::Acquire)
@@ -427,7 +435,7 @@ impl Stream {
         self.sequencer.stop();
         self.progress.announce();
         self.space.announce();
-        self.wake_futures();
+        self.wake_tasks();
     }
 
     pub(crate) fn fail_io(&self, operation: Operation, error: std::io::Error) {
@@ -451,37 +459,14 @@ impl Stream {
         self.sequencer.stop();
     }
 
-    // ---- tasks ----------------------------------------------------------------------------------
-
-    /// Wakes this task at the next fence or failure. Takes a lock.
-    pub(crate) fn add_future(&self, waker: &Waker) {
-        let mut wakers = ignore_poison(self.futures.wakers.lock());
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
-        self.futures.any.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `wake_futures`: either the driver sees the task, or the task,
-        // which looks at its condition next, sees what the driver has published.
-        if !Slip::UnfencedFuture.is_planted() {
-            fence(Ordering::SeqCst);
-        }
-    }
-
-    /// Wakes every task that polled since the last call. What a waker does runs here, in the
-    /// driver: a panic of it is not the driver's.
-    pub(crate) fn wake_futures(&self) {
-        if Slip::SilentFutures.is_planted() {
-            return;
-        }
-        fence(Ordering::SeqCst); // see `add_future`
-        if self.futures.any.load(Ordering::Relaxed)
-            && self.futures.any.swap(false, Ordering::Relaxed)
-        {
-            let wakers = std::mem::take(&mut *ignore_poison(self.futures.wakers.lock()));
-            for waker in wakers {
-                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-            }
-        }
+    /// Wakes the tasks whose fence is through, all of them after a failure. What a waker does runs
+    /// here, so call it where no lock is held.
+    pub(crate) fn wake_tasks(&self) {
+        let durable = match self.failure() {
+            Some(_) => Goal { position: u64::MAX, patches: u64::MAX },
+            None => Goal { position: self.durable(), patches: self.patches_durable() },
+        };
+        self.tasks.wake(durable);
     }
 }
 

@@ -6,24 +6,41 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::core::{Core, Goal};
+use crate::core::Core;
 use crate::error::Error;
+use crate::stream::{Goal, Place, unharmed};
 use crate::sync::Instant;
 
 /// A handle on one fence: everything accepted before it was made, and every patch.
 ///
-/// Wait for it, look at it, or await it; drop it at any time (the fence goes on). It is a
-/// `Future` that needs no runtime. Any thread may hold it.
-#[derive(Clone, Debug)]
+/// Wait for it, look at it, or await it; drop it at any time (the fence goes on). Any thread may
+/// hold it.
+///
+/// It is a `Future` that needs no runtime. A poll that is not through takes a lock and may
+/// allocate: not for a deadline thread. The waker of the last poll, and no other, is kept until the
+/// ticket has its answer or is dropped; a clone is a task of its own.
+///
+/// Wakers run on the driver's thread, where no lock of this crate is held, and may call anything of
+/// it. Nothing is written meanwhile, so keep them short, and let them wait for no lock that a
+/// thread holds while it waits for this writer. A call that would have to wait for a driver
+/// answers [`Error::InWaker`] there.
+#[derive(Debug)]
 #[must_use = "a ticket says when the fence is through; nobody hears of its error otherwise"]
 pub struct Ticket {
     core: Arc<Core>,
     goal: Goal,
+    place: Place,
+}
+
+impl Clone for Ticket {
+    fn clone(&self) -> Self {
+        Self::new(self.core.clone(), self.goal)
+    }
 }
 
 impl Ticket {
     pub(crate) fn new(core: Arc<Core>, goal: Goal) -> Self {
-        Self { core, goal }
+        Self { core, goal, place: Place::default() }
     }
 
     /// The file position that is durable once this fence is through.
@@ -41,7 +58,7 @@ impl Ticket {
     /// Waits for the fence; returns its position.
     ///
     /// # Errors
-    /// The error that poisoned the stream before the fence was through.
+    /// The error that poisoned the stream before the fence was through; [`Error::InWaker`].
     pub fn wait(&self) -> Result<u64, Error> {
         self.core.wait_durable(self.goal, None).map(|_| self.goal.position)
     }
@@ -77,18 +94,38 @@ impl Ticket {
 impl Future for Ticket {
     type Output = Result<u64, Error>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // Registered before the look, so that a fence in between wakes the task.
-        self.core.stream.add_future(context.waker());
-        match self.is_durable() {
-            Ok(true) => Poll::Ready(Ok(self.goal.position)),
-            Err(error) => Poll::Ready(Err(error)),
-            Ok(false) => {
-                if self.core.runner.needs_polling() {
-                    context.waker().wake_by_ref(); // nobody else would move it on
-                }
-                Poll::Pending
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ticket = &mut *self;
+        let mut through = ticket.is_durable();
+        if let Ok(false) = through {
+            if ticket.core.runner.needs_polling() {
+                unharmed(|| context.waker().wake_by_ref()); // nobody else would move it on
+                return Poll::Pending;
             }
+            let tasks = &ticket.core.stream.tasks;
+            tasks.register(&mut ticket.place, ticket.goal, context.waker());
+            through = ticket.is_durable(); // the fence may have ended in between
         }
+        match through {
+            Ok(false) => return Poll::Pending,
+            Ok(true) | Err(_) => ticket.forget(),
+        }
+        Poll::Ready(through.map(|_| ticket.goal.position))
+    }
+}
+
+impl Ticket {
+    /// Lets go of the task.
+    fn forget(&mut self) {
+        // In a forked child the lock may be taken for ever.
+        if !self.core.stream.is_left_behind() {
+            self.core.stream.tasks.forget(&mut self.place, self.goal);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.forget();
     }
 }

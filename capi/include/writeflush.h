@@ -374,6 +374,11 @@ enum wf_status
    The one producer of this writer is inside a call, or has a grant open.
    */
   WF_BUSY = -12,
+  /*
+   The call would have to wait for a driver on the thread of a driver, which runs the wakers of
+   Rust's futures. Nothing was taken; a close is finished by the driver.
+   */
+  WF_IN_WAKER = -13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -577,6 +582,12 @@ typedef struct {
 typedef void (*wf_header)(void *context, uint64_t durable, void *header);
 
 /*
+ What the driver's thread does first, on itself: takes a name, a priority, cores. 0: go on; else an
+ error number of the system, with which `wf_open` is refused (`WF_IO`). It has to return.
+ */
+typedef int32_t (*wf_thread_setup)(void *context);
+
+/*
  How to open a writer. Set it with `wf_options_init`, then change what you want to. Later versions
  of the library add fields at the end.
  */
@@ -654,6 +665,17 @@ typedef struct {
    `WF_PRODUCERS_...`
    */
   uint32_t producers;
+  /*
+   Runs on the driver's thread before `wf_open` returns; once more, on another thread, where the
+   backend that `WF_BACKEND_AUTO` prefers can't work; never with `WF_DRIVE_CALLER`. Null
+   (default): the thread has no real-time policy, may run where the main thread may, and is
+   named `writeflush`. Either way it handles no signals but those that it has caused itself.
+   */
+  wf_thread_setup thread_setup;
+  /*
+   What `thread_setup` gets. It is used on another thread, until `wf_open` has returned.
+   */
+  void *thread_context;
 } wf_options;
 
 #ifdef __cplusplus

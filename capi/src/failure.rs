@@ -48,6 +48,9 @@ pub enum wf_status {
     WF_PANIC = -11,
     /// The one producer of this writer is inside a call, or has a grant open.
     WF_BUSY = -12,
+    /// The call would have to wait for a driver on the thread of a driver, which runs the wakers of
+    /// Rust's futures. Nothing was taken; a close is finished by the driver.
+    WF_IN_WAKER = -13,
 }
 
 use wf_status::*;
@@ -74,6 +77,7 @@ enum Last {
         len: usize,
         accepted: u64,
     },
+    InWaker,
     Closed,
     Forked,
     /// What poisoned this writer, which keeps the error itself.
@@ -123,6 +127,7 @@ pub(crate) fn failed(writer: wf_writer, error: &Error) -> wf_status {
         Error::TooLong { offered, limit } => Last::TooLong { offered, limit },
         Error::Deadline { waited } => Last::Deadline { waited },
         Error::PatchRange { offset, len, accepted } => Last::PatchRange { offset, len, accepted },
+        Error::InWaker => Last::InWaker,
         Error::Closed => Last::Closed,
         Error::Forked => Last::Forked,
         _ => Last::Poisoned(writer),
@@ -143,6 +148,7 @@ pub(crate) fn status_of(error: &Error) -> wf_status {
         Error::TooLong { .. } => WF_TOO_LONG,
         Error::Deadline { .. } => WF_DEADLINE,
         Error::PatchRange { .. } => WF_RANGE,
+        Error::InWaker => WF_IN_WAKER,
         Error::Closed => WF_CLOSED,
         Error::Forked => WF_FORKED,
         _ => WF_IO,
@@ -166,6 +172,7 @@ pub(crate) fn last_sentence() -> String {
         Last::TooLong { offered, limit } => Error::TooLong { offered, limit },
         Last::Deadline { waited } => Error::Deadline { waited },
         Last::PatchRange { offset, len, accepted } => Error::PatchRange { offset, len, accepted },
+        Last::InWaker => Error::InWaker,
         Last::Closed => Error::Closed,
         Last::Forked => Error::Forked,
     };

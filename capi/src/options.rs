@@ -1,6 +1,7 @@
 //! Options as C gives them: numbers, each looked at before it is believed.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::time::Duration;
 
 use rust::{BackendChoice, Direct, Drive, FenceForm, OnFull, Options, Preallocate};
@@ -75,6 +76,10 @@ pub const WF_FENCE_FLUSH: u32 = 3;
 /// No flush: trusts the drive to obey write-through. Windows only.
 pub const WF_FENCE_WRITE_THROUGH: u32 = 4;
 
+/// What the driver's thread does first, on itself: takes a name, a priority, cores. 0: go on; else an
+/// error number of the system, with which `wf_open` is refused (`WF_IO`). It has to return.
+pub type wf_thread_setup = Option<unsafe extern "C" fn(context: *mut c_void) -> i32>;
+
 /// How to open a writer. Set it with `wf_options_init`, then change what you want to. Later versions
 /// of the library add fields at the end.
 #[allow(non_camel_case_types, reason = "a C name")]
@@ -118,10 +123,28 @@ pub struct wf_options {
     pub lock: u32,
     /// `WF_PRODUCERS_...`
     pub producers: u32,
+    /// Runs on the driver's thread before `wf_open` returns; once more, on another thread, where the
+    /// backend that `WF_BACKEND_AUTO` prefers can't work; never with `WF_DRIVE_CALLER`. Null
+    /// (default): the thread has no real-time policy, may run where the main thread may, and is
+    /// named `writeflush`. Either way it handles no signals but those that it has caused itself.
+    pub thread_setup: wf_thread_setup,
+    /// What `thread_setup` gets. It is used on another thread, until `wf_open` has returned.
+    pub thread_context: *mut c_void,
 }
 
+/// What a C program hands to the thread that it sets up.
+struct Context(*mut c_void);
+
+// SAFETY: the caller of `wf_open` has promised that it may be used on another thread.
+unsafe impl Send for Context {}
+// SAFETY: as above; one thread at a time is set up.
+unsafe impl Sync for Context {}
+
 // Without padding, or what a caller does not know could not be told from it.
-const _: () = assert!(size_of::<wf_options>() == 6 * size_of::<u64>() + 12 * size_of::<u32>());
+const _: () = assert!(
+    size_of::<wf_options>()
+        == 6 * size_of::<u64>() + 12 * size_of::<u32>() + 2 * size_of::<*mut c_void>()
+);
 
 impl Default for wf_options {
     fn default() -> Self {
@@ -144,6 +167,8 @@ impl Default for wf_options {
             permissions: 0o644,
             lock: 1,
             producers: WF_PRODUCERS_MANY,
+            thread_setup: None,
+            thread_context: std::ptr::null_mut(),
         }
     }
 }
@@ -250,10 +275,21 @@ impl wf_options {
         if self.producers > WF_PRODUCERS_ONE {
             return Err(invalid("wf_options.producers is none of WF_PRODUCERS_..."));
         }
-        let options = match number(self.grant_limit)? {
+        let mut options = match number(self.grant_limit)? {
             0 => Options::new(),
             limit => Options::new().grant_limit(limit),
         };
+        if let Some(setup) = self.thread_setup {
+            let context = Context(self.thread_context);
+            options = options.thread_setup(move || {
+                let Context(context) = &context;
+                // SAFETY: the caller's promise; it has to return.
+                match unsafe { setup(*context) } {
+                    0 => Ok(()),
+                    error => Err(std::io::Error::from_raw_os_error(error)),
+                }
+            });
+        }
         Ok(options
             .buffer_size(number(self.buffer_size)?)
             .buffers(self.buffers as usize)

@@ -42,6 +42,9 @@ fn watched(work: impl FnOnce() + Send + 'static) {
     worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
+// SAFETY: plain numbers, and a context that is null or a counter.
+unsafe impl Send for wf_options {}
+
 /// Two buffers of 4 KiB, through the page cache, with plain calls.
 fn small() -> wf_options {
     wf_options {
@@ -296,6 +299,31 @@ impl Drop for Guarded {
     }
 }
 
+/// What a C program may do with the driver's thread.
+#[test]
+fn the_drivers_thread_is_set_up_by_the_program() {
+    unsafe extern "C" fn setup(context: *mut c_void) -> i32 {
+        // SAFETY: the test gives a counter.
+        let calls = unsafe { &*context.cast::<AtomicU64>() };
+        if calls.fetch_add(1, Ordering::SeqCst) == 0 { 0 } else { 1 }
+    }
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let calls = AtomicU64::new(0);
+    let thread_context = std::ptr::from_ref(&calls).cast_mut().cast();
+    let options = wf_options { thread_setup: Some(setup), thread_context, ..small() };
+    let path = dir.path().join("take");
+    assert_eq!(close(open_at(&path, options)).0, WF_OK);
+    let mut none = 0;
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: live arguments.
+    let refused = unsafe { wf_open(name.as_ptr(), &raw const options, &raw mut none) };
+    assert_eq!((refused, none), (WF_IO, 0), "{}", last_error());
+    let still = wf_options { thread_setup: Some(setup), thread_context, ..still() };
+    assert_eq!(close(open_at(&path, still)).0, WF_OK); // there is no such thread
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
 /// Every size that an earlier version of a struct might have had, against a guard page.
 #[test]
 fn nothing_behind_a_shorter_struct_is_read_or_written() {
@@ -378,9 +406,10 @@ fn a_panic_is_a_status_and_poisons_the_writer() {
     let _alone = alone();
     for options in [small(), still()] {
         for producers in [WF_PRODUCERS_MANY, WF_PRODUCERS_ONE] {
+            let options = wf_options { producers, ..options };
             watched(move || {
+                let options = options; // whole, since its pointer alone may not go
                 let dir = tempfile::tempdir().unwrap();
-                let options = wf_options { producers, ..options };
                 let writer = open_at(&dir.path().join("take"), options);
                 let other = open_at(&dir.path().join("other"), options);
                 assert_eq!(write(writer, b"durable"), WF_OK);

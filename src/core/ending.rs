@@ -50,7 +50,7 @@ impl Core {
         self.runner.retire_by(by);
         stream.fail(Error::Closed); // whoever still waits is told, and nothing is written any more
         if let Some(held) = self.held.try_lock().ok().and_then(|mut held| held.take()) {
-            let _ = self.finish_file(&held, goal.position); // nobody is left who could be told
+            let _ = held.finish(&self.stream, goal.position); // nobody is left who could be told
         }
     }
 }

@@ -537,7 +537,7 @@ impl Lane {
         let changed = std::mem::take(&mut self.changed);
         if changed.progress {
             self.stream.progress.announce();
-            self.stream.wake_futures();
+            self.stream.wake_tasks();
         }
         if changed.space {
             self.stream.space.announce();

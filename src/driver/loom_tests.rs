@@ -79,7 +79,9 @@ fn the_driver_is_handed_on() {
         let plan = Plan::new(geometry, forms, 0, 2);
         let lane = Lane::new(0, stream.clone(), FileId(0), plan, (1, 0), 2);
         let driver = Driver::new(Box::new(io), vec![lane]);
-        let runner = Arc::new(Runner::new(driver, stream.clone(), Drive::Caller).unwrap());
+        let runner = Arc::new(
+            Runner::new(driver, stream.clone(), Drive::Caller, &Default::default()).unwrap(),
+        );
         stream.sequencer.commit_exclusive(2);
 
         let flush = |to: u64| {

@@ -14,6 +14,7 @@ mod company;
 mod lane;
 mod plan;
 pub(crate) mod run;
+pub(crate) mod thread;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,27 +2,27 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, TryLockError};
+use std::time::Duration;
 
 use super::Driver;
 use super::company::Company;
+use super::thread::{is_real_time, set_up, spawn};
 use crate::canary::Slip;
 use crate::error::Error;
-use crate::options::Drive;
+use crate::options::{Drive, ThreadSetup};
 use crate::stream::Stream;
-use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread::{JoinHandle, yield_now};
 use crate::sync::{
     AtomicBool, Event, Instant, Mutex, MutexGuard, Ordering, clear_poison, ignore_poison, mpsc,
     spin_loop, thread_local,
 };
 
 /// Turns the driver of one stream.
-#[derive(Debug)]
 pub(crate) struct Runner {
     stream: Arc<Stream>,
     who: Who,
 }
 
-#[derive(Debug)]
 enum Who {
     /// The driver is taken by whoever waits; `None` once retired.
     Caller {
@@ -32,8 +32,62 @@ enum Who {
     },
     Thread {
         handle: Mutex<Option<JoinHandle<()>>>,
-        stop: Arc<AtomicBool>,
+        end: Arc<End>,
     },
+}
+
+/// What the driver's thread is told about its end.
+#[derive(Default)]
+struct End {
+    stop: AtomicBool,
+    rest: Mutex<Rest>,
+}
+
+/// The close that a waker began, for the driver's thread to finish.
+#[derive(Default)]
+enum Rest {
+    #[default]
+    Nothing,
+    Close(CloseLater),
+    /// The thread has ended.
+    TooLate,
+}
+
+impl End {
+    /// Told to stop, and nothing is left to do, the close that a waker began included; or a failure,
+    /// after which there is nothing to do at all.
+    fn is_reached(&self, stream: &Stream) -> bool {
+        stream.failure().is_some()
+            || self.stop.load(Ordering::SeqCst)
+                && match &*ignore_poison(self.rest.lock()) {
+                    Rest::Close(close) => close.is_due(stream),
+                    Rest::Nothing | Rest::TooLate => stream.is_content(),
+                }
+    }
+}
+
+/// A close whose caller must not wait.
+pub(crate) struct CloseLater {
+    /// Held while a patch is let in.
+    pub(crate) patching: Arc<Mutex<()>>,
+    /// What follows when everything is durable, or after a failure.
+    pub(crate) finish: Box<dyn FnOnce() + Send>,
+}
+
+impl CloseLater {
+    /// Everything is durable, the patch that was under way included. Asks for what is missing.
+    fn is_due(&self, stream: &Stream) -> bool {
+        if self.patching.try_lock().is_err() {
+            return false; // its end rings the doorbell
+        }
+        let (position, patches) = (stream.sequencer.accepted(), stream.patches_queued());
+        let due = stream.durable() >= position && stream.patches_durable() >= patches;
+        let wanted = stream.wanted();
+        if wanted.durable < position || wanted.patches < patches {
+            stream.want_durable(position, patches);
+        }
+        due
+    }
 }
 
 /// How a wait ended.
@@ -42,6 +96,8 @@ pub(crate) enum Waited {
     Ready,
     Failed,
     TimedOut,
+    /// Not at all: see [`Runner::may_wait`].
+    InWaker,
 }
 
 impl Runner {
@@ -50,6 +106,7 @@ impl Runner {
         mut driver: Driver,
         stream: Arc<Stream>,
         drive: Drive,
+        setup: &ThreadSetup,
     ) -> std::io::Result<Self> {
         let who = match drive {
             Drive::Caller => {
@@ -59,14 +116,13 @@ impl Runner {
                 Who::Caller { driver: Mutex::new(Some(driver)), eager, company }
             }
             Drive::Thread | Drive::Poll => {
-                let stop = Arc::new(AtomicBool::new(false));
-                let work = Thread { driver, stop: stop.clone(), polling: drive == Drive::Poll };
+                let end = Arc::new(End::default());
+                let work = Thread { driver, end: end.clone(), polling: drive == Drive::Poll };
                 let (tell, begun) = mpsc::channel();
-                let handle = thread::Builder::new()
-                    .name("writeflush".into())
-                    .spawn(move || work.run(&tell))?;
+                let setup = setup.clone();
+                let handle = spawn("writeflush", move || work.run(&setup, &tell))?;
                 begun.recv().map_err(std::io::Error::other)??;
-                Who::Thread { handle: Mutex::new(Some(handle)), stop }
+                Who::Thread { handle: Mutex::new(Some(handle)), end }
             }
         };
         Ok(Self { stream, who })
@@ -93,8 +149,8 @@ impl Runner {
             if let Some(ended) = self.ended(deadline, &ready) {
                 return ended;
             }
-            if Driving::is(&self.stream) {
-                return Waited::Failed; // the thread that would have to end this wait is this one
+            if !self.may_wait() {
+                return Waited::InWaker;
             }
             match &self.who {
                 Who::Thread { .. } => event.sleep(ticket, deadline),
@@ -103,6 +159,15 @@ impl Runner {
                     None => event.sleep(ticket, deadline),
                 },
             }
+        }
+    }
+
+    /// Whether this thread may wait for the driver: not in a waker, which runs on the thread of a
+    /// driver. Of another one too, since two of them could wait for each other.
+    pub(crate) fn may_wait(&self) -> bool {
+        match self.who {
+            Who::Caller { .. } => true, // it drives
+            Who::Thread { .. } => !Driving::is_any(),
         }
     }
 
@@ -181,29 +246,40 @@ impl Runner {
         matches!(self.who, Who::Caller { .. })
     }
 
-    /// Ends the driver, once nothing is in the kernel's hands; file and ring are let go.
-    ///
-    /// On a thread that drives, which is where a waker runs, it only tells the driver to end.
+    /// Ends the driver, once nothing is in the kernel's hands; file and ring are let go. Only where
+    /// one [may wait](Self::may_wait).
     pub(crate) fn retire(&self) {
-        let here = Driving::is(&self.stream);
         match &self.who {
-            Who::Caller { .. } if here => {}
             Who::Caller { driver, .. } => {
                 let driver = ignore_poison(driver.lock()).take();
                 if let Some(mut driver) = driver {
                     driver.settle();
                 }
             }
-            Who::Thread { handle, stop } => {
-                stop.store(true, Ordering::SeqCst);
+            Who::Thread { handle, end } => {
+                end.stop.store(true, Ordering::SeqCst);
                 self.stream.ring_doorbell();
-                if let Some(handle) = ignore_poison(handle.lock()).take()
-                    && !here
-                {
+                let handle = ignore_poison(handle.lock()).take();
+                if let Some(handle) = handle {
                     let _ = handle.join(); // a panic in it has poisoned the stream already
                 }
             }
         }
+    }
+
+    /// As [`retire`](Self::retire), for whoever must not wait: the driver's thread does the rest of
+    /// the close at its end.
+    pub(crate) fn retire_later(&self, close: CloseLater) {
+        let Who::Thread { end, .. } = &self.who else { return (close.finish)() };
+        let mut rest = ignore_poison(end.rest.lock());
+        if let Rest::TooLate = *rest {
+            drop(rest);
+            return (close.finish)(); // of a stream that has failed
+        }
+        *rest = Rest::Close(close);
+        drop(rest);
+        end.stop.store(true, Ordering::SeqCst);
+        self.stream.ring_doorbell();
     }
 }
 
@@ -217,8 +293,8 @@ impl Runner {
     /// As [`retire`](Self::retire), for a process that ends, or that takes this code out of its
     /// memory: waits for the driver's thread, but only until `by`.
     pub(crate) fn retire_by(&self, by: Instant) {
-        let Who::Thread { handle, stop } = &self.who else { return };
-        stop.store(true, Ordering::SeqCst);
+        let Who::Thread { handle, end } = &self.who else { return };
+        end.stop.store(true, Ordering::SeqCst);
         self.stream.ring_doorbell();
         let Some(handle) = handle.try_lock().ok().and_then(|mut handle| handle.take()) else {
             return;
@@ -227,7 +303,7 @@ impl Runner {
             if Instant::now() >= by {
                 return;
             }
-            thread::sleep(std::time::Duration::from_micros(100));
+            std::thread::sleep(Duration::from_micros(100));
         }
         let _ = handle.join();
     }
@@ -260,8 +336,13 @@ impl Driving {
         Self { before: DRIVEN.with(|driven| driven.replace(stream)) }
     }
 
+    #[cfg(all(unix, not(any(loom, shuttle))))]
     fn is(stream: &Stream) -> bool {
         DRIVEN.with(|driven| std::ptr::eq(driven.get(), stream))
+    }
+
+    fn is_any() -> bool {
+        DRIVEN.with(|driven| !driven.get().is_null())
     }
 }
 
@@ -293,25 +374,24 @@ impl Drop for Lead<'_> {
             self.stream.progress.announce();
             self.stream.space.announce();
         }
-        self.stream.wake_futures();
     }
 }
 
 /// The driver's own thread.
 struct Thread {
     driver: Driver,
-    stop: Arc<AtomicBool>,
+    end: Arc<End>,
     polling: bool,
 }
 
 impl Thread {
-    fn run(mut self, tell: &mpsc::Sender<std::io::Result<()>>) {
-        let begun = self.driver.begin();
-        let failed = begun.is_err();
-        let _ = tell.send(begun);
-        if failed {
+    fn run(mut self, setup: &ThreadSetup, tell: &mpsc::Sender<std::io::Result<()>>) {
+        if let Err(error) = set_up(setup).and_then(|()| self.driver.begin()) {
+            drop(self); // first: whoever hears of it may open the file again at once
+            let _ = tell.send(Err(error));
             return;
         }
+        let _ = tell.send(Ok(()));
         let stream = self.driver.streams().next().cloned();
         let _driving = stream.as_deref().map(Driving::new);
         let guard = PanicGuard(self.driver.streams().cloned().collect());
@@ -322,23 +402,23 @@ impl Thread {
         }
         self.driver.settle();
         drop(guard);
+        drop(self.driver);
+        let rest = std::mem::replace(&mut *ignore_poison(self.end.rest.lock()), Rest::TooLate);
+        if let Rest::Close(close) = rest {
+            (close.finish)();
+        }
     }
 
-    /// Told to stop, and every fence that was asked for has ended (whoever closed on this very
-    /// thread could not wait for his); or a failure, after which there is nothing left to do.
     fn is_over(&self) -> bool {
-        let stop = self.stop.load(Ordering::SeqCst);
-        self.driver
-            .streams()
-            .all(|stream| stream.failure().is_some() || stop && stream.is_content())
+        self.driver.streams().all(|stream| self.end.is_reached(stream))
     }
 
     fn poll(&mut self) {
-        let mut idle = 0u32;
+        let mut pace = Pace::new();
         while !self.is_over() {
             self.driver.turn();
             self.driver.announce();
-            idle = relax(idle);
+            pace.relax();
         }
     }
 
@@ -346,7 +426,7 @@ impl Thread {
         let streams: Vec<_> = self.driver.streams().cloned().collect();
         let fences = || streams.iter().map(|stream| stream.counters.fences_done.get()).sum::<u64>();
         let asked = || streams.iter().map(|stream| stream.counters.fences_asked.get()).sum();
-        let company = Company::default();
+        let (company, end) = (Company::default(), self.end.clone());
         while !self.is_over() {
             let before = fences();
             self.driver.turn_until(|| fences() > before);
@@ -359,7 +439,8 @@ impl Thread {
                 company.gather(asked, || self.driver.is_urgent());
             } else {
                 self.driver.announce();
-                self.driver.wait_unless(None, || self.stop.load(Ordering::SeqCst));
+                let over = || streams.iter().all(|stream| end.is_reached(stream));
+                self.driver.wait_unless(None, over);
             }
         }
     }
@@ -371,17 +452,45 @@ impl Thread {
 /// write took 263 µs, with 8 it takes 84.
 const PAUSES: u32 = 8;
 
-/// A pause of a polling driver: short enough to see a completion within a microsecond, and long
-/// enough to leave the producer's cache lines alone.
-fn relax(idle: u32) -> u32 {
-    for _ in 0..32 {
-        spin_loop();
+/// How long a polling driver sleeps where it would else yield, if it has a real-time policy: then a
+/// yield lets nobody run but its equals, and the kernel's workers, which end what it waits for,
+/// would get what the kernel takes from such threads by force: 50 ms of each second.
+const NAP: Duration = Duration::from_micros(20);
+
+/// Yields, after which a polling driver looks again whether its policy has changed.
+const LOOK: u32 = 1000;
+
+/// The pauses of a polling driver.
+struct Pace {
+    idle: u32,
+    yields: u32,
+    real_time: bool,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { idle: 0, yields: 0, real_time: is_real_time() }
     }
-    if idle >= PAUSES {
-        thread::yield_now();
-        0
-    } else {
-        idle + 1
+
+    /// Short enough to see a completion within a microsecond, and long enough to leave the
+    /// producer's cache lines alone.
+    fn relax(&mut self) {
+        for _ in 0..32 {
+            spin_loop();
+        }
+        self.idle += 1;
+        if self.idle <= PAUSES {
+            return;
+        }
+        self.idle = 0;
+        match self.real_time {
+            true => std::thread::sleep(NAP),
+            false => yield_now(),
+        }
+        self.yields += 1;
+        if self.yields == LOOK {
+            *self = Self::new();
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::control::Control;
+use crate::driver::thread::spawn;
 use crate::sync::ignore_poison;
+use crate::sync::thread::JoinHandle;
 
 /// A thread that makes a file durable at an interval, until it is dropped.
 #[derive(Debug)]
@@ -24,9 +25,7 @@ impl PeriodicFences {
         let (stop, stopped) = channel();
         let of = Arc::new(Mutex::new(control));
         let of_thread = of.clone();
-        let thread = std::thread::Builder::new()
-            .name("fences".into())
-            .spawn(move || fence(every, &of_thread, &stopped))?;
+        let thread = spawn("fences", move || fence(every, &of_thread, &stopped))?;
         Ok(Self { stop: Some(stop), of, thread: Some(thread) })
     }
 

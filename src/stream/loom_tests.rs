@@ -93,12 +93,13 @@ fn a_task_sees_the_fence_or_is_woken_by_it() {
             let stream = stream.clone();
             thread::spawn(move || {
                 stream.publish(7, 7, 7, 0);
-                stream.wake_futures();
+                stream.wake_tasks();
             })
         };
         let alarm = Arc::new(Alarm(Event::default()));
         let ticket = alarm.0.ticket();
-        stream.add_future(&alarm.clone().into());
+        let goal = Goal { position: 7, patches: 0 };
+        stream.tasks.register(&mut Place::default(), goal, &alarm.clone().into());
         if stream.durable() < 7 {
             alarm.0.sleep(ticket, None);
         }

@@ -34,6 +34,9 @@ use crate::sync::{Instant, Ordering};
 /// bytes that are owed are left out. `exit` may be called anywhere; in a waker on the driver's
 /// thread, and in a forked child, it leaves the file as it is. `_exit`, `abort` (also by
 /// `panic = "abort"`) and a kill run nothing: what was *written* is there then, the rest is lost.
+///
+/// In a waker, which runs on the thread of a driver (see [`Ticket`](crate::Ticket)), a call that
+/// would have to wait answers [`Error::InWaker`], and has taken nothing; those with room don't wait.
 pub struct Writer {
     control: Control,
     /// The core's stream, without the way through the core.
@@ -96,8 +99,8 @@ impl Writer {
     ///
     /// # Errors
     /// The error that poisoned the stream; [`Error::Deadline`] or [`Error::Full`] by policy;
-    /// [`Error::TooLong`] for every policy but `Block` and more bytes than all buffers but one hold.
-    /// Under a policy other than `Block` an error means that no byte was taken.
+    /// [`Error::TooLong`] for every policy but `Block` and more bytes than all buffers but one hold;
+    /// [`Error::InWaker`]. Under a policy other than `Block` an error means that no byte was taken.
     pub fn write(&mut self, bytes: &[u8]) -> Result<Push, Error> {
         match self.try_write(bytes) {
             Err(Error::Full { .. }) => self.overrun(bytes),
@@ -186,6 +189,10 @@ impl Writer {
     /// Writes out everything, cuts the file to its exact length, and makes data, length and name
     /// durable. After an error whatever got to the file stays, and the summary's `durable` is
     /// true.
+    ///
+    /// In a waker it answers [`Error::InWaker`], and so does a drop: the driver's thread goes on
+    /// by itself, and does all of this when the waker has returned. An error that it meets then is the
+    /// stream's ([`Control::error`]). Fill bytes that had no room stay owed.
     ///
     /// # Errors
     /// Every error: what poisoned the stream, or what the last steps met.
@@ -286,6 +293,7 @@ impl Writer {
 
     /// Takes the bytes piece by piece as room appears.
     fn write_all_blocking(&mut self, bytes: &[u8]) -> Result<u64, Error> {
+        self.core().may_wait()?;
         self.repay_all();
         let from = self.position;
         let mut rest = bytes;

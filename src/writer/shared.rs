@@ -73,6 +73,7 @@ impl SharedWriter {
         if bytes.is_empty() {
             self.producers.repay_all();
         } else {
+            self.producers.core().may_wait()?;
             self.producers.write_blocking(bytes)?;
         }
         self.control().flush()
@@ -222,6 +223,7 @@ impl Producers {
 
     /// Longer than the buffers: its place first, then piece by piece.
     fn write_long(&self, bytes: &[u8]) -> Result<u64, Error> {
+        self.core().may_wait()?;
         self.repay_all();
         let stream = &self.core().stream;
         let from = stream.sequencer.reserve_ahead(bytes.len() as u64);

@@ -217,3 +217,67 @@ fn deadlines() {
         written.check(&computer.read(path()).unwrap());
     });
 }
+
+/// A task whose waker closes, on the driver's thread where there is one: what it must not wait for
+/// is done all the same, and a long patch that is under way gets in whole, or its caller hears.
+#[test]
+fn a_waker_that_closes_beside_a_long_patch() {
+    use std::sync::Arc;
+    use std::task::{Context, Wake, Waker};
+
+    use super::rig::RING;
+    use crate::sync::{Event, Mutex, ignore_poison};
+    use crate::{Error, SharedWriter};
+
+    const LEN: usize = 4 * RING;
+    const PATCH: usize = 40_000; // two pieces
+
+    struct Closes {
+        writer: Mutex<Option<SharedWriter>>,
+        done: Event,
+    }
+    impl Wake for Closes {
+        fn wake(self: Arc<Self>) {
+            if let Some(writer) = ignore_poison(self.writer.lock()).take() {
+                match writer.close() {
+                    Ok(_) => {}
+                    Err(error) => assert!(matches!(error.errors[..], [Error::InWaker])),
+                }
+            }
+            self.done.announce();
+        }
+    }
+    explore(|random| {
+        let (computer, options) = computer(random, Faults::default());
+        let writer = share(&options);
+        let _ = writer.write(&[1; LEN + PATCH]).unwrap();
+        let control = writer.control().clone();
+        let patcher = {
+            let control = control.clone();
+            thread::spawn(move || control.patch(10, &[7; PATCH]))
+        };
+        let closes = Arc::new(Closes { writer: Mutex::new(Some(writer)), done: Event::default() });
+        let mut ticket = control.fence();
+        let waker = Waker::from(closes.clone());
+        let polled = std::pin::Pin::new(&mut ticket);
+        let seen = closes.done.ticket();
+        match std::future::Future::poll(polled, &mut Context::from_waker(&waker)).is_pending() {
+            true => closes.done.sleep(seen, None),
+            false => waker.wake(),
+        }
+        let patched = patcher.join().unwrap();
+        assert!(matches!(patched, Ok(()) | Err(Error::Closed)), "{patched:?}");
+        let fenced = block_on(control.fence());
+        assert!(matches!(fenced, Ok(position) if position == (LEN + PATCH) as u64), "{fenced:?}");
+        let content = computer.read(path()).unwrap();
+        if patched.is_ok() {
+            assert!(
+                content[10..10 + PATCH].iter().all(|byte| *byte == 7),
+                "a patch that was taken"
+            );
+        }
+        while computer.read(path()).unwrap().len() != LEN + PATCH {
+            thread::yield_now();
+        }
+    });
+}
