@@ -28,6 +28,12 @@ pub enum Canary {
     HeaderFirst,
     /// A patch counts as durable once it is written.
     PatchDurableEarly,
+    /// An old file is emptied before the open can no longer fail.
+    EmptyFirst,
+    /// Nobody looks whether the file that was locked still has its name.
+    AnyName,
+    /// The error of a close is thrown away.
+    CloseUnheard,
 }
 
 #[cfg(feature = "canary")]
@@ -40,7 +46,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 9] = [
+        pub const ALL: [Self; 12] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -50,6 +56,9 @@ mod planted {
             Self::NoRenameSync,
             Self::HeaderFirst,
             Self::PatchDurableEarly,
+            Self::EmptyFirst,
+            Self::AnyName,
+            Self::CloseUnheard,
         ];
 
         /// Its name in reports.
@@ -64,6 +73,9 @@ mod planted {
                 Self::NoRenameSync => "no-rename-sync",
                 Self::HeaderFirst => "header-first",
                 Self::PatchDurableEarly => "patch-durable-early",
+                Self::EmptyFirst => "empty-first",
+                Self::AnyName => "any-name",
+                Self::CloseUnheard => "close-unheard",
             }
         }
 

@@ -91,11 +91,14 @@ impl Held {
     /// The last step of a close. Only a file whose every byte is durable is cut: after a failure
     /// whatever got there stays.
     fn let_go(self, stream: &Stream, is_whole: bool) -> Vec<Error> {
+        let mut errors = Vec::new();
         if is_whole {
-            return self.finish(stream, stream.sequencer.accepted());
+            errors = self.finish(stream, stream.sequencer.accepted());
+        } else {
+            self.unlock();
         }
-        self.unlock();
-        Vec::new()
+        errors.extend(file::close(&*self.file, &stream.path).err());
+        errors
     }
 }
 
@@ -130,12 +133,26 @@ impl Core {
         options.check()?;
         // What can be refused without touching the file comes first.
         let means = Means::new(options, path)?;
-        let opened = OpenFile::new(&*options.host, options, path, mode)?;
+        let mut opened = OpenFile::new(&*options.host, options, path, mode)?;
         let started = Self::start_or_fall_back(options, &opened, means);
-        if started.is_err() {
-            opened.take_back(&*options.host);
+        let ready = started.and_then(|core| match opened.empty(options) {
+            Ok(()) => Ok(core),
+            Err(error) => {
+                core.abandon();
+                Err(error)
+            }
+        });
+        if ready.is_err() {
+            opened.take_back(options);
         }
-        started
+        ready
+    }
+
+    /// It never came to be: its file is the open's to take back.
+    fn abandon(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        *ignore_poison(self.held.lock()) = None;
+        self.runner.retire();
     }
 
     /// Goes on in the same open file, whatever its name is by now and without letting go of its
@@ -153,8 +170,12 @@ impl Core {
         self.stream.sequencer.stop();
         let mut held = ignore_poison(self.held.lock());
         let file = held.as_ref().ok_or(Error::Closed)?.file.clone();
-        let started = OpenFile::go_on(&self.stream.path, file, self.facts.block, to)
-            .and_then(|opened| Self::start_or_fall_back(options, &opened, means));
+        let started = OpenFile::go_on(&self.stream.path, file, self.facts.block, to).and_then(
+            |mut opened| {
+                opened.place.durability = self.facts.durability.clone(); // its directory's, too
+                Self::start_or_fall_back(options, &opened, means)
+            },
+        );
         match &started {
             Ok(_) => *held = None, // the file is the other's to close
             Err(error) => self.stream.fail(error.clone()),

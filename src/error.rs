@@ -30,6 +30,8 @@ pub enum Operation {
     Trim,
     /// Flushing the directory that names the file.
     SyncDirectory,
+    /// Closing the file: what a file system kept to itself until then (close(2) on FUSE and NFS).
+    Close,
 }
 
 impl Operation {
@@ -45,6 +47,7 @@ impl Operation {
             Self::Wait => "wait for completions on",
             Self::Trim => "set the length of",
             Self::SyncDirectory => "sync the directory of",
+            Self::Close => "close",
         }
     }
 }
@@ -72,7 +75,15 @@ pub enum Error {
     Locked {
         /// The file.
         path: Arc<Path>,
+        /// How long the open has waited for it at least ([`Options::lock_wait`]).
+        ///
+        /// [`Options::lock_wait`]: crate::Options::lock_wait
+        waited: Duration,
     },
+    /// The open was called off ([`Options::cancel_open`]).
+    ///
+    /// [`Options::cancel_open`]: crate::Options::cancel_open
+    Cancelled,
     /// No buffer had room for all the bytes, so none were taken.
     Full {
         /// Bytes offered.
@@ -134,6 +145,7 @@ impl Error {
             Self::Locked { .. } | Self::Full { .. } => io::ErrorKind::WouldBlock,
             Self::Deadline { .. } => io::ErrorKind::TimedOut,
             Self::InWaker => io::ErrorKind::Deadlock,
+            Self::Cancelled => io::ErrorKind::Other, // not Interrupted, which asks for another try
             Self::Closed | Self::Forked => io::ErrorKind::BrokenPipe,
         }
     }
@@ -146,11 +158,12 @@ impl std::fmt::Display for Error {
             Self::Io { operation, path, source } => {
                 write!(f, "could not {} {}: {source}", operation.verb(), path.display())
             }
-            Self::Locked { path } => write!(
+            Self::Locked { path, waited } => write!(
                 f,
-                "another writer holds {}: close it, or record to another file",
+                "another writer holds {} (waited {waited:?}): close it, or record to another file",
                 path.display()
             ),
+            Self::Cancelled => f.write_str("the open was called off"),
             Self::Full { offered, free } => write!(
                 f,
                 "the buffers are full: {offered} bytes offered, {free} free; \

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::{self, Io};
 use crate::file::{Handle, OpenMode, open_system_file};
@@ -22,8 +23,8 @@ pub(crate) trait Host: Debug + Send + Sync {
         mode: OpenMode,
     ) -> io::Result<(Arc<dyn Handle>, bool)>;
 
-    /// Takes back a new file.
-    fn remove(&self, path: &Path);
+    /// Nobody needs this thread for so long.
+    fn pause(&self, length: Duration);
 
     /// A backend with room for `depth` operations, and the reason if it is a fallback.
     fn backend(&self, options: &Options, depth: usize)
@@ -48,8 +49,8 @@ impl Host for System {
         open_system_file(options, path, mode)
     }
 
-    fn remove(&self, path: &Path) {
-        let _ = std::fs::remove_file(path);
+    fn pause(&self, length: Duration) {
+        std::thread::sleep(length);
     }
 
     fn backend(

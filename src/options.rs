@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::buffers::Memory;
 use crate::error::Error;
@@ -74,9 +76,11 @@ pub enum Preallocate {
     #[default]
     None,
     /// Reserve this many bytes. On Linux (`fallocate`) they can't run out, though a fence still has
-    /// to record that they are in use; elsewhere the file only gets its length.
+    /// to record that they are in use; elsewhere the file only gets its length. A file system that
+    /// can't (FUSE, exFAT) is in [`Control::fallbacks`](crate::Control::fallbacks).
     Reserve(u64),
-    /// Write this many zero bytes at open: slow to open, and the cheapest fences later.
+    /// Write this many zero bytes at open: slow to open
+    /// ([`Options::cancel_open`] calls it off), and the cheapest fences later.
     Zero(u64),
 }
 
@@ -141,6 +145,8 @@ pub struct Options {
     pub(crate) fence_form: FenceForm,
     pub(crate) mode: u32,
     pub(crate) lock: bool,
+    pub(crate) lock_wait: Duration,
+    cancel: Option<Arc<AtomicBool>>,
     /// What the lock says beyond "one writer".
     pub(crate) share: Share,
     grant_limit: Option<usize>,
@@ -162,6 +168,8 @@ impl Default for Options {
             fence_form: FenceForm::default(),
             mode: 0o644,
             lock: true,
+            lock_wait: Duration::from_secs(1),
+            cancel: None,
             share: Share::default(),
             grant_limit: None,
             memory_limit: 1 << 30,
@@ -239,6 +247,26 @@ impl Options {
         self
     }
 
+    /// How long an open waits for the lock of the file (default 1 s; zero: it tries once). A recorder
+    /// that is killed, or ends without a close, holds it for a moment still: until the kernel has
+    /// taken its ring apart, which was up to 76 ms. So whoever starts it again at once finds its file.
+    pub fn lock_wait(mut self, limit: Duration) -> Self {
+        self.lock_wait = limit;
+        self
+    }
+
+    /// Has an open give up with [`Error::Cancelled`] once the flag is true, as if it had failed: it
+    /// looks while it waits for the lock, and between any two pieces of 1 MiB of
+    /// [`Preallocate::Zero`], which may take minutes. An open that has returned never looks again.
+    pub fn cancel_open(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancel = Some(flag);
+        self
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|flag| flag.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
     /// The longest grant, in bytes (default: 64 KiB, or a buffer if that is less); costs as much
     /// memory.
     pub fn grant_limit(mut self, bytes: usize) -> Self {
@@ -282,12 +310,20 @@ impl Options {
         self
     }
 
-    /// Creates the file, or empties the one that is there: once its lock is held, and before space
-    /// is allocated and the driver started, so that a failure of those leaves it empty. A new file
-    /// that can't be finished is taken away again.
+    /// Creates the file, or empties the one that is there, as the last step: once the lock is held,
+    /// space is had, and the driver runs. (Space is asked for beside the blocks that the old content
+    /// has, not beside all of it.) What can still fail then is that step itself: the cut, or the
+    /// zeros in place of the old content, and their flush; it leaves the file empty.
+    ///
+    /// A symbolic link is followed, also one whose target is not there yet. The directory is held
+    /// open: if it is renamed or moved meanwhile, nothing changes. The file may be renamed, too; if
+    /// it is moved to another directory, the close makes its name durable there if /proc shows where
+    /// that is, else that is left to whoever has moved it.
     ///
     /// # Errors
-    /// [`Error::Options`], [`Error::Locked`], or [`Error::Io`] with the operation that failed.
+    /// [`Error::Options`], [`Error::Locked`], [`Error::Cancelled`], or [`Error::Io`] with the
+    /// operation that failed. An open that fails, of any kind, leaves everything as it was: length,
+    /// space and content of a file that was there; and none that was not.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Writer, Error> {
         Writer::open(self, path.as_ref(), OpenMode::Create)
     }

@@ -5,6 +5,7 @@ mod common;
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use common::{Config, SMALL, assert_file, assert_same, bytes, directory, each_config};
 #[cfg(unix)]
@@ -102,9 +103,10 @@ fn a_second_writer_is_refused_and_harms_nothing() {
         let mut first = config.create(&path);
         let model = bytes(1, 5000);
         first.write_flush(&model).unwrap();
+        let options = config.options().lock_wait(Duration::ZERO);
         for way in [WAYS[0], WAYS[2], WAYS[3]] {
-            let error = way(&config.options(), &path).unwrap_err();
-            assert!(matches!(&error, Error::Locked { path: found } if **found == *path));
+            let error = way(&options, &path).unwrap_err();
+            assert!(matches!(&error, Error::Locked { path: found, .. } if **found == *path));
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
             // Not cut yet: with direct I/O there is padding behind.
             assert_same(&std::fs::read(&path).unwrap()[..5000], &model, &config);
@@ -115,10 +117,10 @@ fn a_second_writer_is_refused_and_harms_nothing() {
         let second = config.options().append(&path).unwrap();
         drop(second);
         let second = config.options().append(&path).unwrap().into_shared();
-        assert!(matches!(config.options().append(&path), Err(Error::Locked { .. })));
+        assert!(matches!(options.append(&path), Err(Error::Locked { .. })));
         drop(second);
         let third = config.options().open(&path).unwrap();
-        assert!(matches!(config.options().open(&path), Err(Error::Locked { .. })));
+        assert!(matches!(options.open(&path), Err(Error::Locked { .. })));
         // A control handle that lives on keeps nobody out.
         let control = third.control().clone();
         third.close().unwrap();
@@ -135,7 +137,13 @@ fn a_lock_taken_elsewhere_counts() {
     std::fs::write(&path, "kept").unwrap();
     let other = std::fs::File::open(&path).unwrap();
     other.lock().unwrap();
-    assert!(matches!(Options::new().create(&path), Err(Error::Locked { .. })));
+    // Waited for, in vain; and tried once.
+    let limit = Duration::from_millis(30);
+    let error = Options::new().lock_wait(limit).create(&path).unwrap_err();
+    assert!(matches!(error, Error::Locked { waited, .. } if waited == limit), "{error}");
+    assert!(error.to_string().contains("(waited 30ms)"), "{error}");
+    let error = Options::new().lock_wait(Duration::ZERO).create(&path).unwrap_err();
+    assert!(matches!(error, Error::Locked { waited: Duration::ZERO, .. }), "{error}");
     assert_file(&path, b"kept", &"locked");
     other.unlock().unwrap();
     Options::new().append(&path).unwrap().close().unwrap();

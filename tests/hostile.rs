@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::OnceLock;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use common::groups::{self, Group};
 use common::{
     Config, Mount, assert_file, bytes, child_succeeds, child_task, configs, directory, each_config,
     may_mount, watched, with_own_mounts,
 };
-use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Options};
+use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Options, Preallocate};
 
 // ---- forks ------------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
             "{config}"
         );
         let mut writer = writer.unwrap();
-        let second = Options::new().append(&path);
+        let second = Options::new().lock_wait(Duration::ZERO).append(&path);
         assert!(matches!(second, Err(Error::Locked { .. })), "{config}: the lock is the parent's");
         let _ = writer.write(&data[10_000..]).unwrap();
         assert_eq!(writer.flush().unwrap(), 30_000);
@@ -501,6 +502,24 @@ fn where_no_thread_starts(members: &Path) {
     let error = Options::new().create(&path).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
     assert!(error.to_string().starts_with("could not start"), "{error}");
+    // A recording that is there stays as it is, with the blocks that it has.
+    let (old, content) = (directory.path().join("old"), bytes(1, 5000));
+    let size = || {
+        let file = std::fs::File::open(&old).unwrap();
+        file.sync_all().unwrap();
+        let metadata = file.metadata().unwrap();
+        (metadata.len(), std::os::unix::fs::MetadataExt::blocks(&metadata))
+    };
+    std::fs::write(&old, &content).unwrap();
+    let before = size();
+    for ahead in [Preallocate::None, Preallocate::Reserve(8 << 20), Preallocate::Zero(8 << 20)] {
+        let options = Options::new().preallocate(ahead);
+        for way in [Options::create, Options::append, Options::open] {
+            assert_eq!(way(&options, &old).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+            assert_eq!(size(), before, "{ahead:?}");
+            assert_file(&old, &content, &"after a failed open");
+        }
+    }
     let options = Options::new().drive(Drive::Caller);
     let error = options.clone().backend(BackendChoice::Uring).create(&path).unwrap_err();
     assert!(error.to_string().contains("raise the limit on threads"), "{error}");

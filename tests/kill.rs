@@ -10,10 +10,10 @@ mod common;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{assert_same, bytes, child_task, directory, watched};
-use writeflush::{BackendChoice, Direct, Drive, Error, Options, Preallocate};
+use writeflush::{BackendChoice, Direct, Drive, Options, Preallocate};
 
 /// What the victim knew, in a page of a file that outlives it.
 #[repr(C)]
@@ -138,18 +138,13 @@ fn at(turn: u64) -> u64 {
     [RECORDS, OPEN, RECORDS, PATCHES, CLOSE][(turn / 2 % 5) as usize]
 }
 
-/// The end of a ring takes the kernel a moment, and with it the lock of its file.
+/// The end of a ring takes the kernel a moment, and with it the lock of its file: an open waits.
 fn append_when_free(path: &Path) -> writeflush::Writer {
-    let begun = Instant::now();
-    loop {
-        match Options::new().append(path) {
-            Err(Error::Locked { .. }) if begun.elapsed() < Duration::from_secs(20) => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            result => return result.unwrap(),
-        }
-    }
+    Options::new().lock_wait(LONG).append(path).unwrap()
 }
+
+/// On a busy machine the moment may be longer than a second.
+const LONG: Duration = Duration::from_secs(30);
 
 fn kill_and_look(turn: u64) {
     let directory = directory();
@@ -191,5 +186,37 @@ fn killed_at_random_moments() {
         std::env::var("WRITEFLUSH_KILLS").map_or(18, |text| text.parse().expect("a number"));
     for turn in 0..each * 2 {
         watched(&format!("turn {turn}"), move || kill_and_look(turn));
+    }
+}
+
+/// Half of them are killed, half end by themselves and close nothing.
+#[test]
+fn who_is_started_again_at_once_finds_its_file() {
+    let name = "who_is_started_again_at_once_finds_its_file";
+    if let Some(task) = child_task() {
+        let (turn, path) = task.split_once(' ').unwrap();
+        let turn: u64 = turn.parse().unwrap();
+        // SAFETY: a system call with constants.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        let mut writer = options(turn).lock_wait(LONG).create(path).unwrap();
+        let _ = writer.write_flush(b"durable").unwrap();
+        match turn.is_multiple_of(4) {
+            // SAFETY: ends the process, with nothing run.
+            true => unsafe { libc::_exit(0) },
+            // SAFETY: as above.
+            false => unsafe { libc::kill(libc::getpid(), libc::SIGKILL) },
+        };
+    }
+    let directory = directory();
+    let path = directory.path().join("take");
+    for turn in 0..60 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([name, "--exact", "--nocapture"]);
+        command.env("WRITEFLUSH_TEST_CHILD", format!("{turn} {}", path.display()));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let mut writer = options(turn).lock_wait(LONG).open(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap()[..7], *b"durable", "turn {turn}");
+        writer.write_flush(b"and on").unwrap();
+        writer.close().unwrap();
     }
 }

@@ -1,6 +1,8 @@
 //! The contract where nothing but std is to be had: the sync backend through the page cache. Runs
 //! on every platform.
 
+use std::time::Duration;
+
 use writeflush::{Backend, BackendChoice, Direct, Drive, Error, OnFull, Options, Push};
 
 fn portable() -> Options {
@@ -61,7 +63,8 @@ fn a_full_writer_says_so_and_a_second_writer_is_refused() {
     // The caller drives, and no call waits: the buffers fill up for certain.
     let options = portable().drive(Drive::Caller).on_full(OnFull::Drop);
     let mut writer = options.create(&path).unwrap();
-    assert!(matches!(options.create(&path), Err(Error::Locked { .. })));
+    let second = options.clone().lock_wait(Duration::ZERO).create(&path);
+    assert!(matches!(second, Err(Error::Locked { .. })));
     let mut lost = 0;
     for _ in 0..5 {
         if let Push::Lost(bytes) = writer.write(&[1; 4096]).unwrap() {

@@ -37,10 +37,11 @@ impl Open {
 /// `path`: bytes that end with a zero, on Windows UTF-8. `options`: null for the defaults, which
 /// create the file, or empty the one that is there.
 ///
-/// Allocates; makes the file's name durable; starts the thread that drives (but with
+/// Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the thread that drives (but with
 /// `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
-/// `WF_TOO_MANY` (4096 are open): the file was not touched. `WF_IO`, `WF_PANIC`: a file that was
-/// there may have been emptied, if that was asked for.
+/// `WF_TOO_MANY` (4096 are open), `WF_IO`: a file that was there is as it was, and none is there that
+/// was not. An old file is emptied last; if that step itself fails, or with `WF_PANIC`, it may be
+/// empty.
 ///
 /// # Safety
 /// `path` is null or a string that ends with a zero; `options` is null or points to a
@@ -108,7 +109,8 @@ fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
 /// Those that wait for room get `WF_CLOSED` at once; a `wf_wait` ends with its fence, which the
 /// close brings about, or with the error. Allocates. Any thread.
 ///
-/// `WF_IO`: the first error that the writer, or the close itself, met; the number is gone, and what
+/// `WF_IO`: the first error that the writer, or the close itself, met (also what the file system says
+/// only when the file is closed: close(2) on FUSE and NFS); the number is gone, and what
 /// got to the file stays. `WF_FORKED` likewise: the parent's writer and file are not touched. With
 /// `WF_BUSY` (one producer, which is inside a call or has a grant open; or a `wf_header` of this
 /// thread is being called), `WF_CLOSED`, `WF_INVALID` nothing was done. `WF_PANIC`: the number is

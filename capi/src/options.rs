@@ -130,6 +130,9 @@ pub struct wf_options {
     pub thread_setup: wf_thread_setup,
     /// What `thread_setup` gets. It is used on another thread, until `wf_open` has returned.
     pub thread_context: *mut c_void,
+    /// How long an open waits for the lock of the file, in milliseconds (default 1000; 0: it tries
+    /// once). A recorder that was killed holds it for a moment still.
+    pub lock_wait_ms: u64,
 }
 
 /// What a C program hands to the thread that it sets up.
@@ -143,7 +146,7 @@ unsafe impl Sync for Context {}
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_options>()
-        == 6 * size_of::<u64>() + 12 * size_of::<u32>() + 2 * size_of::<*mut c_void>()
+        == 7 * size_of::<u64>() + 12 * size_of::<u32>() + 2 * size_of::<*mut c_void>()
 );
 
 impl Default for wf_options {
@@ -169,6 +172,7 @@ impl Default for wf_options {
             producers: WF_PRODUCERS_MANY,
             thread_setup: None,
             thread_context: std::ptr::null_mut(),
+            lock_wait_ms: 1000,
         }
     }
 }
@@ -301,6 +305,7 @@ impl wf_options {
             .preallocate(preallocate)
             .fence_form(fence)
             .mode(self.permissions)
-            .lock(self.lock != 0))
+            .lock(self.lock != 0)
+            .lock_wait(Duration::from_millis(self.lock_wait_ms)))
     }
 }

@@ -3,12 +3,15 @@
 #![allow(unsafe_code)]
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+#[cfg(unix)]
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::directory::{Entry, Wanted};
 use super::lock::{self, Share};
 #[cfg(any(target_os = "linux", windows))]
 use super::open::MAX_BLOCK;
@@ -33,8 +36,11 @@ pub(crate) trait Handle: Debug + Send + Sync {
     /// Space up to `bytes` that can't run out any more; the length grows to it.
     fn reserve(&self, bytes: u64) -> io::Result<()>;
 
-    /// Zeros from `from` (rounded up to a block) to `to`.
-    fn zero(&self, from: u64, to: u64) -> io::Result<()>;
+    /// As [`reserve`](Self::reserve) behind a cut to 0, but never without the space that is had.
+    fn reserve_anew(&self, bytes: u64) -> io::Result<()>;
+
+    /// Writes `zeros`, aligned as direct I/O may ask, at once; returns how many bytes got there.
+    fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize>;
 
     /// Flushes data and length.
     fn sync_all(&self) -> io::Result<()>;
@@ -44,6 +50,15 @@ pub(crate) trait Handle: Debug + Send + Sync {
 
     /// Whether it still has a name: without one it is durable for nobody.
     fn is_named(&self) -> io::Result<bool>;
+
+    /// Whether the name under which it was opened is still its own.
+    fn has_its_name(&self) -> io::Result<bool>;
+
+    /// Takes back its name, unless another file has that by now.
+    fn remove(&self) -> io::Result<()>;
+
+    /// The last use of it: what the file system has kept to itself until now is heard here.
+    fn close(&self) -> io::Result<()>;
 
     fn place(&self) -> Place;
 
@@ -64,6 +79,8 @@ pub(crate) struct OsFile {
     file: ManuallyDrop<File>,
     #[cfg(unix)]
     identity: Option<(u64, u64)>,
+    #[cfg(unix)]
+    is_closed: AtomicBool,
     /// What backends that open it again have to align to: 1 with buffering.
     #[cfg(windows)]
     direct_block: std::sync::atomic::AtomicU64,
@@ -103,14 +120,54 @@ impl OsFile {
         Ok(())
     }
 
-    fn new(file: File) -> Self {
+    pub(super) fn new(file: File) -> Self {
         Self {
             #[cfg(unix)]
             identity: identity(&file),
+            #[cfg(unix)]
+            is_closed: AtomicBool::new(false),
             #[cfg(windows)]
             direct_block: 1.into(),
             file: ManuallyDrop::new(file),
         }
+    }
+
+    /// Whether the descriptor is still that of the file that was opened.
+    #[cfg(unix)]
+    pub(super) fn is_itself(&self) -> bool {
+        identity(&self.file) == self.identity
+    }
+
+    /// Closes the descriptor, or a duplicate of it where somebody may still use its number: either
+    /// tells the file system (close(2), "Dealing with error returns").
+    #[cfg(unix)]
+    fn close(self: &Arc<Self>) -> io::Result<()> {
+        use std::os::fd::{AsRawFd, IntoRawFd};
+        if !self.is_itself() || self.is_closed.load(Ordering::Relaxed) {
+            return Ok(()); // not ours to close
+        }
+        let number = if Arc::strong_count(self) > 1 {
+            let Ok(copy) = self.file.try_clone() else { return Ok(()) };
+            copy.into_raw_fd()
+        } else {
+            self.is_closed.store(true, Ordering::Relaxed);
+            self.file.as_raw_fd()
+        };
+        // SAFETY: a live descriptor, which nobody uses again.
+        if unsafe { libc::close(number) } == 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            // Linux has closed it all the same, and what it held was flushed before.
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        }
+    }
+
+    /// CloseHandle says nothing of the file.
+    #[cfg(not(unix))]
+    fn close(self: &Arc<Self>) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -141,7 +198,7 @@ impl std::ops::Deref for OsFile {
 impl Drop for OsFile {
     fn drop(&mut self) {
         #[cfg(unix)]
-        if identity(&self.file) != self.identity {
+        if *self.is_closed.get_mut() || !self.is_itself() {
             return;
         }
         // SAFETY: never used again.
@@ -160,19 +217,17 @@ pub(crate) fn open(
     path: &Path,
     mode: OpenMode,
 ) -> io::Result<(Arc<dyn Handle>, bool)> {
-    let (file, created) = open_mode(options, path, mode)?;
-    let directory = directory_of(path)?;
+    let (file, entry, created) = open_mode(options, path, mode)?;
     let (file, share) = (Arc::new(OsFile::new(file)), options.share);
-    Ok((Arc::new(SystemFile { file, share, directory }), created))
+    Ok((Arc::new(SystemFile { file, share, entry }), created))
 }
 
 #[derive(Debug)]
 struct SystemFile {
     file: Arc<OsFile>,
     share: Share,
-    /// The directory that names the file.
-    #[cfg_attr(not(unix), allow(dead_code, reason = "NTFS has no flush of a directory"))]
-    directory: PathBuf,
+    /// The name under which it was opened.
+    entry: Entry,
 }
 
 impl Handle for SystemFile {
@@ -200,8 +255,12 @@ impl Handle for SystemFile {
         reserve(&self.file, bytes)
     }
 
-    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
-        zero(&self.file, from, to)
+    fn reserve_anew(&self, bytes: u64) -> io::Result<()> {
+        reserve_anew(&self.file, bytes)
+    }
+
+    fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize> {
+        write_at(&self.file, zeros, at)
     }
 
     fn sync_all(&self) -> io::Result<()> {
@@ -209,7 +268,7 @@ impl Handle for SystemFile {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        sync_directory(&self.directory, &self.file)
+        self.entry.sync_name_of(&self.file)
     }
 
     fn is_named(&self) -> io::Result<bool> {
@@ -219,6 +278,18 @@ impl Handle for SystemFile {
         Ok(true)
     }
 
+    fn has_its_name(&self) -> io::Result<bool> {
+        self.entry.names(&self.file)
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        self.entry.remove(&self.file)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
     fn place(&self) -> Place {
         place::look(&self.file)
     }
@@ -226,55 +297,6 @@ impl Handle for SystemFile {
     fn os_file(&self) -> Option<&Arc<OsFile>> {
         Some(&self.file)
     }
-}
-
-/// Makes the name of a file durable: of one that is there, or that was until a moment ago.
-pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    };
-    #[cfg(unix)]
-    return File::open(directory)?.sync_all();
-    #[cfg(not(unix))]
-    return directory.metadata().map(drop); // as `sync_directory`
-}
-
-/// Makes the names in a directory durable; `file` is one of its files.
-#[cfg(unix)]
-fn sync_directory(directory: &Path, file: &File) -> io::Result<()> {
-    match File::open(directory) {
-        // A directory that may be searched but not read: everything on the file system then.
-        #[cfg(target_os = "linux")]
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => sync_all_of(file),
-        directory => {
-            let _ = file;
-            directory?.sync_all()
-        }
-    }
-}
-
-/// Windows has no such call for a directory; NTFS journals names with the file's flush.
-#[cfg(not(unix))]
-fn sync_directory(_directory: &Path, _file: &File) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn sync_all_of(file: &File) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: a live descriptor.
-    match unsafe { libc::syncfs(file.as_raw_fd()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The directory that holds the file itself, symbolic links resolved.
-fn directory_of(path: &Path) -> io::Result<PathBuf> {
-    let mut directory = std::fs::canonicalize(path)?;
-    directory.pop();
-    Ok(directory)
 }
 
 /// Switches the open file to direct I/O; returns the block that it has to be aligned to.
@@ -328,37 +350,91 @@ fn unsupported() -> io::Error {
 }
 
 /// Opens without emptying: the lock comes first. Says whether the file is new.
-fn open_mode(options: &Options, path: &Path, mode: OpenMode) -> io::Result<(File, bool)> {
-    let mut open = OpenOptions::new();
-    open.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut open, options.mode);
-    #[cfg(not(unix))]
-    let _ = options;
-    match mode {
-        OpenMode::CreateNew => open.create_new(true).open(path).map(|file| (file, true)),
-        OpenMode::Overwrite => open.open(path).map(|file| (file, false)),
-        OpenMode::Create | OpenMode::Append => match open.clone().create_new(true).open(path) {
-            Ok(file) => Ok((file, true)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                open.create(true).open(path).map(|file| (file, false))
+fn open_mode(options: &Options, path: &Path, mode: OpenMode) -> io::Result<(File, Entry, bool)> {
+    let mut entry = Entry::find(path)?;
+    let mut tries = 0..16;
+    loop {
+        let made = match mode {
+            OpenMode::Overwrite => None,
+            _ => Some(entry.open(Wanted::New, options.mode)),
+        };
+        let found = match made {
+            Some(Ok(file)) => return Ok((file, entry, true)),
+            Some(Err(error))
+                if mode == OpenMode::CreateNew || error.kind() != io::ErrorKind::AlreadyExists =>
+            {
+                return Err(error);
             }
-            Err(error) => Err(error),
-        },
+            _ => entry.open(Wanted::Old, options.mode),
+        };
+        match found {
+            Ok(file) if file.metadata()?.is_file() => return Ok((file, entry, false)),
+            Ok(_) => {
+                let sentence = "it became something that is not a regular file";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+            }
+            // It went, or became a link, since it was looked at.
+            Err(error) if mode != OpenMode::Overwrite && tries.next().is_some() && went(&error) => {
+                entry = Entry::find(path)?;
+            }
+            Err(error) => return Err(error),
+        }
     }
+}
+
+fn went(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_link = error.raw_os_error() == Some(libc::ELOOP);
+    #[cfg(not(unix))]
+    let is_link = false;
+    is_link || error.kind() == io::ErrorKind::NotFound
 }
 
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    // What can't be had is not tried: the kernel would hand out all that is free before it sees that,
+    // to the harm of everybody else, and on ext4 an index block stays behind.
+    if let Some(free) = place::free_space(file)
+        && free.saturating_add(file.metadata()?.blocks() * 512) < bytes
+        && bytes <= i64::MAX as u64
+    {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    }
+    // Mode 0 also sets the length, so that appends inside need no new length in the inode.
+    fallocate(file, 0, bytes)
+}
+
+#[cfg(target_os = "linux")]
+fn fallocate(file: &File, mode: i32, bytes: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let bytes = i64::try_from(bytes)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "more than a file can hold"))?;
-    // SAFETY: a live descriptor. Mode 0 also sets the length, so that appends inside need no new
-    // length in the inode.
-    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    let mut signals = 0..1000;
+    loop {
+        // SAFETY: a live descriptor; plain integers.
+        if unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, bytes) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted || signals.next().is_none() {
+            return Err(error);
+        }
     }
+}
+
+/// The blocks that are there become zeros in place (FALLOC_FL_ZERO_RANGE): nobody can take them
+/// meanwhile, as between a cut and a reservation.
+#[cfg(target_os = "linux")]
+fn reserve_anew(file: &File, bytes: u64) -> io::Result<()> {
+    if file.metadata()?.len() > bytes {
+        file.set_len(bytes)?;
+    }
+    fallocate(file, libc::FALLOC_FL_ZERO_RANGE, bytes).or_else(|_| {
+        // Not on every file system, and on btrfs only with space for both.
+        file.set_len(0)?;
+        reserve(file, bytes)
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -366,32 +442,22 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
-/// Writes zeros from `from` (rounded up to a block) to `to`, from aligned memory.
-fn zero(file: &File, from: u64, to: u64) -> io::Result<()> {
-    use crate::buffers::Memory;
-    const PIECE: u64 = 1 << 20;
-    let memory = Memory::new(PIECE as usize, 1, 0, MAX_BLOCK)
-        .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    let region = memory.ring(0, PIECE);
-    // SAFETY: zeroed memory that nobody else knows.
-    let zeros = unsafe { std::slice::from_raw_parts(region.address, region.len) };
-    // Whole blocks only, of the largest kind, so that the same code serves direct I/O; the close
-    // trims.
-    let block = MAX_BLOCK as u64;
-    let (mut at, end) = (from.next_multiple_of(block), to.next_multiple_of(block));
-    while at < end {
-        let len = PIECE.min(end - at) as usize;
-        at += write_some(file, &zeros[..len], at)? as u64 / block * block;
-    }
-    Ok(())
+#[cfg(not(target_os = "linux"))]
+fn reserve_anew(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(0)?;
+    file.set_len(bytes)
 }
 
-fn write_some(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
-    let result = std::os::unix::fs::FileExt::write_at(file, bytes, at);
+    return std::os::unix::fs::FileExt::write_at(file, bytes, at);
     #[cfg(windows)]
-    let result = std::os::windows::fs::FileExt::seek_write(file, bytes, at);
-    match result {
+    return std::os::windows::fs::FileExt::seek_write(file, bytes, at);
+}
+
+#[cfg(any(windows, test))]
+fn write_some(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    match write_at(file, bytes, at) {
         Ok(0) => Err(io::ErrorKind::WriteZero.into()),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
         other => other,

@@ -1,5 +1,7 @@
 //! The file itself: opening, locking, preallocating, and what its place promises.
 
+mod ahead;
+mod directory;
 #[cfg(target_os = "linux")]
 mod ground;
 mod handle;
@@ -8,9 +10,9 @@ mod open;
 mod place;
 mod rename;
 
-pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file, sync_directory_of};
+pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
 pub(crate) use lock::{Share, try_share, unlock};
-pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, finish};
+pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, close, finish};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use place::Place;
 pub use place::{Durability, Medium};

@@ -1,11 +1,15 @@
 //! Opening a file so that nothing of value is lost, and finishing it so that its length is true.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::ahead::{self, PIECE, Stopped};
 use super::handle::Handle;
-use super::place::Place;
+use super::place::{Medium, Place};
+use crate::buffers::Memory;
 use crate::canary::Canary;
 use crate::error::{Error, Operation};
 use crate::host::Host;
@@ -37,8 +41,20 @@ pub(crate) struct OpenFile {
     pub(crate) place: Place,
     /// Why something asked for with `Auto` was not to be had.
     pub(crate) fallbacks: Vec<String>,
-    /// It was not there before.
-    created: bool,
+    found: Found,
+}
+
+/// What was there, and what the open has done to it: a failure takes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing: the name and all behind it go.
+    Nothing,
+    /// A file of this length, untouched.
+    Old(u64),
+    /// One of this length, behind whose end there may be space or zeros now.
+    Lengthened(u64),
+    /// One whose content has gone, or a part of it: it is left empty.
+    Emptied,
 }
 
 impl OpenFile {
@@ -49,10 +65,6 @@ impl OpenFile {
         mode: OpenMode,
     ) -> Result<Self, Error> {
         let path: Arc<Path> = path.into();
-        let fail = |operation| {
-            let path = path.clone();
-            move |error| Error::io(operation, &path, error)
-        };
         if host.is_special(&path) {
             // A FIFO would block the open, and neither it nor a device or directory can be made
             // durable.
@@ -60,11 +72,7 @@ impl OpenFile {
             let sentence = format!("{shown} is not a regular file: name a file to record to");
             return Err(Error::Options(sentence.into()));
         }
-        let opened = host.open(options, &path, mode);
-        let (file, created) = opened.map_err(fail(Operation::Open))?;
-        if options.lock && !file.try_lock().map_err(fail(Operation::Lock))? {
-            return Err(Error::Locked { path });
-        }
+        let (file, created) = named(host, options, &path, mode)?;
         let mut opened = Self {
             place: file.place(),
             path: path.clone(),
@@ -74,12 +82,12 @@ impl OpenFile {
             existing: 0,
             block: 1,
             fallbacks: Vec::new(),
-            created,
+            found: if created { Found::Nothing } else { Found::Old(0) },
         };
         match opened.prepare(options) {
             Ok(()) => Ok(opened),
             Err(error) => {
-                opened.take_back(host);
+                opened.take_back(options);
                 Err(error)
             }
         }
@@ -107,18 +115,31 @@ impl OpenFile {
             existing: start,
             block,
             fallbacks: Vec::new(),
-            created: false,
+            found: Found::Old(start),
         })
     }
 
-    /// A new file that could not be finished is not left behind.
-    pub(crate) fn take_back(&self, host: &dyn Host) {
-        if self.created {
-            host.remove(&self.path);
+    /// The open has failed: a new file is not left behind, and an old one is as long as before, with
+    /// the blocks that it had (a cut to the same length frees those behind the end).
+    pub(crate) fn take_back(&self, options: &Options) {
+        // A disk that fails here too has failed already.
+        let cut = |len| {
+            let _ = self.file.set_len(len).and_then(|()| self.file.sync_all());
+        };
+        match self.found {
+            Found::Nothing => {
+                let _ = self.file.remove().and_then(|()| self.file.sync_directory());
+            }
+            Found::Old(_) => {}
+            Found::Lengthened(len) => cut(len),
+            Found::Emptied => cut(0),
+        }
+        if options.lock {
+            self.file.unlock(); // explicitly: a forked child may hold the descriptor still
         }
     }
 
-    /// Length, space, and a durable name: before the first durable claim.
+    /// All but the cut of an old file to 0: space, and a durable name.
     fn prepare(&mut self, options: &Options) -> Result<(), Error> {
         let path = self.path.clone();
         let fail = |operation| {
@@ -139,25 +160,193 @@ impl OpenFile {
                 Err(error) => self.fallbacks.push(format!("direct I/O was refused ({error})")),
             }
         }
-        match self.mode {
-            OpenMode::Create | OpenMode::CreateNew => {
-                self.file.set_len(0).map_err(fail(Operation::Open))?;
-            }
-            OpenMode::Append | OpenMode::Overwrite => {
-                self.existing = self.file.len().map_err(fail(Operation::Open))?;
-            }
+        let found = self.file.len().map_err(fail(Operation::Open))?;
+        if self.found != Found::Nothing {
+            self.found = Found::Old(found);
+        }
+        if matches!(self.mode, OpenMode::Append | OpenMode::Overwrite) {
+            self.existing = found;
         }
         if self.mode == OpenMode::Append {
-            self.start = self.existing;
+            self.start = found;
         }
-        preallocate(&*self.file, options.preallocate, self.existing)
-            .map_err(fail(Operation::Preallocate))?;
+        if Canary::EmptyFirst.is_planted() {
+            self.empty(options)?;
+        }
+        self.preallocate(options, found)?;
         self.file.sync_all().map_err(fail(Operation::Flush))?;
         if !Canary::NoDirectorySync.is_planted() {
-            self.file.sync_directory().map_err(fail(Operation::SyncDirectory))?;
+            match self.file.sync_directory() {
+                Err(error) if cannot_sync(&error) => self.name_is_unconfirmed(&error),
+                synced => synced.map_err(fail(Operation::SyncDirectory))?,
+            }
         }
         Ok(())
     }
+
+    /// Space behind the `found` bytes. Of a file that will be emptied too: what is there counts, and
+    /// stays until nothing else can fail.
+    fn preallocate(&mut self, options: &Options, found: u64) -> Result<(), Error> {
+        let (bytes, zeros) = match options.preallocate {
+            Preallocate::Reserve(bytes) if bytes > found => (bytes, false),
+            Preallocate::Zero(bytes) if bytes > found => (bytes, true),
+            _ => return Ok(()),
+        };
+        if self.found != Found::Nothing {
+            self.found = Found::Lengthened(found);
+        }
+        match self.file.reserve(bytes) {
+            Err(error) if is_unknown(&error) && zeros => {} // they take the space as they come
+            Err(error) if is_unknown(&error) => {
+                let reason = format!("the file system can't reserve space ({error})");
+                self.fallbacks.push(reason);
+            }
+            reserved => {
+                reserved.map_err(|error| Error::io(Operation::Preallocate, &self.path, error))?;
+            }
+        }
+        if zeros { self.zero(options, found, bytes) } else { Ok(()) }
+    }
+
+    /// The last step of a create over an old file, when nothing else can fail any more: its content
+    /// goes. Durably, so that no power cut shows it behind new bytes.
+    pub(crate) fn empty(&mut self, options: &Options) -> Result<(), Error> {
+        let (Found::Old(found) | Found::Lengthened(found)) = self.found else { return Ok(()) };
+        if self.mode != OpenMode::Create || found == 0 {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        let fail = |operation| {
+            let path = path.clone();
+            move |error| Error::io(operation, &path, error)
+        };
+        self.found = Found::Emptied;
+        match options.preallocate {
+            Preallocate::Zero(bytes) if bytes > 0 => {
+                if bytes < found {
+                    self.file.set_len(bytes).map_err(fail(Operation::Trim))?;
+                }
+                self.zero(options, 0, found.min(bytes))?;
+            }
+            Preallocate::Reserve(bytes) if bytes > 0 => match self.file.reserve_anew(bytes) {
+                Err(error) if is_unknown(&error) => {} // and told, or of use to nobody
+                reserved => reserved.map_err(fail(Operation::Preallocate))?,
+            },
+            _ => self.file.set_len(0).map_err(fail(Operation::Trim))?,
+        }
+        self.file.sync_all().map_err(fail(Operation::Flush))
+    }
+
+    /// Whole blocks only, of the largest kind, so that the same code serves direct I/O; the close
+    /// trims.
+    fn zero(&self, options: &Options, from: u64, to: u64) -> Result<(), Error> {
+        let fail = |error| Error::io(Operation::Preallocate, &self.path, error);
+        let memory = Memory::new(PIECE, 1, 0, MAX_BLOCK)
+            .ok_or_else(|| fail(io::ErrorKind::OutOfMemory.into()))?;
+        let region = memory.ring(0, PIECE as u64);
+        // SAFETY: zeroed memory that nobody else knows.
+        let zeros = unsafe { std::slice::from_raw_parts(region.address, region.len) };
+        let [from, to] = [from, to].map(|at| at.next_multiple_of(MAX_BLOCK as u64));
+        let write = |len: usize, at| self.file.write_zeros(&zeros[..len], at);
+        match ahead::zero((from, to), self.block, || options.is_cancelled(), write) {
+            Ok(()) => Ok(()),
+            Err(Stopped::Cancelled) => Err(Error::Cancelled),
+            Err(Stopped::Failed(error)) => Err(fail(error)),
+        }
+    }
+
+    /// The directory could not be flushed, and never will be: whatever is durable in the file, its
+    /// name may be lost.
+    fn name_is_unconfirmed(&mut self, error: &io::Error) {
+        let durability = &mut self.place.durability;
+        durability.medium = durability.medium.min(Medium::Device);
+        let also = format!(
+            "; the file system can't flush a directory ({error}), so that a new name may be lost"
+        );
+        durability.reason.push_str(&also);
+        self.fallbacks.push(format!("the flush of the directory was refused ({error})"));
+    }
+}
+
+/// Opens and locks, until the name is that of the file whose lock was had: somebody may have removed
+/// or replaced it meanwhile. Says whether it is new.
+fn named(
+    host: &dyn Host,
+    options: &Options,
+    path: &Arc<Path>,
+    mode: OpenMode,
+) -> Result<(Arc<dyn Handle>, bool), Error> {
+    const TRIES: usize = 16;
+    let fail = |error| Error::io(Operation::Open, path, error);
+    let mut last = None;
+    for _ in 0..TRIES {
+        let (file, created) = host.open(options, path, mode).map_err(fail)?;
+        if let Err(error) = lock(host, options, &*file, path) {
+            if created && !matches!(error, Error::Locked { .. }) {
+                let _ = file.remove(); // whoever has the lock has the file
+            }
+            return Err(error);
+        }
+        if Canary::AnyName.is_planted() || file.has_its_name().map_err(fail)? {
+            return Ok((file, created));
+        }
+        last = Some(file);
+    }
+    match last {
+        // There are file systems whose numbers don't hold still.
+        Some(file) if file.is_named().map_err(fail)? => Ok((file, false)),
+        _ => Err(fail(io::Error::new(
+            io::ErrorKind::NotFound,
+            "others replace it all the time, so that no open gets hold of it",
+        ))),
+    }
+}
+
+/// Takes the lock, and waits for it as long as the options say, in pauses that grow.
+fn lock(
+    host: &dyn Host,
+    options: &Options,
+    file: &dyn Handle,
+    path: &Arc<Path>,
+) -> Result<(), Error> {
+    const LONGEST: Duration = Duration::from_millis(20);
+    let (mut waited, mut pause) = (Duration::ZERO, Duration::from_millis(1));
+    loop {
+        let locked = !options.lock
+            || file.try_lock().map_err(|error| Error::io(Operation::Lock, path, error))?;
+        if locked {
+            return Ok(());
+        }
+        if options.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let left = options.lock_wait.saturating_sub(waited);
+        if left.is_zero() {
+            return Err(Error::Locked { path: path.clone(), waited });
+        }
+        let next = pause.min(left);
+        host.pause(next);
+        waited += next;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+/// The file system knows no such call (fallocate(2)).
+fn is_unknown(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS));
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::Unsupported;
+}
+
+/// The file system has no flush for this (fsync(2)): another try changes nothing, and nothing is
+/// known to be lost.
+pub(super) fn cannot_sync(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_invalid = error.raw_os_error() == Some(libc::EINVAL);
+    #[cfg(not(unix))]
+    let is_invalid = false;
+    is_invalid || is_unknown(error)
 }
 
 /// Cuts the file to `len`, then flushes file and directory, in this order. For a file whose data
@@ -165,7 +354,10 @@ impl OpenFile {
 pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64) -> Vec<Error> {
     let trim = || if file.len()? == len { Ok(()) } else { file.set_len(len) };
     let name = || match file.is_named()? {
-        true => file.sync_directory(),
+        true => match file.sync_directory() {
+            Err(error) if cannot_sync(&error) => Ok(()), // the label says so since the open
+            synced => synced,
+        },
         false => Err(io::Error::new(
             io::ErrorKind::NotFound,
             "the file was removed while it was being written",
@@ -182,16 +374,12 @@ pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64) -> Vec<Error
     errors.collect()
 }
 
-fn preallocate(file: &dyn Handle, ahead: Preallocate, existing: u64) -> io::Result<()> {
-    match ahead {
-        Preallocate::None => Ok(()),
-        Preallocate::Reserve(bytes) if bytes <= existing => Ok(()),
-        Preallocate::Reserve(bytes) => file.reserve(bytes),
-        Preallocate::Zero(bytes) => {
-            if bytes > existing {
-                file.reserve(bytes)?;
-            }
-            file.zero(existing, bytes)
+/// Closes it; nothing is asked of it any more.
+pub(crate) fn close(file: &dyn Handle, path: &Arc<Path>) -> Result<(), Error> {
+    match file.close() {
+        Err(error) if !Canary::CloseUnheard.is_planted() => {
+            Err(Error::io(Operation::Close, path, error))
         }
+        _ => Ok(()),
     }
 }

@@ -4,50 +4,50 @@
 use std::io;
 use std::path::Path;
 
-/// In one step where the file system can (renameat2(2), RENAME_NOREPLACE).
-#[cfg(target_os = "linux")]
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    use std::ffi::CString;
-    use std::os::unix::ffi::OsStrExt;
-    let [old, new] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()));
-    let (old, new) = (old?, new?);
-    // SAFETY: two live strings; plain integers.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_renameat2,
-            libc::AT_FDCWD,
-            old.as_ptr(),
-            libc::AT_FDCWD,
-            new.as_ptr(),
-            libc::RENAME_NOREPLACE,
-        )
-    };
-    if result == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        // Kernels before 3.15, and file systems that know no such rename.
-        Some(libc::ENOSYS | libc::EINVAL) => rename_by_link(from, to),
-        _ => Err(error),
+use super::directory::Entry;
+use super::open::cannot_sync;
+
+/// Both names of a file that was renamed.
+#[derive(Debug)]
+pub(crate) struct Renamed {
+    old: Entry,
+    new: Entry,
+}
+
+impl Renamed {
+    /// Makes it durable, in the directories that the names were in. Where the file system can't
+    /// flush a directory nothing more can be done: an open says so in its label.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        for entry in [&self.new, &self.old] {
+            match entry.sync() {
+                Err(error) if !cannot_sync(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
-#[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    rename_by_link(from, to)
+/// In one step where the file system can.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<Renamed> {
+    let (old, new) = (Entry::at(from)?, Entry::at(to)?);
+    #[cfg(target_os = "linux")]
+    old.rename(&new)?;
+    #[cfg(not(target_os = "linux"))]
+    rename_by_path(old.path(), new.path())?;
+    Ok(Renamed { old, new })
 }
 
 /// A link is never made over a name that is taken.
-#[cfg(unix)]
-fn rename_by_link(from: &Path, to: &Path) -> io::Result<()> {
+#[cfg(all(unix, not(target_os = "linux")))]
+fn rename_by_path(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::hard_link(from, to)?;
     std::fs::remove_file(from)
 }
 
 /// Returns when the new name is on disk.
 #[cfg(windows)]
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+fn rename_by_path(from: &Path, to: &Path) -> io::Result<()> {
     use std::os::windows::ffi::OsStrExt;
     use windows_sys::Win32::Storage::FileSystem::{MOVEFILE_WRITE_THROUGH, MoveFileExW};
     let wide = |path: &Path| path.as_os_str().encode_wide().chain([0]).collect::<Vec<u16>>();
@@ -59,7 +59,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
@@ -67,7 +67,10 @@ mod tests {
     fn neither_way_destroys_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        for rename in [rename, rename_by_link] {
+        let by_link = |from: &Path, to: &Path| Entry::at(from)?.rename_by_link(&Entry::at(to)?);
+        let at_once = |from: &Path, to: &Path| rename(from, to).map(drop);
+        let ways: [fn(&Path, &Path) -> io::Result<()>; 2] = [at_once, by_link];
+        for rename in ways {
             std::fs::write(&from, b"new").unwrap();
             rename(&from, &to).unwrap();
             std::fs::write(&from, b"newer").unwrap();

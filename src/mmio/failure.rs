@@ -81,7 +81,7 @@ impl Failure {
     pub(super) fn of_open(error: &Error, folder_exists: bool) -> Self {
         match error {
             Error::Io { source, .. } => Self::of_name(source, folder_exists, error.to_string()),
-            Error::Locked { path } => Self::shared(path),
+            Error::Locked { path, .. } => Self::shared(path),
             _ => Self::new(MMIOERR_CANNOTOPEN, error.to_string()),
         }
     }

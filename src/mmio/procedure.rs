@@ -159,19 +159,17 @@ unsafe fn rename(from: *const c_char, to: *const c_char) -> Result<(), Failure> 
     let (Some(Named::File(from)), Some(Named::File(to))) = (from, to) else {
         return Err(cannot("RENAME needs the names of two files".into()));
     };
-    crate::file::rename(&from, &to).map_err(|error| {
+    let renamed = crate::file::rename(&from, &to).map_err(|error| {
         let (from, to) = (from.display(), to.display());
         cannot(format!("could not rename {from} to {to}: {error}"))
     })?;
     if Canary::NoRenameSync.is_planted() {
         return Ok(());
     }
-    crate::file::sync_directory_of(&to)
-        .and_then(|()| crate::file::sync_directory_of(&from))
-        .map_err(|error| {
-            let to = to.display();
-            cannot(format!("{to} has its new name, but may lose it in a power cut: {error}"))
-        })
+    renamed.sync().map_err(|error| {
+        let to = to.display();
+        cannot(format!("{to} has its new name, but may lose it in a power cut: {error}"))
+    })
 }
 
 fn on_name<T>(path: &Path, verb: &str, result: std::io::Result<T>) -> Result<T, Failure> {

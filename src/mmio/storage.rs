@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::abi::*;
 use super::failure::Failure;
@@ -143,6 +144,7 @@ impl Recording {
     fn open(path: &Path, flags: u32) -> Result<Self, Error> {
         let Settings { mut options, fence_every, fence_bytes } = Settings::in_force();
         options.share = share(flags);
+        options = options.lock_wait(Duration::ZERO); // who shares with whom is answered at once
         let creates = flags & MMIO_CREATE != 0;
         let writer = if creates { options.create(path)? } else { options.append(path)? };
         let fences =

@@ -29,6 +29,11 @@ pub(crate) struct Faults {
     pub(crate) failing_read: Option<u64>,
     /// The change of a length with this number fails (EIO).
     pub(crate) failing_length: Option<u64>,
+    /// The close with this number fails (EIO): of what a file system keeps to itself until then.
+    pub(crate) failing_close: Option<u64>,
+    /// Between the open and the lock with this number another file takes the name: the same bytes,
+    /// and not the same file.
+    pub(crate) replaced_at: Option<u64>,
     /// Bytes that the medium has room for.
     pub(crate) space: Option<u64>,
     /// Behind the write with this number a device does nothing more, until it is repaired.
@@ -45,6 +50,8 @@ pub(crate) enum Asked {
     Read,
     /// To change the length, or to reserve one.
     Length,
+    /// To close the file.
+    Close,
 }
 
 /// A failure that the medium has told, for good: not one that asks for another try.
@@ -102,6 +109,8 @@ pub(crate) struct Medium {
     flushes_seen: u64,
     reads_seen: u64,
     lengths_seen: u64,
+    closes_seen: u64,
+    locks_seen: u64,
     numbers: u64,
     told: Vec<Told>,
     watch: Option<Watch>,
@@ -110,6 +119,7 @@ pub(crate) struct Medium {
 /// One file.
 #[derive(Debug)]
 pub(super) struct FileOnMedium {
+    /// Empty for a file that has lost its name.
     path: PathBuf,
     name_is_certain: bool,
     pub(super) locked: bool,
@@ -166,6 +176,8 @@ impl Computer {
             flushes_seen: 0,
             reads_seen: 0,
             lengths_seen: 0,
+            closes_seen: 0,
+            locks_seen: 0,
             numbers: 0,
             told: Vec::new(),
             watch: None,
@@ -240,6 +252,12 @@ impl FileOnMedium {
     }
 }
 
+impl FileOnMedium {
+    pub(super) fn is_named(&self) -> bool {
+        !self.path.as_os_str().is_empty()
+    }
+}
+
 impl Medium {
     fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -286,6 +304,35 @@ impl Medium {
 
     pub(super) fn file(&mut self, number: u64) -> &mut FileOnMedium {
         self.files.get_mut(&number).expect("an open file is there")
+    }
+
+    /// Another file takes the name of this one, if that is planned for now.
+    pub(super) fn replace_if_planned(&mut self, number: u64) {
+        self.locks_seen += 1;
+        // A new file is left alone: there the answer would be that the name is taken.
+        if self.faults.replaced_at != Some(self.locks_seen) || !self.file(number).name_is_certain {
+            return;
+        }
+        let (path, content) = {
+            let file = self.file(number);
+            (std::mem::take(&mut file.path), file.current.clone())
+        };
+        let another = self.number();
+        let mut file = FileOnMedium::new(&path, &content);
+        file.name_is_certain = true;
+        self.files.insert(another, file);
+        self.happened();
+    }
+
+    pub(super) fn remove(&mut self, number: u64) {
+        let file = self.file(number);
+        *file = FileOnMedium::new(Path::new(""), b"");
+    }
+
+    pub(super) fn close(&mut self, number: u64) -> io::Result<()> {
+        self.closes_seen += 1;
+        let fails = self.faults.failing_close == Some(self.closes_seen);
+        self.refuse_if(fails.then_some(libc::EIO), number, Asked::Close)
     }
 
     pub(super) fn sync_name(&mut self, number: u64) -> io::Result<()> {
@@ -401,7 +448,7 @@ impl Medium {
     /// What may be left if the power went now: another answer each time.
     pub(crate) fn cut(&mut self, random: &mut fastrand::Rng) -> Image {
         let mut image = Image::new();
-        for file in self.files.values() {
+        for file in self.files.values().filter(|file| file.is_named()) {
             if file.name_is_certain || random.bool() {
                 image.insert(file.path.clone(), file.cut(random));
             }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::{Asked, Computer};
 use super::io::{Kernel, SimulatedIo};
@@ -38,12 +39,8 @@ impl Host for Simulated {
         Ok((Arc::new(SimulatedFile { computer: self.computer.clone(), number }), new))
     }
 
-    fn remove(&self, path: &Path) {
-        let mut medium = self.computer.medium();
-        if let Some(number) = medium.find(path) {
-            medium.files.remove(&number);
-        }
-    }
+    /// There is no clock.
+    fn pause(&self, _length: Duration) {}
 
     fn backend(
         &self,
@@ -63,6 +60,7 @@ struct SimulatedFile {
 impl Handle for SimulatedFile {
     fn try_lock(&self) -> io::Result<bool> {
         let mut medium = self.computer.medium();
+        medium.replace_if_planned(self.number);
         Ok(!std::mem::replace(&mut medium.file(self.number).locked, true))
     }
 
@@ -95,14 +93,19 @@ impl Handle for SimulatedFile {
         self.set_len(bytes.max(self.len()?))
     }
 
-    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
+    fn reserve_anew(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(0)?;
+        self.set_len(bytes)
+    }
+
+    fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize> {
         let mut medium = self.computer.medium();
-        if from < to {
-            let zeros = vec![0; (to - from) as usize];
-            let number = medium.begin_write(self.number, from, &zeros);
-            medium.end_write(self.number, number, zeros.len(), false);
+        if medium.room(self.number, at as usize + zeros.len()).is_some() {
+            return Err(medium.refuse(self.number, Asked::Write, libc::ENOSPC));
         }
-        Ok(())
+        let number = medium.begin_write(self.number, at, zeros);
+        medium.end_write(self.number, number, zeros.len(), false);
+        Ok(zeros.len())
     }
 
     fn sync_all(&self) -> io::Result<()> {
@@ -116,7 +119,20 @@ impl Handle for SimulatedFile {
     }
 
     fn is_named(&self) -> io::Result<bool> {
-        Ok(true)
+        Ok(self.computer.medium().file(self.number).is_named())
+    }
+
+    fn has_its_name(&self) -> io::Result<bool> {
+        self.is_named()
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        self.computer.medium().remove(self.number);
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.computer.medium().close(self.number)
     }
 
     fn place(&self) -> Place {

@@ -13,7 +13,8 @@
 //! the same flush. Bytes behind the certain length may be gone, or be zeros.
 //!
 //! *Names.* A new file's name is certain only once its directory was flushed. Without it the whole
-//! file may be gone, whatever becomes of its neighbours.
+//! file may be gone, whatever becomes of its neighbours. Another file may take a name between the
+//! open and the lock.
 //!
 //! *Failures.* Writes are interrupted, short, or fail (EIO or ENOSPC); what a failed write leaves
 //! behind is like what a torn one does. A short write ends at any byte behind the end of the file
@@ -24,7 +25,8 @@
 //! nothing of them certain. A write that is linked to what follows cancels it (ECANCELED) if it
 //! fails or is short. What a cancelled operation would have done has not been begun.
 //!
-//! *Reads* see what was written, fenced or not, or fail (EIO). So may a change of the length.
+//! *Reads* see what was written, fenced or not, or fail (EIO). So may a change of the length, and a
+//! close.
 //!
 //! *Who carries out* what was submitted ([`io::Kernel`]): calls themselves, so that a seed decides
 //! all; or a device with a thread of its own, which may be slow, stall until it is repaired, and go on

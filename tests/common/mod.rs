@@ -5,6 +5,8 @@
 
 pub mod block_on;
 #[cfg(target_os = "linux")]
+pub mod fuse;
+#[cfg(target_os = "linux")]
 pub mod groups;
 #[cfg(target_os = "linux")]
 mod mounts;

@@ -10,6 +10,7 @@ use super::model::Model;
 use super::run::Run;
 use super::{FenceForm, OnFull, OpenMode};
 use crate::control::Control;
+use crate::error::{Error, Operation};
 use crate::options::{Options, Preallocate};
 
 /// One call. A place is in thousandths of what was accepted.
@@ -249,6 +250,28 @@ impl Take {
         }
     }
 
+    /// A failed open has changed nothing, but for its last step, which may leave an old file empty;
+    /// and but for a disk that fails again while it is taken back.
+    pub(super) fn assert_untouched(&self, error: &Error, computer: &Computer) {
+        let path = Path::new(self.name);
+        let found = computer.read(path);
+        if self.mode == OpenMode::CreateNew {
+            assert!(found.is_none(), "a new file is left behind: {error}");
+            return;
+        }
+        let found = found.expect("a file that was there stays");
+        let last = [Operation::Trim, Operation::Preallocate, Operation::Flush];
+        let is_last = matches!(error, Error::Io { operation, .. } if last.contains(operation));
+        let emptied = self.mode == OpenMode::Create && is_last && found.is_empty();
+        let fails_again = computer.told(path).len() > 1;
+        assert!(
+            found == self.before.0 || emptied || fails_again,
+            "a failed open has left {} bytes of {}: {error}",
+            found.len(),
+            self.before.0.len()
+        );
+    }
+
     /// A write that is longer than all buffers.
     fn longest(&self) -> usize {
         self.buffer_size * self.buffers * 3 / 2
@@ -338,13 +361,17 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
     }
     let failures = if kind > 3 { random.usize(1..3) } else { 0 };
     for _ in 0..failures {
-        match random.u8(..5) {
+        match random.u8(..6) {
             0 => faults.failing_write = Some((random.u64(1..30), error(random))),
             1 => faults.failing_flush = Some((random.u64(1..20), error(random))),
             2 => faults.space = Some(random.u64(..200_000)),
             3 => faults.failing_read = Some(random.u64(1..5)),
-            _ => faults.failing_length = Some(random.u64(1..4)),
+            4 => faults.failing_length = Some(random.u64(1..4)),
+            _ => faults.failing_close = Some(random.u64(1..3)),
         }
+    }
+    if random.u8(..8) == 0 {
+        faults.replaced_at = Some(random.u64(1..4));
     }
     faults
 }

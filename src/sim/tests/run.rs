@@ -52,7 +52,9 @@ fn asked(operation: Operation) -> &'static [Asked] {
         Operation::Read => &[Asked::Read],
         Operation::Flush => &[Asked::Flush],
         Operation::SyncDirectory => &[Asked::Name],
-        Operation::Open | Operation::Trim | Operation::Preallocate => &[Asked::Length],
+        Operation::Open | Operation::Trim => &[Asked::Length],
+        Operation::Preallocate => &[Asked::Length, Asked::Write],
+        Operation::Close => &[Asked::Close],
         Operation::Start => &[Asked::Read],
         _ => &[],
     }
@@ -82,6 +84,7 @@ impl<'a> Run<'a> {
             Ok(writer) => writer,
             Err(error) => {
                 assert_told(&error, known, computer);
+                take.assert_untouched(&error, computer);
                 return None;
             }
         };

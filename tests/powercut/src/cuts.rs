@@ -124,7 +124,9 @@ fn meets(canary: Canary) -> Option<Way> {
         Canary::DurableWhenWritten => Some(Way::SyncDirect),
         Canary::RangeOnly => Some(Way::SyncPageCache),
         Canary::HeaderFirst | Canary::NoRenameSync => Some(Way::UringPageCache),
-        Canary::NoDirectorySync => None,
+        Canary::NoDirectorySync | Canary::EmptyFirst | Canary::AnyName | Canary::CloseUnheard => {
+            None
+        }
     }
 }
 
