@@ -31,6 +31,18 @@ impl std::fmt::Display for Bad {
 
 impl std::error::Error for Bad {}
 
+/// A signal came before anything was done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted before anything was recorded")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// Says on one line what stopped the tool before it could do anything.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     say(format_args!("error: {error:#}"));
@@ -39,7 +51,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 /// The exit status of what stopped the tool before it could do anything.
 pub(crate) fn status(error: &anyhow::Error) -> u8 {
-    if error.is::<Bad>() { BAD } else { LOST }
+    match error {
+        error if error.is::<Bad>() => BAD,
+        error if error.is::<Interrupted>() => INTERRUPTED,
+        _ => LOST,
+    }
 }
 
 /// Help and version as clap prints them; a bad option on one line.

@@ -51,6 +51,11 @@ impl Stop {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// What a signal makes true, for those who look at it themselves.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+
     /// A measurement that is asked to stop may hang in a call that waits for the disk: then the
     /// process ends without it, and without its data. As long as the answer lives.
     pub(crate) fn leave_in_time(&self, data: &Path) -> Orderly {

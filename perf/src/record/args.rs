@@ -22,6 +22,7 @@ Exit status:
   1  bytes were lost, or the file could not be made durable: the message says how many bytes are
   2  options, input or output can't work; if the input fails in mid-recording, what was read
      before is durable
+  130  a signal came before anything was recorded (as long as --preallocate writes zeros)
 
 Ctrl-C and SIGTERM end the recording: the file is whole and durable when the tool returns. Words
 on standard error never hold it up, nor does its end wait for them more than a second. The JSON

@@ -10,6 +10,7 @@ mod progress;
 mod summary;
 mod wav;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use self::progress::Progress;
 pub(crate) use self::summary::print_refusal;
 use self::summary::{Course, Report, Status};
 use self::wav::{Format, HEADER};
-use crate::error::{self, Bad};
+use crate::error::{self, Bad, Interrupted};
 use crate::output::{count, say};
 use crate::stop::Stop;
 
@@ -48,7 +49,7 @@ fn record(args: &Args) -> anyhow::Result<ExitCode> {
     // Before the file is made: from here on a signal leaves a whole file.
     let stop = Stop::install().context("could not listen for signals")?;
     let began = Instant::now();
-    let writer = open(args)?;
+    let writer = open(args, &stop)?;
     let mut course = Course::new(format, frame);
     notice(&writer, &mut course);
     let control = writer.control().clone();
@@ -65,8 +66,9 @@ fn record(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(report(args, course, &control, &summary))
 }
 
-fn open(args: &Args) -> Result<Writer, Bad> {
-    let options = args.options();
+fn open(args: &Args, stop: &Stop) -> anyhow::Result<Writer> {
+    // Writing zeros ahead may take minutes.
+    let options = args.options().cancel_open(stop.flag());
     let writer = if args.append {
         options.append(&args.output)
     } else if args.force || args.output.exists() || args.output.is_symlink() {
@@ -76,15 +78,23 @@ fn open(args: &Args) -> Result<Writer, Bad> {
     };
     writer.map_err(|error| {
         let advice = match error {
+            Error::Cancelled => return Interrupted.into(),
             Error::Io { operation: Operation::Start, .. } => "; try --backend auto",
-            Error::Io { operation: Operation::Preallocate, .. } => "; give a smaller --preallocate",
+            Error::Io { operation: Operation::Preallocate, ref source, .. } => {
+                match source.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                        "; give a smaller --preallocate"
+                    }
+                    _ => "; record without --preallocate",
+                }
+            }
             Error::Io { .. } if matches!(args.direct, args::DirectArg::On) => {
                 "; try --direct auto, or another file"
             }
             Error::Io { .. } => "; name another file to record to",
             _ => "", // these sentences say it themselves
         };
-        Bad::new(format!("{error}{advice}"))
+        Bad::new(format!("{error}{advice}")).into()
     })
 }
 

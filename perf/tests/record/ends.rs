@@ -49,6 +49,26 @@ fn a_signal_closes_the_recording_whole() {
     }
 }
 
+/// Zeros ahead may take minutes: nothing has been recorded, and nothing stays behind.
+#[test]
+fn a_signal_is_heard_while_zeros_are_written() {
+    use std::os::unix::fs::MetadataExt;
+    let place = directory();
+    for name in ["-INT", "-TERM"] {
+        let path = place.path().join("take.raw");
+        let options = ["--preallocate", "zero:2GiB", "--json"];
+        let (child, stdin) = begin(record().args(options).arg(&path), b"");
+        until("space is taken", || (fs::metadata(&path).ok()?.blocks() > 0).then_some(()));
+        signal(&child, name);
+        let output = ended(child);
+        assert_status(&output, 130);
+        assert_eq!(json(&output)["status"], "refused");
+        assert_eq!(stderr(&output), "error: interrupted before anything was recorded\n");
+        assert!(!path.exists());
+        drop(stdin);
+    }
+}
+
 #[test]
 fn a_signal_in_full_flow_leaves_a_prefix() {
     let place = directory();
