@@ -5,7 +5,7 @@ mod slip;
 
 pub use slip::Slip;
 
-/// A planted bug: each breaks a promise that only a power cut shows.
+/// A planted bug: each breaks a promise that only a power cut, or a disk that fails, shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "canary"), allow(dead_code, reason = "the feature names them all"))]
 pub enum Canary {
@@ -34,6 +34,12 @@ pub enum Canary {
     AnyName,
     /// The error of a close is thrown away.
     CloseUnheard,
+    /// The tail's last block is completed with zeros, over what a recycled file holds there.
+    TailZeroed,
+    /// The block that the first write of an append shares with older bytes is not read back.
+    HeadNotRead,
+    /// A flush that failed counts as success.
+    FlushErrorSwallowed,
 }
 
 #[cfg(feature = "canary")]
@@ -46,7 +52,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 12] = [
+        pub const ALL: [Self; 15] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -59,6 +65,9 @@ mod planted {
             Self::EmptyFirst,
             Self::AnyName,
             Self::CloseUnheard,
+            Self::TailZeroed,
+            Self::HeadNotRead,
+            Self::FlushErrorSwallowed,
         ];
 
         /// Its name in reports.
@@ -76,6 +85,9 @@ mod planted {
                 Self::EmptyFirst => "empty-first",
                 Self::AnyName => "any-name",
                 Self::CloseUnheard => "close-unheard",
+                Self::TailZeroed => "tail-zeroed",
+                Self::HeadNotRead => "head-not-read",
+                Self::FlushErrorSwallowed => "flush-error-swallowed",
             }
         }
 

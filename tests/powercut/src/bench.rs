@@ -1,15 +1,17 @@
 //! Where everything happens: in memory, in a mount namespace of its own.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use writeflush::canary::Canary;
 
 use crate::log::Log;
-use crate::rig::{self, FileSystem, Rig};
+use crate::medium::Medium;
+use crate::rig::{self, Rig};
 use crate::scenario::Scenario;
 
 /// A recording takes a few seconds; one that hangs is a failure.
@@ -19,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
+    making: Mutex<()>,
 }
 
 impl Bench {
@@ -28,18 +31,22 @@ impl Bench {
         let flags = rustix::mount::MountFlags::empty();
         rustix::mount::mount("powercut", folder.path(), "tmpfs", flags, None)
             .context("no file system in memory")?;
-        Ok(Self { folder })
+        Ok(Self { folder, making: Mutex::new(()) })
     }
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
+    /// The image of an empty file system.
+    pub(crate) fn base(&self, medium: Medium) -> anyhow::Result<PathBuf> {
+        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        medium.make(self.folder())
+    }
+
     /// Recordings at the same time, each on a fresh disk of its own.
     pub(crate) fn record_all(
         &self,
-        file_system: FileSystem,
-        base: &Path,
         scenarios: Vec<Scenario>,
         canary: Option<Canary>,
     ) -> anyhow::Result<Vec<(Scenario, Log)>> {
@@ -47,7 +54,7 @@ impl Bench {
             let start = |(number, scenario)| {
                 let at = self.folder().join(format!("disk-{number}"));
                 let record = move || {
-                    let log = self.record(file_system, base, &at, &scenario, canary)?;
+                    let log = self.record(&at, &scenario, canary)?;
                     Ok((scenario, log))
                 };
                 scope.spawn(record)
@@ -62,17 +69,16 @@ impl Bench {
 
     fn record(
         &self,
-        file_system: FileSystem,
-        base: &Path,
         at: &Path,
         scenario: &Scenario,
         canary: Option<Canary>,
     ) -> anyhow::Result<Log> {
-        let rig = Rig::new(file_system, base, at, scenario.seed)?;
+        let base = self.base(scenario.medium)?;
+        let rig = Rig::new(scenario.medium, &base, at, scenario.seed)?;
         let mut work = rig::part("work")?;
         work.arg(rig.mount_point()).arg(rig.claims()).arg(serde_json::to_string(scenario)?);
         work.args(canary.map(Canary::name));
-        let what = format!("{scenario:?} on {}", file_system.name());
+        let what = format!("{scenario:?}");
         let output = patiently(work, Duration::ZERO).with_context(|| what.clone())?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the recording failed: {what}: {said}");

@@ -13,9 +13,12 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use writeflush::{Control, Error, Operation, Options};
 
+use crate::claims::{Claim, Claims};
 use crate::content::{bytes, header, name};
-use crate::rig::{FileSystem, Orders};
-use crate::scenario::{Claim, Claims, Face, Scenario, Way};
+use crate::medium::FileSystem;
+use crate::recording::Producer;
+use crate::rig::Orders;
+use crate::scenario::{Face, Scenario, Way};
 
 /// What happens to the disk.
 #[derive(
@@ -103,6 +106,8 @@ const BEFORE: u64 = 10_000;
 const RECORD: usize = 3_000;
 /// A recording that outlives its fault by so much has seen it.
 const STALLED: Duration = Duration::from_millis(2_500);
+/// A failure that nobody has heard of by then is never told.
+const DEAF: Duration = Duration::from_secs(40);
 /// Between two calls of those who wait.
 const BREATH: Duration = Duration::from_millis(2);
 /// The most that is written before something fails: a replay looks at all of it. Where the disk
@@ -121,15 +126,17 @@ pub(crate) fn suffer(
     claims: &Path,
     orders: &Orders,
 ) -> anyhow::Result<Told> {
-    let mut claims = Claims::at(claims)?;
+    let claims = Claims::at(claims)?;
     let path = folder.join(name(0));
     scenario.prepare(folder)?;
     claims.say(Claim::Begun)?;
     let mut random = fastrand::Rng::with_seed(scenario.seed);
-    let mut face = Face::new(scenario.open(&path, &mut random)?, random.bool());
+    let writer = scenario.open(scenario.takes[0].mode, &path, &mut random)?;
+    let face = if random.bool() { Face::Turns } else { Face::Exclusive };
+    let mut producer = Producer::new(writer, face);
     claims.say(Claim::Named(0))?;
     let first = [&header(0)[..], &content(scenario, 16, BEFORE as usize - 16)].concat();
-    let durable = face.write_flush(&first)?;
+    let durable = producer.write_flush(&first)?;
     ensure!(durable == BEFORE, "durable at {durable}");
     claims.say(Claim::Durable(0, durable, 0))?;
 
@@ -142,9 +149,8 @@ pub(crate) fn suffer(
     };
     // A writer that is at work for long is, all the time.
     let pace = if calm > CALM { calm / (LONG / RECORD as u64) as u32 } else { Duration::ZERO };
-    let claims = Mutex::new(claims);
-    let control = face.control().clone();
-    let claimed = |durable| lock(&claims).say(Claim::Durable(0, durable, 0)).map_or((), drop);
+    let control = producer.control().clone();
+    let claimed = |durable| claims.say(Claim::Durable(0, durable, 0)).map_or((), drop);
     // As a caller feels it: a fence that is asked for while the driver is inside a call waits too.
     let longest = Mutex::new(Duration::ZERO);
     let flush = || {
@@ -156,7 +162,7 @@ pub(crate) fn suffer(
     };
     let heard = std::thread::scope(|scope| -> anyhow::Result<Vec<Heard>> {
         let all = [
-            ("producer", scope.spawn(|| produce(&mut face, scenario, (most, pace), &stop))),
+            ("producer", scope.spawn(|| produce(&mut producer, scenario, (most, pace), &stop))),
             ("flusher", scope.spawn(|| again(&stop, flush))),
             ("ticket", scope.spawn(|| again(&stop, || control.fence().wait().map(claimed)))),
             ("patcher", scope.spawn(|| again(&stop, || control.patch(0, &header(0))))),
@@ -167,6 +173,8 @@ pub(crate) fn suffer(
             std::thread::sleep(STALLED);
             orders.give("heal")?;
             stop.store(true, Ordering::Relaxed);
+        } else if !within(DEAF, || control.error().is_some()) {
+            stop.store(true, Ordering::Relaxed); // nobody will ever hear of it
         }
         let heard = all.map(|(who, thread)| Heard { who, ended: thread.join() });
         broken.map(|()| heard.into())
@@ -174,7 +182,7 @@ pub(crate) fn suffer(
     let longest = *lock(&longest);
     let mut told = judge(fault, &heard, &control, longest);
     let accepted = control.positions().accepted;
-    let closed = face.close();
+    let closed = producer.close();
     match (&closed, fault.is_failure()) {
         (Err(failed), true) => {
             let first = failed.errors[0].to_string();
@@ -187,14 +195,26 @@ pub(crate) fn suffer(
         (closed, false) => told.wrong.push(format!("the close: {closed:?}")),
     }
     told.durable = control.positions().durable;
-    lock(&claims).say(Claim::Durable(0, told.durable, 0))?;
+    claims.say(Claim::Durable(0, told.durable, 0))?;
     if fault == Fault::Full {
         std::fs::remove_file(folder.join(FILLER))?;
         std::fs::File::open(folder)?.sync_all()?;
         told.wrong.extend(go_on(scenario, folder, told.durable)?);
     }
-    lock(&claims).say(Claim::Ended)?;
+    claims.say(Claim::Ended)?;
     Ok(told)
+}
+
+/// Whether something comes true in time.
+fn within(limit: Duration, is_true: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_true() {
+        if begun.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(BREATH);
+    }
+    true
 }
 
 fn content(scenario: &Scenario, from: u64, len: usize) -> Vec<u8> {
@@ -248,19 +268,19 @@ struct Heard {
 }
 
 fn produce(
-    face: &mut Face,
+    producer: &mut Producer,
     scenario: &Scenario,
     (most, pace): (u64, Duration),
     stop: &AtomicBool,
 ) -> Option<Error> {
     while !stop.load(Ordering::Relaxed) {
-        let at = face.control().positions().accepted;
+        let at = producer.control().positions().accepted;
         if at < most {
-            if let Err(error) = face.write(&content(scenario, at, RECORD)) {
+            if let Err(error) = producer.write(&content(scenario, at, RECORD)) {
                 return Some(error);
             }
             std::thread::sleep(pace);
-        } else if let Some(error) = face.control().error() {
+        } else if let Some(error) = producer.control().error() {
             return Some(error);
         } else {
             std::thread::sleep(BREATH);

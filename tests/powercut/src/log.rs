@@ -124,6 +124,25 @@ impl Cut {
 }
 
 impl Outcome {
+    /// Something that arrived later is there, whole or in part, and something earlier is not.
+    /// `volatile` in the order of arrival.
+    pub(crate) fn is_reordered(&self, volatile: &[usize]) -> bool {
+        let torn = self.torn.map(|(write, _)| write);
+        let shows = |write: &usize| self.kept.contains(write) || torn == Some(*write);
+        let missing = volatile.iter().position(|write| !shows(write));
+        missing.is_some_and(|first| volatile[first..].iter().any(shows))
+    }
+
+    /// One write is there in part: some of its sectors, and not all.
+    pub(crate) fn is_torn(&self, log: &Log, sector: impl Fn(u64) -> usize) -> bool {
+        self.torn.is_some_and(|(index, sectors)| {
+            let write = &log.writes[index];
+            let count = write.bytes.len().div_ceil(sector(write.at));
+            let kept = (0..count).filter(|number| sectors >> (number % 64) & 1 == 1).count();
+            (1..count).contains(&kept)
+        })
+    }
+
     /// The pieces of the log that reach the image: offset and bytes, in the order of arrival.
     /// `sector` is what of a write at an offset a device writes whole.
     pub(crate) fn pieces<'a>(
@@ -191,6 +210,24 @@ mod tests {
         assert!(outcomes.iter().any(|outcome| outcome.torn.is_some()));
         let many = Cut { durable: vec![], volatile: (0..20).collect() };
         assert!(many.outcomes(&mut random).len() >= 2 + 40);
+    }
+
+    #[test]
+    fn an_outcome_is_reordered_if_something_older_is_missing_and_torn_if_a_part_is() {
+        let log = Log {
+            writes: vec![write(0, 0, 2), write(8, 1, 3)],
+            flushes: vec![],
+            claims: vec![],
+            end: 4,
+        };
+        let of = |kept: &[usize], torn| Outcome { kept: kept.into(), torn };
+        let reordered = |kept: &[usize], torn| of(kept, torn).is_reordered(&[0, 1]);
+        assert!(reordered(&[1], None) && reordered(&[], Some((1, 1))));
+        assert!(!reordered(&[], None) && !reordered(&[0], None) && !reordered(&[0, 1], None));
+        assert!(!reordered(&[0], Some((1, 1))) && !reordered(&[1], Some((0, 1))));
+        let torn = |sectors, size: usize| of(&[], Some((0, sectors))).is_torn(&log, |_| size);
+        assert!(torn(0b01, 512) && torn(0b10, 512));
+        assert!(!torn(0b11, 512) && !torn(0b00, 512) && !torn(0b01, 4096));
     }
 
     #[test]

@@ -45,14 +45,15 @@ pub(crate) struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// A device on a file. `direct`: not through the page cache, which would serialise requests
-    /// and hide writes that nobody fenced.
-    pub(crate) fn new(backing: &File, direct: bool) -> io::Result<Self> {
+    /// A device on a file, with sectors of so many bytes. `direct`: not through the page cache,
+    /// which would serialise requests and hide writes that nobody fenced.
+    pub(crate) fn new(backing: &File, direct: bool, sector: u32) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
         let flags = LO_FLAGS_AUTOCLEAR | if direct { LO_FLAGS_DIRECT_IO } else { 0 };
         // SAFETY: plain integers and bytes, for which zero is a value.
         let mut config: LoopConfig = unsafe { std::mem::zeroed() };
         config.fd = backing.as_raw_fd() as u32;
+        config.block_size = sector;
         config.info.flags = flags;
         for _ in 0..1000 {
             // SAFETY: the request takes no argument.

@@ -11,7 +11,11 @@
 #[cfg(target_os = "linux")]
 mod bench;
 #[cfg(target_os = "linux")]
+mod claims;
+#[cfg(target_os = "linux")]
 mod content;
+#[cfg(target_os = "linux")]
+mod coverage;
 #[cfg(target_os = "linux")]
 mod cuts;
 #[cfg(target_os = "linux")]
@@ -24,6 +28,10 @@ mod log;
 mod loopdev;
 #[cfg(target_os = "linux")]
 mod matrix;
+#[cfg(target_os = "linux")]
+mod medium;
+#[cfg(target_os = "linux")]
+mod recording;
 #[cfg(target_os = "linux")]
 mod replay;
 #[cfg(target_os = "linux")]

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
+use writeflush::canary::Canary;
 
 use crate::bench::{Bench, patiently};
 use crate::faults::{self, CALM, Fault, Told};
 use crate::log::Log;
+use crate::medium::FileSystem;
 use crate::replay::Replay;
-use crate::rig::{self, FileSystem, Rig};
+use crate::rig::{self, Rig};
 use crate::run::{FaultArgs, Wanted};
 use crate::scenario::{Scenario, State, Way};
 use crate::table::{grid, save, word};
@@ -39,7 +41,8 @@ pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<bool> {
                 // Drive, file state and face differ from one to the next.
                 let seed = args.common.seed + all.len() as u64 + number;
                 let wanted = Wanted { seed, ..args.common.wanted(args.images) };
-                let outcome = one(&bench, file_system, way, (fault, CALM), wanted)?;
+                let state = state_of(seed);
+                let outcome = one(&bench, (file_system, way, state), (fault, CALM), wanted, None)?;
                 println!("{}", outcome.line());
                 all.push(outcome);
             }
@@ -58,24 +61,29 @@ pub(crate) fn run(args: &FaultArgs) -> anyhow::Result<bool> {
     Ok(all.iter().all(Outcome::is_right))
 }
 
+/// A file state at random.
+pub(crate) fn state_of(seed: u64) -> State {
+    State::ALL[fastrand::Rng::with_seed(seed).usize(..State::ALL.len())]
+}
+
 /// One recording on a disk that fails.
 pub(crate) fn one(
     bench: &Bench,
-    file_system: FileSystem,
-    way: Way,
+    (file_system, way, state): (FileSystem, Way, State),
     (fault, calm): (Fault, Duration),
     wanted: Wanted,
+    canary: Option<Canary>,
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
-    let Wanted { images, seed, workers } = wanted;
-    let state = State::ALL[fastrand::Rng::with_seed(seed).usize(..State::ALL.len())];
-    let scenario = Scenario { way, state, seed };
-    let base = rig::make(file_system, bench.folder())?;
+    let Wanted { images, seed, workers, .. } = wanted;
+    let scenario = Scenario::simple(file_system, way, state, seed);
+    let base = bench.base(scenario.medium)?;
     let what = format!("{fault:?}, {way:?} on {}, seed {seed}", file_system.name());
-    let (told, log) = suffer(bench, file_system, &base, &scenario, (fault, calm)).context(what)?;
-    let replay = Replay::new(file_system, scenario, std::fs::read(&base)?, &log)?;
+    let (told, log) = suffer(bench, &base, &scenario, (fault, calm), canary).context(what)?;
+    let replay = Replay::new(scenario, std::fs::read(&base)?, &log)?;
     let mut random = fastrand::Rng::with_seed(seed);
-    let found = replay.run(images, false, workers, bench.folder(), &mut random)?;
+    let one_is_enough = canary.is_some();
+    let found = replay.run(images, one_is_enough, workers, bench.folder(), &mut random)?;
     Ok(Outcome {
         file_system,
         way,
@@ -83,7 +91,7 @@ pub(crate) fn one(
         fault,
         seed,
         told,
-        images: found.images,
+        images: found.images.len(),
         lost: found.lost,
         seconds: begun.elapsed().as_secs_f64(),
     })
@@ -91,21 +99,21 @@ pub(crate) fn one(
 
 fn suffer(
     bench: &Bench,
-    file_system: FileSystem,
     base: &std::path::Path,
     scenario: &Scenario,
     (fault, calm): (Fault, Duration),
+    canary: Option<Canary>,
 ) -> anyhow::Result<(Told, Log)> {
-    let mut rig = Rig::new(file_system, base, bench.folder(), scenario.seed)?;
+    let mut rig = Rig::new(scenario.medium, base, bench.folder(), scenario.seed)?;
     let mut part = rig::part("suffer")?;
     part.arg(rig.mount_point()).arg(rig.claims()).arg(&rig.orders().0);
     part.arg(serde_json::to_string(scenario)?).arg(word(&fault));
-    part.arg(calm.as_millis().to_string());
+    part.arg(calm.as_millis().to_string()).args(canary.map(Canary::name));
     let mut told: Told = faults::told(&patiently(part, calm)?)?;
     if fault == Fault::ThinDevice {
         // There is room again, for a file system that may have stopped meanwhile.
         rig.orders().give("heal")?;
-        rig.mount_again(file_system)?;
+        rig.mount_again(scenario.medium)?;
         let mut part = rig::part("go-on")?;
         part.arg(rig.mount_point()).arg(serde_json::to_string(scenario)?);
         part.arg(told.durable.to_string());
@@ -118,6 +126,10 @@ fn suffer(
 impl Outcome {
     pub(crate) fn is_right(&self) -> bool {
         self.told.wrong.is_empty() && self.lost.is_empty()
+    }
+
+    pub(crate) fn everything_wrong(&self) -> Vec<String> {
+        self.told.wrong.iter().chain(&self.lost).cloned().collect()
     }
 
     pub(crate) fn line(&self) -> String {

@@ -1,7 +1,7 @@
 //! Every moment of a recording again: the image of the disk as a power cut may leave it, mounted
 //! and looked at.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,36 +9,89 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use memmap2::MmapMut;
-use xxhash_rust::xxh3::Xxh3;
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::claims::Claim;
+use crate::judge::Facts;
 use crate::log::{Cut, Log, Moment, Outcome};
 use crate::loopdev::LoopDevice;
-use crate::rig::{FileSystem, unmount};
-use crate::scenario::{Claim, Scenario};
+use crate::medium::Medium;
+use crate::rig::unmount;
+use crate::scenario::Scenario;
 
 /// What was looked at, and what was missing.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     /// Different images that were mounted.
-    pub(crate) images: usize,
+    pub(crate) images: Images,
     /// Looks at them: one image may have to satisfy different claims.
     pub(crate) looks: usize,
     /// What was lost, in words; the first few.
     pub(crate) lost: Vec<String>,
 }
 
+/// Different images, each by a hash of the whole disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Images(HashMap<u64, Kind>);
+
+/// What every outcome that gave an image was.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    /// A write was there in part.
+    torn: bool,
+    /// A write was there and an earlier one was not.
+    reordered: bool,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Counts {
+    pub(crate) images: usize,
+    /// Of those: with a write that is there in part.
+    pub(crate) torn: usize,
+    /// Of those: with a write without one that had arrived earlier.
+    pub(crate) reordered: usize,
+}
+
+impl Images {
+    fn add(&mut self, image: u64, kind: Kind) {
+        let known = self.0.entry(image).or_insert(kind);
+        known.torn &= kind.torn;
+        known.reordered &= kind.reordered;
+    }
+
+    pub(crate) fn extend(&mut self, others: &Self) {
+        others.0.iter().for_each(|(image, kind)| self.add(*image, *kind));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            images: self.len(),
+            torn: self.0.values().filter(|kind| kind.torn).count(),
+            reordered: self.0.values().filter(|kind| kind.reordered).count(),
+        }
+    }
+}
+
 /// A recording to be replayed.
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
-    file_system: FileSystem,
+    medium: Medium,
     log: &'a Log,
-    scenario: Scenario,
+    facts: Facts,
     /// The disk when the recording began.
     start: Vec<u8>,
     /// Writes that are in `start`.
     settled: HashSet<usize>,
     /// Blocks that the rest of the recording touches.
     touched: Vec<usize>,
+    /// What all other blocks are worth in the hash of an image.
+    untouched: u64,
 }
 
 const BLOCK: usize = 4096;
@@ -46,7 +99,6 @@ const LOSSES_KEPT: usize = 5;
 
 impl<'a> Replay<'a> {
     pub(crate) fn new(
-        file_system: FileSystem,
         scenario: Scenario,
         mut start: Vec<u8>,
         log: &'a Log,
@@ -64,7 +116,12 @@ impl<'a> Replay<'a> {
         }
         touched.sort_unstable();
         touched.dedup();
-        Ok(Self { file_system, log, scenario, start, settled, touched })
+        let others = start.chunks(BLOCK).enumerate();
+        let others = others.filter(|(number, _)| touched.binary_search(number).is_err());
+        let untouched = others.fold(0, |sum, (number, bytes)| sum ^ worth(number, bytes));
+        let facts = Facts::new(scenario, log.claims.iter().map(|claim| claim.text.as_str()))?;
+        let medium = scenario.medium;
+        Ok(Self { medium, log, facts, start, settled, touched, untouched })
     }
 
     /// Looks at outcomes in a random order until `wanted` different images were seen, or all.
@@ -111,7 +168,7 @@ impl<'a> Replay<'a> {
             anyhow::Ok(())
         })?;
         let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Found { images: seen.images.len(), looks: seen.looks.len(), lost: seen.lost })
+        Ok(Found { images: seen.images, looks: seen.looks.len(), lost: seen.lost })
     }
 
     fn unsettled(&self, mut cut: Cut) -> Cut {
@@ -143,7 +200,7 @@ impl Shared {
 
 #[derive(Debug, Default)]
 struct Seen {
-    images: HashSet<u64>,
+    images: Images,
     /// Images with the number of claims that they had to satisfy.
     looks: HashSet<(u64, usize)>,
     lost: Vec<String>,
@@ -178,16 +235,22 @@ impl<'a> Look<'a> {
         self.restore();
         let replay = self.replay;
         // In the order of arrival: nothing older shows where something newer is certain.
+        let cut = replay.unsettled(replay.log.cut(moment));
+        let sector = |at| replay.medium.sector_at(at);
+        let kind = Kind {
+            torn: outcome.is_torn(replay.log, sector),
+            reordered: outcome.is_reordered(&cut.volatile),
+        };
         let mut outcome = outcome.clone();
-        outcome.kept.extend(replay.unsettled(replay.log.cut(moment)).durable);
-        for (at, bytes) in outcome.pieces(replay.log, |at| replay.file_system.sector(at)) {
+        outcome.kept.extend(cut.durable);
+        for (at, bytes) in outcome.pieces(replay.log, sector) {
             self.image[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
         }
         let image = self.hash();
         let claims: Vec<&str> = replay.log.claims(moment).collect();
         {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.images.insert(image);
+            seen.images.add(image, kind);
             if !seen.looks.insert((image, claims.len())) {
                 return Ok(());
             }
@@ -204,12 +267,13 @@ impl<'a> Look<'a> {
 
     fn mount_and_judge(&mut self, claims: &[&str]) -> anyhow::Result<()> {
         self.mounted = true;
-        let device = LoopDevice::new(&self.backing, false).context("no loop device")?;
+        let device = LoopDevice::new(&self.backing, false, self.replay.medium.sector);
+        let device = device.context("no loop device")?;
         self.replay
-            .file_system
+            .medium
             .mount(device.path(), self.at)
             .context("the file system can't be mounted any more")?;
-        let judgement = self.replay.scenario.judge(self.at, claims.iter().copied());
+        let judgement = self.replay.facts.judge(self.at, claims.iter().copied());
         unmount(self.at).context("it can't be unmounted")?;
         judgement
     }
@@ -233,10 +297,16 @@ impl<'a> Look<'a> {
     }
 
     fn hash(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        for block in &self.replay.touched {
-            hash.update(&self.image[block * BLOCK..(block + 1) * BLOCK]);
-        }
-        hash.digest()
+        self.replay.touched.iter().fold(self.replay.untouched, |sum, block| {
+            sum ^ worth(*block, &self.image[block * BLOCK..(block + 1) * BLOCK])
+        })
+    }
+}
+
+/// What a block is worth in the hash of an image: of zeros nothing.
+fn worth(block: usize, bytes: &[u8]) -> u64 {
+    match bytes.iter().all(|byte| *byte == 0) {
+        true => 0,
+        false => xxh3_64_with_seed(bytes, block as u64 + 1),
     }
 }

@@ -9,71 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
-use serde::{Deserialize, Serialize};
 
 use crate::log::Log;
 use crate::loopdev::LoopDevice;
+use crate::medium::{FileSystem, Medium};
 use crate::server::{CLAIMS, DISK, ORDERS};
-
-/// The file systems that are tried.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum FileSystem {
-    Ext4,
-    Xfs,
-    Btrfs,
-}
-
-impl FileSystem {
-    pub(crate) const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ext4 => "ext4",
-            Self::Xfs => "xfs",
-            Self::Btrfs => "btrfs",
-        }
-    }
-
-    /// What of a write at `at` a device writes whole. A torn superblock makes images that can't be
-    /// mounted whoever wrote the files: btrfs has several, ext4's is in the first block and goes
-    /// past the journal when the disk fails.
-    pub(crate) fn sector(self, at: u64) -> usize {
-        match self {
-            Self::Btrfs => 4096,
-            Self::Ext4 if at < 4096 => 4096,
-            Self::Ext4 | Self::Xfs => 512,
-        }
-    }
-
-    fn size(self) -> u64 {
-        if self == Self::Btrfs { 128 << 20 } else { 64 << 20 }
-    }
-
-    fn make(self) -> &'static str {
-        match self {
-            Self::Ext4 => {
-                "mkfs.ext4 -q -F -b 4096 -J size=4 \
-                 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0"
-            }
-            Self::Xfs => "mkfs.xfs -q -K --unsupported -d agcount=1",
-            Self::Btrfs => "mkfs.btrfs -q -K -m single -d single",
-        }
-    }
-
-    /// Options of a mount; clones of one file system share its identity.
-    fn options(self) -> Option<&'static std::ffi::CStr> {
-        (self == Self::Xfs).then_some(c"nouuid")
-    }
-
-    pub(crate) fn mount(self, device: &Path, at: &Path) -> rustix::io::Result<()> {
-        rustix::mount::mount(device, at, self.name(), MountFlags::NOATIME, self.options())
-    }
-}
 
 /// Unmounts without waiting for those who look.
 pub(crate) fn unmount(at: &Path) -> rustix::io::Result<()> {
@@ -88,23 +30,6 @@ pub(crate) fn leave_mount_namespace() -> anyhow::Result<()> {
         .context("a mount namespace of its own was refused: run it as root")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).context("mounts can't be made private")
-}
-
-/// An image with an empty file system.
-pub(crate) fn make(file_system: FileSystem, folder: &Path) -> anyhow::Result<PathBuf> {
-    let image = folder.join(format!("{}.img", file_system.name()));
-    if !image.exists() {
-        File::create(&image)?.set_len(file_system.size())?;
-        let words: Vec<&str> = file_system.make().split_whitespace().collect();
-        let output = Command::new(words[0])
-            .args(&words[1..])
-            .arg(&image)
-            .output()
-            .with_context(|| format!("{} is not there: install it", words[0]))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{} failed: {said}", words[0]);
-    }
-    Ok(image)
 }
 
 /// This program again, in a part of its own; it does not outlive us.
@@ -148,7 +73,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Rig {
     pub(crate) fn new(
-        file_system: FileSystem,
+        medium: Medium,
         base: &Path,
         folder: &Path,
         seed: u64,
@@ -174,13 +99,14 @@ impl Rig {
         }
         let backing =
             File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open(&disk)?;
-        let device = LoopDevice::new(&backing, true).context("no loop device on the disk")?;
+        let device =
+            LoopDevice::new(&backing, true, medium.sector).context("no loop device on the disk")?;
         device.leave_requests_alone()?;
-        let mount = file_system.mount(device.path(), &rig.mount_point());
+        let mount = medium.mount(device.path(), &rig.mount_point());
         rig.device = Some(device);
-        mount.with_context(|| format!("{} can't be mounted", file_system.name()))?;
+        mount.with_context(|| format!("{medium:?} can't be mounted"))?;
         rig.mounted = true;
-        if file_system == FileSystem::Xfs {
+        if medium.file_system == FileSystem::Xfs {
             rig.give_up_when_full()?;
         }
         Ok(rig)
@@ -207,12 +133,12 @@ impl Rig {
     }
 
     /// As after a restart of the machine.
-    pub(crate) fn mount_again(&mut self, file_system: FileSystem) -> anyhow::Result<()> {
+    pub(crate) fn mount_again(&mut self, medium: Medium) -> anyhow::Result<()> {
         let device = self.device.as_ref().context("no device any more")?;
         unmount(&self.mount_point()).context("it can't be unmounted")?;
         self.mounted = false;
-        let mount = file_system.mount(device.path(), &self.mount_point());
-        mount.with_context(|| format!("{} can't be mounted again", file_system.name()))?;
+        let mount = medium.mount(device.path(), &self.mount_point());
+        mount.with_context(|| format!("{medium:?} can't be mounted again"))?;
         self.mounted = true;
         Ok(())
     }

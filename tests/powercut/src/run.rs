@@ -9,7 +9,8 @@ use clap::{Parser, Subcommand};
 use writeflush::canary::Canary;
 
 use crate::faults::{self, Fault};
-use crate::rig::{FileSystem, Orders};
+use crate::medium::FileSystem;
+use crate::rig::Orders;
 use crate::scenario::{Scenario, State, Way};
 use crate::{cuts, matrix, server, soak};
 
@@ -27,7 +28,7 @@ enum Command {
     /// Record and replay; exit status 1 if anything was lost
     Run(CutArgs),
     /// Record with planted bugs; exit status 1 if one that has to be caught was not
-    Canaries(CutArgs),
+    Canaries(CanaryArgs),
     /// Record while the disk fails; exit status 1 if anybody was told a lie, or nothing
     Faults(FaultArgs),
     /// Record for hours, with cuts and faults at random; exit status 1 at the first that is wrong
@@ -46,6 +47,7 @@ enum Command {
         scenario: String,
         fault: Fault,
         calm_ms: u64,
+        canary: Option<String>,
     },
 }
 
@@ -85,6 +87,25 @@ pub(crate) struct CutArgs {
     /// Different images to look at in each combination
     #[arg(long, default_value_t = 300)]
     pub(crate) images: usize,
+
+    /// Recordings in each combination, at least: each with another medium, mode and face
+    #[arg(long, default_value_t = RECORDINGS)]
+    recordings: usize,
+
+    /// Files that meet each mode through each face on each medium, at least (without --ways and
+    /// --states)
+    #[arg(long, default_value_t = 0)]
+    pub(crate) each: usize,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CanaryArgs {
+    #[command(flatten)]
+    pub(crate) cuts: CutArgs,
+
+    /// Planted bugs (default: all)
+    #[arg(long, value_parser = canary, value_delimiter = ',')]
+    planted: Vec<Canary>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -117,13 +138,14 @@ pub(crate) struct Wanted {
     /// Different images.
     pub(crate) images: usize,
     pub(crate) seed: u64,
+    pub(crate) recordings: usize,
     /// Looked at at the same time.
     pub(crate) workers: usize,
 }
 
 impl Common {
     pub(crate) fn wanted(&self, images: usize) -> Wanted {
-        Wanted { images, seed: self.seed, workers: self.workers }
+        Wanted { images, seed: self.seed, recordings: RECORDINGS, workers: self.workers }
     }
 
     pub(crate) fn ways(&self) -> &[Way] {
@@ -131,10 +153,35 @@ impl Common {
     }
 }
 
+/// Recordings of a combination: each form of a fence, each kind of space.
+const RECORDINGS: usize = 4;
+
 impl CutArgs {
+    pub(crate) fn wanted(&self) -> Wanted {
+        let recordings = self.recordings.max(1);
+        Wanted { recordings, ..self.common.wanted(self.images) }
+    }
+
+    /// All there is to meet can be met.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.common.ways.is_empty() && self.states.is_empty()
+    }
+
     pub(crate) fn states(&self) -> &[State] {
         if self.states.is_empty() { &State::ALL } else { &self.states }
     }
+}
+
+impl CanaryArgs {
+    pub(crate) fn planted(&self) -> Vec<Canary> {
+        if self.planted.is_empty() { Canary::ALL.into() } else { self.planted.clone() }
+    }
+}
+
+fn canary(name: &str) -> Result<Canary, String> {
+    let named = Canary::ALL.into_iter().find(|canary| canary.name() == name);
+    let all = || Canary::ALL.map(Canary::name).join(", ");
+    named.ok_or_else(|| format!("no such bug can be planted: name one of {}", all()))
 }
 
 impl FaultArgs {
@@ -178,9 +225,10 @@ pub(crate) fn main() -> ExitCode {
             done(work(&folder, &claims, &scenario, canary.as_deref()))
         }
         Command::GoOn { folder, scenario, durable } => done(go_on(&folder, &scenario, durable)),
-        Command::Suffer { folder, claims, orders, scenario, fault, calm_ms } => {
+        Command::Suffer { folder, claims, orders, scenario, fault, calm_ms, canary } => {
             let calm = Duration::from_millis(calm_ms);
-            done(suffer(&folder, &claims, orders, &scenario, (fault, calm)))
+            let planted = plant(canary.as_deref());
+            done(planted.and_then(|()| suffer(&folder, &claims, orders, &scenario, (fault, calm))))
         }
     };
     match result {
@@ -193,11 +241,14 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+fn plant(name: Option<&str>) -> anyhow::Result<()> {
+    let planted = name.map(canary).transpose().map_err(anyhow::Error::msg)?;
+    planted.into_iter().for_each(Canary::plant);
+    Ok(())
+}
+
 fn work(folder: &Path, claims: &Path, scenario: &str, canary: Option<&str>) -> anyhow::Result<()> {
-    if let Some(name) = canary {
-        let planted = Canary::ALL.into_iter().find(|canary| canary.name() == name);
-        planted.context("no such canary")?.plant();
-    }
+    plant(canary)?;
     let scenario: Scenario = serde_json::from_str(scenario)?;
     scenario.work(folder, claims)
 }

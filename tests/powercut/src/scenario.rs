@@ -1,21 +1,9 @@
-//! What is recorded: the program under test.
+//! What a recording is: everything about it follows from its seed. Pure.
 
-use std::ffi::CString;
-use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use crate::content::{HEADER, bytes, header, kept, name, patched};
-use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
-use writeflush::{
-    BackendChoice, CloseError, Control, Direct, Drive, Error, FenceForm, Options, Preallocate,
-    SharedWriter, Summary, Ticket, Writer, mmio,
-};
+use writeflush::{BackendChoice, Direct, Drive, FenceForm, Options, Preallocate};
+
+use crate::medium::{FileSystem, Medium};
 
 /// How the writer is set up. Where the planner may choose among forms of a fence, recordings with
 /// consecutive seeds take them in turn.
@@ -32,7 +20,7 @@ pub(crate) enum Way {
     SyncPageCache,
 }
 
-/// The file before the recording. What is reserved is zeroed in every second recording.
+/// Where the bytes go. What is reserved is zeroed in every second recording.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
 )]
@@ -40,7 +28,66 @@ pub(crate) enum Way {
 pub(crate) enum State {
     Growing,
     Reserved,
+    /// Over the bytes of an older recording.
     Written,
+}
+
+/// How the file is opened.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    CreateNew,
+    /// `create`, and there is none.
+    Create,
+    /// `create` over an older recording.
+    CreateOver,
+    /// `append` to an older recording that ends anywhere in a block.
+    Append,
+    /// `open` of an older recording.
+    Open,
+}
+
+/// Through what the producer writes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Face {
+    Exclusive,
+    /// Two shared writers that take turns, while another thread flushes.
+    Turns,
+    /// Shared writers of three threads that run at once, while another flushes.
+    Threads,
+    Grants,
+    /// `std::io::Write` and `Seek`: overwrites and gaps.
+    Seeks,
+    /// `mmio::File`: WRITE, WRITEFLUSH and SEEK.
+    Mmio,
+}
+
+/// How it ends.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ending {
+    Close,
+    Drop,
+}
+
+/// When the file gets its other name.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Renamed {
+    Never,
+    /// By a plain rename; the close makes it durable.
+    WhileRecording,
+    /// By `MMIOM_RENAME`, when it is complete.
+    Complete,
 }
 
 impl Way {
@@ -84,6 +131,71 @@ impl Way {
 
 impl State {
     pub(crate) const ALL: [Self; 3] = [Self::Growing, Self::Reserved, Self::Written];
+
+    /// The states that are opened in the same modes.
+    fn kin(self) -> &'static [Self] {
+        match self {
+            Self::Growing | Self::Reserved => &[Self::Growing, Self::Reserved],
+            Self::Written => &[Self::Written],
+        }
+    }
+
+    pub(crate) fn modes(self) -> &'static [Mode] {
+        match self {
+            Self::Growing | Self::Reserved => {
+                &[Mode::CreateNew, Mode::CreateOver, Mode::Append, Mode::Create]
+            }
+            Self::Written => &[Mode::Open],
+        }
+    }
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::CreateNew, Self::Create, Self::CreateOver, Self::Append, Self::Open];
+}
+
+impl Face {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Exclusive, Self::Threads, Self::Grants, Self::Mmio, Self::Seeks, Self::Turns];
+
+    /// MMIO has no message that insists on a new file.
+    pub(crate) fn knows(self, mode: Mode) -> bool {
+        self != Self::Mmio || mode != Mode::CreateNew
+    }
+}
+
+/// One file of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) mode: Mode,
+    pub(crate) face: Face,
+    /// Bytes that were in it before.
+    pub(crate) old: u64,
+    pub(crate) ending: Ending,
+    pub(crate) renamed: Renamed,
+}
+
+impl Plan {
+    /// Where the first new byte goes. MMIO opens a file as it is: what is in it is overwritten by
+    /// patches.
+    pub(crate) fn start(&self) -> u64 {
+        match self.mode {
+            Mode::Append => self.old,
+            Mode::Open if self.face == Face::Mmio => self.old,
+            Mode::CreateNew | Mode::Create | Mode::CreateOver | Mode::Open => 0,
+        }
+    }
+
+    /// Old bytes stay where nothing was written yet.
+    pub(crate) fn is_recycled(&self) -> bool {
+        self.mode == Mode::Open && self.face != Face::Mmio
+    }
+
+    /// Its first bytes are kept true by checkpoints.
+    pub(crate) fn has_header(&self) -> bool {
+        self.face != Face::Mmio
+    }
 }
 
 /// One recording: everything about it follows from these.
@@ -92,285 +204,166 @@ pub(crate) struct Scenario {
     pub(crate) way: Way,
     pub(crate) state: State,
     pub(crate) seed: u64,
+    pub(crate) medium: Medium,
+    pub(crate) takes: [Plan; TAKES as usize],
+    /// Both files are recorded at once.
+    pub(crate) side_by_side: bool,
 }
 
-/// Files are short: to read them again is what a check costs.
-const RESERVED: u64 = 1 << 20;
-const STEPS: usize = 60;
-const LONGEST: usize = 24_000;
-/// Files of one recording, one after the other.
+/// Files of one recording.
 pub(crate) const TAKES: u64 = 2;
-/// Between two flushes of another thread.
-const BREATH: Duration = Duration::from_millis(3);
-
-/// Claims, in the order of the disk.
-#[derive(Debug)]
-pub(crate) struct Claims(File);
-
-impl Claims {
-    pub(crate) fn at(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self(File::options().write(true).open(path).context("no place for claims")?))
-    }
-
-    pub(crate) fn say(&mut self, claim: Claim) -> anyhow::Result<()> {
-        let line = serde_json::to_string(&claim)?;
-        self.0.write_all(line.as_bytes()).context("the disk took no claim")
-    }
-}
-
-/// What the program under test says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Claim {
-    /// Everything before is preparation.
-    Begun,
-    /// The file is open: its name survives.
-    Named(u64),
-    /// The bytes below a position are durable, and so many patches.
-    Durable(u64, u64, u64),
-    /// A patch is asked for: its number, its first byte, and how many bytes it has.
-    Patched(u64, u64, u64, u64),
-    /// A checkpoint is asked for, and perhaps through.
-    Asked(u64, u64),
-    Checkpoint(u64, u64),
-    /// The file is closed, and so long.
-    Closed(u64, u64),
-    /// It is to get its other name, and has it.
-    Renaming(u64),
-    Renamed(u64),
-    Ended,
-}
-
-/// The face of the producer.
-pub(crate) enum Face {
-    One(Writer),
-    /// Two clones that take turns.
-    Many([SharedWriter; 2]),
-}
-
-impl Face {
-    pub(crate) fn new(writer: Writer, shared: bool) -> Self {
-        if !shared {
-            return Self::One(writer);
-        }
-        let writer = writer.into_shared();
-        Self::Many([writer.clone(), writer])
-    }
-
-    pub(crate) fn control(&self) -> &Control {
-        match self {
-            Self::One(writer) => writer.control(),
-            Self::Many([writer, _]) => writer.control(),
-        }
-    }
-
-    pub(crate) fn write(&mut self, data: &[u8]) -> Result<(), Error> {
-        match self {
-            Self::One(writer) => writer.write(data).map(drop),
-            Self::Many(writers) => {
-                writers.swap(0, 1);
-                writers[0].write(data).map(drop)
-            }
-        }
-    }
-
-    pub(crate) fn write_flush(&mut self, data: &[u8]) -> Result<u64, Error> {
-        match self {
-            Self::One(writer) => writer.write_flush(data),
-            Self::Many([writer, _]) => writer.write_flush(data),
-        }
-    }
-
-    pub(crate) fn close(self) -> Result<Summary, CloseError> {
-        match self {
-            Self::One(writer) => writer.close(),
-            Self::Many([writer, _]) => writer.close(),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// One file that is being recorded.
-struct Take<'a> {
-    take: u64,
-    seed: u64,
-    face: Face,
-    /// Each with the number of patches before it.
-    tickets: Vec<(Ticket, u64)>,
-    patches: u64,
-    claims: &'a Mutex<Claims>,
-}
-
-impl Take<'_> {
-    fn say(&self, claim: Claim) -> anyhow::Result<()> {
-        lock(self.claims).say(claim)
-    }
-
-    fn accepted(&self) -> u64 {
-        self.face.control().positions().accepted
-    }
-
-    fn record(&mut self, random: &mut fastrand::Rng) -> anyhow::Result<()> {
-        self.face.write(&header(0))?;
-        for _ in 0..STEPS {
-            self.step(random)?;
-            if random.u8(..4) == 0 {
-                self.say(Claim::Durable(self.take, self.face.control().positions().durable, 0))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, random: &mut fastrand::Rng) -> anyhow::Result<()> {
-        let (take, position) = (self.take, self.accepted());
-        // Mostly short, now and then longer than all buffers together.
-        let longest = if random.u8(..8) == 0 { LONGEST } else { 3000 };
-        let data = bytes(self.seed, position, random.usize(1..longest));
-        match random.u8(..13) {
-            0..4 => self.face.write(&data)?,
-            4..6 => {
-                let durable = self.face.write_flush(&data)?;
-                self.say(Claim::Durable(take, durable, self.patches))?;
-            }
-            6..8 => {
-                self.face.write(&data)?;
-                self.tickets.push((self.face.control().fence(), self.patches));
-            }
-            8 => {
-                for (ticket, patches) in std::mem::take(&mut self.tickets) {
-                    self.say(Claim::Durable(take, ticket.wait()?, patches))?;
-                }
-            }
-            9 => {
-                let asked = |position| {
-                    // Once the header may be on its way, its position may be found.
-                    let _ = lock(self.claims).say(Claim::Asked(take, position));
-                    header(position)
-                };
-                let position = self.face.control().checkpoint(0, asked)?;
-                self.say(Claim::Checkpoint(take, position))?;
-                self.say(Claim::Durable(take, position, self.patches))?;
-            }
-            _ => self.patch(random)?,
-        }
-        Ok(())
-    }
-
-    /// Overwrites what was just written, or what has been settled for long.
-    fn patch(&mut self, random: &mut fastrand::Rng) -> anyhow::Result<()> {
-        let (least, end) = (HEADER as u64, self.accepted());
-        let from = if random.bool() { least } else { end.saturating_sub(8192).max(least) };
-        let from = random.u64(from..=end);
-        let longest = if random.u8(..8) == 0 { LONGEST } else { 6000 };
-        let to = end.min(from + random.u64(..longest as u64));
-        self.patches += 1;
-        let number = self.patches;
-        // It may be on its way before the call returns.
-        self.say(Claim::Patched(self.take, number, from, to - from))?;
-        let data: Vec<u8> = (from..to).map(|at| patched(self.seed, number, at)).collect();
-        Ok(self.face.control().patch(from, &data)?)
-    }
-}
+/// Files are short: to read them again is what a check costs.
+pub(crate) const RESERVED: u64 = 1 << 20;
+/// The longest grant.
+pub(crate) const GRANT: usize = 4096;
 
 impl Scenario {
-    /// Records, and claims what it knows.
-    pub(crate) fn work(&self, folder: &Path, claims: &Path) -> anyhow::Result<()> {
-        let claims = Mutex::new(Claims::at(claims)?);
-        let mut random = fastrand::Rng::with_seed(self.seed);
-        self.prepare(folder)?;
-        lock(&claims).say(Claim::Begun)?;
-        for take in 0..TAKES {
-            self.take(take, folder, &mut random, &claims)?;
-        }
-        lock(&claims).say(Claim::Ended)
+    /// Medium, mode and face come in turn, so that consecutive seeds meet every combination of
+    /// them in all the ways of a file system together; the rest is at random.
+    pub(crate) fn of(file_system: FileSystem, way: Way, state: State, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let media = file_system.media();
+        let (turn, count) = (turn(way, state, seed), media.len() as u64);
+        // Once around all media: each of them meets the same modes and faces.
+        let around = turn / count;
+        let medium = media[((turn + around / 2) % count) as usize];
+        let plan = |take| {
+            let (mode, face) = mode_and_face(state, (around * TAKES + take) as usize);
+            Plan::at_random(mode, face, &mut random)
+        };
+        let takes = [0, 1].map(plan);
+        Self { way, state, seed, medium, takes, side_by_side: random.bool() }
     }
 
-    /// The folder as it is before the recording.
-    pub(crate) fn prepare(&self, folder: &Path) -> anyhow::Result<()> {
-        if self.state == State::Written {
-            for take in 0..TAKES {
-                let path = folder.join(name(take));
-                std::fs::write(&path, vec![0; RESERVED as usize])?;
-                File::open(&path)?.sync_all()?;
-            }
-        }
-        Ok(File::open(folder)?.sync_all()?)
+    /// One file, opened as its state asks for and recorded through a writer, on the usual medium.
+    pub(crate) fn simple(file_system: FileSystem, way: Way, state: State, seed: u64) -> Self {
+        let mode = if state == State::Written { Mode::Open } else { Mode::Create };
+        let old = if state == State::Written { RESERVED } else { 0 };
+        let (ending, renamed) = (Ending::Close, Renamed::Never);
+        let plan = Plan { mode, face: Face::Exclusive, old, ending, renamed };
+        let medium = Medium::plain(file_system);
+        Self { way, state, seed, medium, takes: [plan; 2], side_by_side: false }
     }
 
     /// Who drives differs between the recordings with consecutive seeds, whatever form and space
     /// they have.
-    pub(crate) fn open(&self, path: &Path, random: &mut fastrand::Rng) -> anyhow::Result<Writer> {
+    pub(crate) fn options(&self, random: &mut fastrand::Rng) -> Options {
         let drive = match random.u8(..8) {
             0 => Drive::Poll,
             _ if (self.seed ^ self.seed >> 1) & 1 == 0 => Drive::Caller,
             _ => Drive::Thread,
         };
         let options = self.way.options(self.seed).drive(drive).buffers(random.usize(2..5));
-        let options = options.buffer_size(4096 * random.usize(1..5)).grant_limit(4096);
-        let ahead = match (self.seed / 2).is_multiple_of(2) {
-            true => Preallocate::Reserve(RESERVED),
-            false => Preallocate::Zero(RESERVED),
+        let options = options.buffer_size(4096 * random.usize(1..5)).grant_limit(GRANT);
+        let options = match self.medium.takes_direct() {
+            true => options,
+            false => options.direct(Direct::Off),
         };
-        Ok(match self.state {
-            State::Growing => options.create(path)?,
-            State::Reserved => options.preallocate(ahead).create(path)?,
-            State::Written => options.open(path)?,
-        })
+        match (self.state, (self.seed / 2).is_multiple_of(2)) {
+            (State::Reserved, true) => options.preallocate(Preallocate::Reserve(RESERVED)),
+            (State::Reserved, false) => options.preallocate(Preallocate::Zero(RESERVED)),
+            (State::Growing | State::Written, _) => options,
+        }
     }
 
-    /// Every second file is recorded through a shared writer, while another thread flushes it.
-    fn take(
-        &self,
-        take: u64,
-        folder: &Path,
-        random: &mut fastrand::Rng,
-        claims: &Mutex<Claims>,
-    ) -> anyhow::Result<()> {
-        let writer = self.open(&folder.join(name(take)), random)?;
-        lock(claims).say(Claim::Named(take))?;
-        let control = writer.control().clone();
-        let shared = (self.seed + take).is_multiple_of(2);
-        let face = Face::new(writer, shared);
-        let (seed, stop) = (self.seed ^ take, AtomicBool::new(!shared));
-        let mut recording = Take { take, seed, face, tickets: Vec::new(), patches: 0, claims };
-        std::thread::scope(|scope| {
-            let flusher = scope.spawn(|| -> anyhow::Result<()> {
-                while !stop.load(Ordering::Relaxed) {
-                    let durable = control.flush()?;
-                    lock(claims).say(Claim::Durable(take, durable, 0))?;
-                    std::thread::sleep(BREATH);
-                }
-                Ok(())
-            });
-            let recorded = recording.record(random);
-            stop.store(true, Ordering::Relaxed);
-            let flushed = flusher.join().unwrap_or_else(|_| bail!("the flusher panicked"));
-            recorded.and(flushed)
-        })?;
-        let end = control.positions().accepted;
-        recording.face.close()?;
-        let length = if self.state == State::Written { end.max(RESERVED) } else { end };
-        lock(claims).say(Claim::Durable(take, end, recording.patches))?;
-        lock(claims).say(Claim::Closed(take, length))?;
-        lock(claims).say(Claim::Renaming(take))?;
-        rename(&folder.join(name(take)), &folder.join(kept(take)))?;
-        lock(claims).say(Claim::Renamed(take))
+    /// What tells the bytes of one file from those of the other.
+    pub(crate) fn seed_of(&self, take: u64) -> u64 {
+        self.seed ^ take
     }
 }
 
-/// As a program that speaks MMIO renames a file.
-fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let [from, to] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()));
-    let (from, to) = (from?, to?);
-    // SAFETY: both names end with a zero.
-    #[allow(unsafe_code)]
-    let answer = unsafe {
-        let (from, to) = (from.as_ptr() as isize, to.as_ptr() as isize);
-        mmio::io_procedure(std::ptr::null_mut(), mmio::MMIOM_RENAME, from, to)
-    };
-    ensure!(answer == 0, "MMIOM_RENAME answers {answer}");
-    Ok(())
+impl Plan {
+    fn at_random(mode: Mode, face: Face, random: &mut fastrand::Rng) -> Self {
+        let mode = if face.knows(mode) { mode } else { Mode::Create };
+        let old = match mode {
+            Mode::CreateNew | Mode::Create => 0,
+            // Now and then so short that it is outgrown.
+            Mode::Open if random.u8(..4) > 0 => RESERVED,
+            Mode::CreateOver | Mode::Append | Mode::Open => random.u64(1..40_000),
+        };
+        let ending = if random.u8(..3) == 0 { Ending::Drop } else { Ending::Close };
+        let renamed = match random.u8(..4) {
+            0 => Renamed::Never,
+            1 => Renamed::WhileRecording,
+            _ => Renamed::Complete,
+        };
+        Self { mode, face, old, ending, renamed }
+    }
+}
+
+/// Counts through the ways of all states that are opened in the same modes, then to the next seed.
+fn turn(way: Way, state: State, seed: u64) -> u64 {
+    let place = |all: &[State]| all.iter().position(|other| *other == state).unwrap_or(0);
+    let row = Way::ALL.iter().position(|other| *other == way).unwrap_or(0) * state.kin().len()
+        + place(state.kin());
+    seed * (Way::ALL.len() * state.kin().len()) as u64 + row as u64
+}
+
+/// Every mode through every face, in an order in which neighbours, and those a few places further,
+/// differ in both.
+fn mode_and_face(state: State, turn: usize) -> (Mode, Face) {
+    const STRIDE: usize = 5; // shares no divisor with 6 faces in 1 or 4 modes
+    let (modes, faces) = (state.modes(), Face::ALL);
+    let count = modes.len() * faces.len();
+    let place = (turn + turn / count) * STRIDE % count;
+    (modes[place / faces.len()], faces[place % faces.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// Of so many recordings in each way and state, as many as the nightly run makes.
+    fn met(file_system: FileSystem, recordings: u64) -> BTreeMap<(Mode, Face, Medium), usize> {
+        let mut met = BTreeMap::new();
+        for (way, state) in Way::ALL.iter().flat_map(|way| State::ALL.map(|state| (*way, state))) {
+            for seed in 20_261_125..20_261_125 + recordings {
+                let scenario = Scenario::of(file_system, way, state, seed);
+                for plan in scenario.takes {
+                    *met.entry((plan.mode, plan.face, scenario.medium)).or_default() += 1;
+                }
+            }
+        }
+        met
+    }
+
+    #[test]
+    fn consecutive_seeds_meet_every_mode_with_every_face_on_every_medium() {
+        for file_system in FileSystem::ALL {
+            let met = met(file_system, 20);
+            for medium in file_system.media() {
+                let each =
+                    Mode::ALL.into_iter().flat_map(|mode| Face::ALL.map(|face| (mode, face)));
+                for (mode, face) in each.filter(|(mode, face)| face.knows(*mode)) {
+                    let times = met.get(&(mode, face, medium)).copied().unwrap_or(0);
+                    assert!(times >= 2, "{mode:?} {face:?} {medium:?}: {times} times");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_few_seeds_meet_several_media_and_modes_in_each_way() {
+        for (file_system, way) in
+            FileSystem::ALL.iter().flat_map(|one| Way::ALL.map(|way| (one, way)))
+        {
+            let of = |seed| Scenario::of(*file_system, way, State::Growing, seed);
+            let some: Vec<Scenario> = (1..5).map(of).collect();
+            let media: BTreeSet<Medium> = some.iter().map(|scenario| scenario.medium).collect();
+            let plans = some.iter().flat_map(|scenario| scenario.takes);
+            let modes: BTreeSet<Mode> = plans.map(|plan| plan.mode).collect();
+            assert!(media.len() >= 2 && modes.len() >= 3, "{file_system:?} {way:?}: {some:?}");
+        }
+    }
+
+    #[test]
+    fn a_scenario_follows_from_its_seed_and_is_the_same_in_another_process() {
+        let of = |seed| Scenario::of(FileSystem::Btrfs, Way::UringLink, State::Written, seed);
+        assert_eq!(of(7), of(7));
+        assert_ne!(of(7), of(8));
+        let text = serde_json::to_string(&of(7)).unwrap();
+        assert_eq!(serde_json::from_str::<Scenario>(&text).unwrap(), of(7));
+    }
 }

@@ -71,7 +71,13 @@ impl Report {
             possible.retain(|fault| fault.is_possible(file_system, way));
             let fault = possible[random.usize(..possible.len())];
             let calm = if long { LONG } else { CALM };
-            let outcome = matrix::one(bench, file_system, way, (fault, calm), wanted)?;
+            let outcome = matrix::one(
+                bench,
+                (file_system, way, matrix::state_of(seed)),
+                (fault, calm),
+                wanted,
+                None,
+            )?;
             self.faults += 1;
             self.long += u64::from(long);
             self.images += outcome.images;
@@ -79,7 +85,7 @@ impl Report {
         } else {
             let state = State::ALL[random.usize(..State::ALL.len())];
             let row = cuts::combination(bench, (file_system, way, state), wanted, None)?;
-            self.images += row.images;
+            self.images += row.images.len();
             self.wrong = (!row.lost.is_empty()).then(|| format!("{}: {:?}", row.line(), row.lost));
         }
         Ok(())

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::rig::FileSystem;
+use crate::medium::FileSystem;
 
 /// The word of the command line.
 pub(crate) fn word(value: &impl ValueEnum) -> String {
