@@ -472,6 +472,7 @@ impl Core {
         }
         self.runner.retire();
         self.stream.sequencer.stop();
+        self.stream.memory.give_pages_back();
         if let Some(held) = ignore_poison(self.held.lock()).take() {
             errors.extend(held.let_go(&self.stream, errors.is_empty()));
         }
@@ -484,6 +485,7 @@ impl Core {
         let (stream, held) = (self.stream.clone(), ignore_poison(self.held.lock()).take());
         let finish = move || {
             stream.sequencer.stop();
+            stream.memory.give_pages_back();
             let is_whole = stream.failure().is_none();
             let errors = held.map(|held| held.let_go(&stream, is_whole));
             if let Some(error) = errors.and_then(|errors| errors.into_iter().next()) {

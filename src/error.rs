@@ -96,6 +96,12 @@ pub enum Error {
         /// How long the call waited.
         waited: Duration,
     },
+    /// The policy `Drop` has lost the bytes, and counted them, in a call that can say so no other
+    /// way: `write` of [`std::io::Write`].
+    Lost {
+        /// Bytes lost.
+        bytes: usize,
+    },
     /// The bytes can never fit under the policy in force.
     TooLong {
         /// Bytes offered.
@@ -146,6 +152,7 @@ impl Error {
             Self::Deadline { .. } => io::ErrorKind::TimedOut,
             Self::InWaker => io::ErrorKind::Deadlock,
             Self::Cancelled => io::ErrorKind::Other, // not Interrupted, which asks for another try
+            Self::Lost { .. } => io::ErrorKind::Other,
             Self::Closed | Self::Forked => io::ErrorKind::BrokenPipe,
         }
     }
@@ -172,6 +179,11 @@ impl std::fmt::Display for Error {
             Self::Deadline { waited } => write!(
                 f,
                 "no room for the bytes after {waited:?}; open with more or larger buffers"
+            ),
+            Self::Lost { bytes } => write!(
+                f,
+                "{bytes} bytes were lost, since the buffers were full and the policy is to drop; \
+                 open with more or larger buffers, or another policy"
             ),
             Self::TooLong { offered, limit } => write!(
                 f,

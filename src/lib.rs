@@ -33,7 +33,8 @@
 //! * **A push** ([`Writer::try_write`], and [`Writer::write`] while there is room) is one copy into
 //!   memory that was allocated and faulted in at open. It takes no lock, allocates nothing, and
 //!   waits for nobody. It may make one system call when it fills a buffer while the driver's
-//!   thread sleeps. With [`Drive::Poll`] the driver never sleeps, and a push makes **no system
+//!   thread sleeps; with [`Drive::Caller`] whoever calls is the driver, and a push that fills a buffer
+//!   does its work. With [`Drive::Poll`] the driver never sleeps, and a push makes **no system
 //!   call at all**; the same holds for [`Writer::grant`] and [`Control::fence`]. (A page that the
 //!   system has taken away is faulted in again; io_uring's registered buffers can't be taken.)
 //! * **A fence** is: every write before it completed at full length, *then* the device was
@@ -74,7 +75,8 @@
 //!
 //! [`Drive`] says who does the work: a thread that sleeps, a thread that polls, or whoever waits.
 //! A [`Writer`] is `Send`; [`SharedWriter`], [`Control`] and [`Ticket`] are `Send + Sync` and
-//! cheap to clone. The types of one file share one allocation; dropping the writer closes it.
+//! cheap to clone, and share what the writer has; dropping the writer closes the file. A [`Ticket`] is
+//! a `Future`: what its waker may do is said there.
 
 #![cfg_attr(any(loom, shuttle), allow(dead_code, unused_imports, reason = "for other tests"))]
 

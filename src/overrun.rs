@@ -18,7 +18,9 @@ pub enum OnFull {
     BlockFor(Duration),
     /// Fail at once with [`Full`](crate::Error::Full); the caller still has the bytes.
     Fail,
-    /// Lose the bytes, count them, and record the position where they are missing.
+    /// Lose the bytes, count them, and record the position where they are missing: later bytes lie
+    /// nearer to the start by as much. `std::io::Write` answers an error
+    /// ([`Lost`](crate::Error::Lost)), so that an encoder that reckons with positions stops.
     Drop,
     /// Lose the bytes, count them, and later write as many of this byte in their place, so that
     /// the time line of the recording survives. At most four times the length of a call (64 KiB
@@ -94,32 +96,49 @@ impl OverrunLog {
     /// Under `Fill` their place is behind the fill bytes that are owed already; as many more are
     /// owed now.
     pub(crate) fn lose(&self, position: u64, bytes: u64, policy: OnFull) {
+        if bytes == 0 {
+            return;
+        }
         if let OnFull::Fill(_) = policy {
-            let owed = self.debt.fetch_add(bytes, Ordering::AcqRel);
-            let goes_on = |at: u64, lost| at.checked_add(lost) == Some(position + owed);
-            self.record(position + owed, bytes, goes_on);
+            let owed = self.owe(bytes);
+            let place = position.saturating_add(owed);
+            self.record(place, bytes, |at, lost| at.saturating_add(lost) == place);
         } else {
             self.record(position, bytes, |at, _| at == position);
         }
     }
 
+    /// Returns what was owed before. Counts stop at their end, as those of the losses do.
+    pub(crate) fn owe(&self, bytes: u64) -> u64 {
+        let mut owed = self.debt.load(Ordering::Relaxed);
+        while let Err(now) = self.debt.compare_exchange_weak(
+            owed,
+            owed.saturating_add(bytes),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        ) {
+            owed = now;
+        }
+        owed
+    }
+
     /// Records a loss at its place: as one with the last if it goes on from there.
     fn record(&self, position: u64, bytes: u64, goes_on: impl Fn(u64, u64) -> bool) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let key = position + 1;
+        grow(&self.bytes, bytes);
+        let key = position.saturating_add(1);
         let known = self.count.load(Ordering::Acquire).min(Self::PLACES as u64) as usize;
         // The last place first: a loss goes on where it began.
         for (at, lost) in self.places[known.saturating_sub(1)..].iter() {
             match at.compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     self.count.fetch_add(1, Ordering::AcqRel);
-                    lost.fetch_add(bytes, Ordering::AcqRel);
+                    grow(lost, bytes);
                     self.longest.fetch_max(bytes, Ordering::Relaxed);
                     return;
                 }
                 Err(at) if goes_on(at - 1, lost.load(Ordering::Acquire)) => {
-                    let before = lost.fetch_add(bytes, Ordering::AcqRel);
-                    self.longest.fetch_max(before + bytes, Ordering::Relaxed);
+                    let all = grow(lost, bytes);
+                    self.longest.fetch_max(all, Ordering::Relaxed);
                     return;
                 }
                 Err(_) => {}
@@ -145,9 +164,37 @@ impl OverrunLog {
     }
 }
 
+/// Adds, as far as the number goes; returns the sum.
+fn grow(figure: &plain::AtomicU64, by: u64) -> u64 {
+    let mut before = figure.load(Ordering::Relaxed);
+    loop {
+        let sum = before.saturating_add(by);
+        match figure.compare_exchange_weak(before, sum, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return sum,
+            Err(now) => before = now,
+        }
+    }
+}
+
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loss_of_nothing_is_none_and_counts_stop_at_their_end() {
+        for policy in [OnFull::Drop, OnFull::Fill(0)] {
+            let log = OverrunLog::default();
+            log.lose(100, 0, policy);
+            assert_eq!((log.totals(), log.places().len()), ((0, 0, 0), 0));
+            log.lose(100, u64::MAX, policy);
+            log.lose(100, u64::MAX, policy);
+            let (_, bytes, longest) = log.totals();
+            assert_eq!((bytes, longest), (u64::MAX, u64::MAX));
+            assert_eq!(log.places()[0], Overrun { position: 100, bytes: u64::MAX });
+            let owed = if policy == OnFull::Drop { 0 } else { u64::MAX };
+            assert_eq!(log.debt.into_inner(), owed);
+        }
+    }
 
     #[test]
     fn losses_at_one_position_are_one_loss() {

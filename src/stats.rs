@@ -117,7 +117,9 @@ pub struct Stats {
     pub copied: u64,
     /// Writes that the kernel cut short or interrupted, and that went on.
     pub resubmitted: u64,
-    /// Bytes of memory held by the buffers.
+    /// Bytes of memory allocated for the buffers. Beside them a writer has 1/512 as much to count
+    /// copies, and less than 1 MiB. At close their pages go back to the system (Unix); the addresses
+    /// stay taken until the last handle is gone.
     pub memory: u64,
     /// From the moment the driver sees a fence until it is granted.
     pub fence_latency: Histogram,

@@ -56,6 +56,36 @@ fn hound_writes_the_same_file_as_through_bufwriter() {
     assert!(read.into_iter().eq(samples().chain([7])));
 }
 
+/// An encoder reckons with positions: under `Drop` they would be wrong from the first loss on, so
+/// the trait's write fails; under `Fill` they are right.
+#[test]
+fn an_encoder_hears_of_a_loss_that_moves_what_follows() {
+    use writeflush::{Error, OnFull};
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("take.wav");
+    // Nothing is written unless a call waits: the buffers are full soon.
+    let options = Options::new().backend(BackendChoice::Sync).drive(Drive::Caller);
+    let options = options.direct(Direct::Off).buffer_size(4096);
+
+    let writer = options.clone().on_full(OnFull::Drop).create(&path).unwrap();
+    let control = writer.control().clone();
+    let mut wav = hound::WavWriter::new(writer, SPEC).unwrap();
+    let answer = samples().try_for_each(|sample| wav.write_sample(sample));
+    let Err(hound::Error::IoError(error)) = answer else { panic!("{answer:?}") };
+    let lost = error.get_ref().and_then(|error| error.downcast_ref());
+    let Some(&Error::Lost { bytes }) = lost else { panic!("{error:?}") };
+    assert_eq!(control.stats().overrun_bytes, bytes as u64);
+    drop(wav);
+
+    let writer = options.on_full(OnFull::Fill(0)).create(&path).unwrap();
+    let control = writer.control().clone();
+    let mut wav = hound::WavWriter::new(writer, SPEC).unwrap();
+    samples().chain([7]).for_each(|sample| wav.write_sample(sample).unwrap());
+    assert!(control.stats().overrun_bytes > 0);
+    wav.finalize().unwrap();
+    assert_eq!(hound::WavReader::open(&path).unwrap().len(), 200_002);
+}
+
 #[test]
 fn a_cursor_past_the_end_leaves_zeros() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -676,6 +676,7 @@ typedef struct {
    What `thread_setup` gets. It is used on another thread, until `wf_open` has returned.
    */
   void *thread_context;
+  /*
    How long an open waits for the lock of the file, in milliseconds (default 1000; 0: it tries
    once). A recorder that was killed holds it for a moment still.
    */

@@ -149,6 +149,7 @@ pub(crate) fn status_of(error: &Error) -> wf_status {
         Error::Deadline { .. } => WF_DEADLINE,
         Error::PatchRange { .. } => WF_RANGE,
         Error::InWaker => WF_IN_WAKER,
+        Error::Lost { .. } => WF_LOST, // of std::io::Write only
         Error::Closed => WF_CLOSED,
         Error::Forked => WF_FORKED,
         _ => WF_IO,

@@ -101,6 +101,24 @@ impl Memory {
         }
     }
 
+    /// The stream is over: its pages go back to the system, though handles may keep the addresses.
+    /// Whoever still touches them, as a producer that a failure has met in mid-copy, finds zeros. No
+    /// operation may be in flight.
+    pub(crate) fn give_pages_back(&self) {
+        #[cfg(unix)]
+        {
+            // SAFETY: asks for a number.
+            let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
+            let from = (self.base.as_ptr() as usize).next_multiple_of(page);
+            let end = self.base.as_ptr() as usize + self.footprint();
+            let to = end - end % page;
+            if from < to {
+                // SAFETY: whole pages of our own allocation, in which any byte is as good as another.
+                unsafe { libc::madvise(from as *mut _, to - from, libc::MADV_DONTNEED) };
+            }
+        }
+    }
+
     /// Bytes in the ring: the number of buffers times their size.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity

@@ -455,7 +455,7 @@ const PAUSES: u32 = 8;
 /// How long a polling driver sleeps where it would else yield, if it has a real-time policy: then a
 /// yield lets nobody run but its equals, and the kernel's workers, which end what it waits for,
 /// would get what the kernel takes from such threads by force: 50 ms of each second.
-const NAP: Duration = Duration::from_micros(20);
+const NAP: Duration = Duration::from_micros(50);
 
 /// Yields, after which a polling driver looks again whether its policy has changed.
 const LOOK: u32 = 1000;

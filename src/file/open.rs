@@ -102,6 +102,7 @@ impl OpenFile {
         start: u64,
     ) -> Result<Self, Error> {
         let fail = |operation| move |error| Error::io(operation, path, error);
+        below_the_end(start).map_err(fail(Operation::Trim))?;
         if file.len().map_err(fail(Operation::Trim))? < start {
             file.set_len(start).map_err(fail(Operation::Trim))?;
         }
@@ -168,7 +169,7 @@ impl OpenFile {
             self.existing = found;
         }
         if self.mode == OpenMode::Append {
-            self.start = found;
+            self.start = below_the_end(found).map_err(fail(Operation::Open))?;
         }
         if Canary::EmptyFirst.is_planted() {
             self.empty(options)?;
@@ -347,6 +348,17 @@ pub(super) fn cannot_sync(error: &io::Error) -> bool {
     #[cfg(not(unix))]
     let is_invalid = false;
     is_invalid || is_unknown(error)
+}
+
+/// A first position from which no writer gets to the end of all positions: they have 63 bits, and
+/// what is reckoned with them (a whole ring, blocks, patches) has to fit as well.
+fn below_the_end(start: u64) -> io::Result<u64> {
+    const LAST: u64 = 1 << 62;
+    if start <= LAST {
+        return Ok(start);
+    }
+    let sentence = format!("nothing can be written behind {start} bytes: at most {LAST}");
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, sentence))
 }
 
 /// Cuts the file to `len`, then flushes file and directory, in this order. For a file whose data

@@ -4,14 +4,16 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 use super::Writer;
 use crate::error::Error;
-use crate::overrun::Push;
+use crate::overrun::{OnFull, Push};
 
 /// `write` takes all bytes; at a cursor that was moved back it overwrites ([`patch`]) and then
 /// goes on at the end. A cursor past the end leaves zeros in between. `flush` returns when the
 /// kernel has everything (*written*, as for `BufWriter<File>`); it is no fence, though it costs one
 /// after an overwrite: for one use [`write_flush`](Writer::write_flush).
 ///
-/// Bytes lost by an overrun policy are counted and reported as written, as that policy asks.
+/// Bytes that the policy [`Fill`](OnFull::Fill) loses count as written: the position is where their
+/// fill bytes end. Under [`Drop`](OnFull::Drop) a loss is an error, [`Error::Lost`], though it is
+/// counted as ever: whoever reckons with positions, as an encoder does, has to know.
 ///
 /// [`patch`]: crate::Control::patch
 impl Write for Writer {
@@ -32,8 +34,11 @@ impl Write for Writer {
                     self.pad_to(cursor)?;
                 }
                 self.cursor = None;
-                let (Push::Accepted(_) | Push::Lost(_)) = Writer::write(self, bytes)?;
-                Ok(bytes.len())
+                match (Writer::write(self, bytes)?, self.core().facts.options.on_full) {
+                    (Push::Lost(bytes), OnFull::Drop) => Err(Error::Lost { bytes }.into()),
+                    // What `Fill` loses gets its place filled.
+                    (Push::Accepted(_) | Push::Lost(_), _) => Ok(bytes.len()),
+                }
             }
         }
     }
@@ -44,28 +49,44 @@ impl Write for Writer {
 }
 
 impl Writer {
+    /// Gaps are made of zeros that go through the buffers to the disk.
+    const LONGEST_GAP: u64 = 1 << 30;
+
     /// Where the next byte will lie: behind the fill bytes that are still owed.
     fn end(&self) -> u64 {
-        self.accepted() + self.owed()
+        self.accepted().saturating_add(self.owed())
     }
 
     fn move_to(&mut self, position: u64) {
         self.cursor = (position != self.end()).then_some(position);
     }
 
-    fn pad_to(&mut self, position: u64) -> Result<(), Error> {
+    fn pad_to(&mut self, position: u64) -> io::Result<()> {
+        let gap = position.saturating_sub(self.accepted());
+        if gap > Self::LONGEST_GAP {
+            let text = format!(
+                "a gap of {gap} bytes would be filled with zeros: leave at most {}, or make it with \
+                 File::set_len before the writer appends",
+                Self::LONGEST_GAP
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         const ZEROS: [u8; 4096] = [0; 4096];
         while self.accepted() < position {
             let len = (position - self.accepted()).min(ZEROS.len() as u64) as usize;
             // A policy that drops bytes would never get there: say so instead of trying for ever.
-            if let Push::Lost(lost) = Writer::write(self, &ZEROS[..len])? {
-                return Err(Error::Full { offered: lost, free: 0 });
+            if let Push::Lost(bytes) = Writer::write(self, &ZEROS[..len])? {
+                return Err(Error::Lost { bytes }.into());
             }
         }
         Ok(())
     }
 }
 
+/// A write behind the end fills the gap with zeros, which go through the buffers and to the disk like
+/// other bytes (a `File` leaves a hole): a gap of more than 1 GiB is refused with
+/// [`InvalidInput`](io::ErrorKind::InvalidInput), and nothing is written.
+///
 /// The end is the accepted position, and whatever the policy `Fill` still owes. Moving the cursor
 /// does no I/O; a write at a cursor that was moved waits for room, if anything is owed.
 impl Seek for Writer {

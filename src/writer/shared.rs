@@ -17,9 +17,12 @@ use crate::sync::{Instant, Ordering};
 /// Takes bytes from many producers: each write is contiguous, all are in one order, and each
 /// returns its file position.
 ///
-/// Made by [`Writer::into_shared`](crate::Writer::into_shared); `Clone + Send + Sync`. Lock-free:
-/// a producer that is preempted in mid-copy never holds up another, but a fence waits for copies
-/// in progress below its position (and, within 4 KiB of it, for such as began after it).
+/// Made by [`Writer::into_shared`](crate::Writer::into_shared); `Clone + Send + Sync`. Lock-free.
+/// While there is room, a producer that is preempted in mid-copy holds up no other. But its bytes
+/// hold back everything behind them: nothing from there on is written, its memory is not released,
+/// so once the others have filled the rest of the buffers they are `Full` until it goes on; and a
+/// fence waits for copies in progress below its position (and, within 4 KiB of it, for such as began
+/// after it). Choose buffers for the longest preemption, too.
 ///
 /// Dropping the last clone closes the file as dropping a [`Writer`](crate::Writer) does.
 #[derive(Clone, Debug)]
@@ -281,7 +284,7 @@ impl Producers {
                 Ok(())
             }
             Err(error) => {
-                debt.fetch_add(taken, Ordering::AcqRel);
+                stream.overruns.owe(taken);
                 Err(error)
             }
         }

@@ -368,10 +368,19 @@ impl<'a> Run<'a> {
             self.lost(lost);
         }
         match result {
-            Ok(()) => assert_eq!(taken + lost, all, "as many as were written or lost"),
+            Ok(()) => {
+                assert_eq!(taken + lost, all, "as many as were written or lost");
+                assert!(
+                    lost == 0 || matches!(self.take.on_full, OnFull::Fill(_)),
+                    "lost in silence"
+                );
+            }
             Err(error) => match inner(error) {
-                // A gap can't be made of bytes that are lost.
-                Error::Full { .. } if lost > 0 => assert!(taken < at - whole),
+                Error::Lost { bytes } => {
+                    // A gap can't be made of bytes that are lost, whatever fills their place.
+                    let in_gap = taken < at.saturating_sub(whole);
+                    assert!(bytes == lost && (in_gap || self.take.on_full == OnFull::Drop));
+                }
                 error => self.refused(error),
             },
         }
