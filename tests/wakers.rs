@@ -283,16 +283,18 @@ fn a_waker_may_poll_and_drive_another_writer() {
         let writer = shared(config, &directory.join("take"));
         let other = Config { drive: Drive::Caller, ..config }.create(&directory.join("other"));
         let (tell, told) = answers();
-        let (control, mut other) = (writer.control().clone(), other);
+        let (inside, mut other) = (writer.clone(), other);
         let waker = waker(move || {
-            let mut again = control.fence();
+            inside.try_write(&[4; 10]).unwrap();
+            let mut again = inside.fence();
             let polled = [(); 2].map(|()| poll(&mut again, Waker::noop()).is_ready());
             let through = other.write_flush(&[1; 1000]);
             tell.send((again, polled, through, other.close().is_ok())).unwrap();
         });
         let ticket = wake(&writer, || drop(writer.try_write(&[3; 10])), &waker);
-        let (again, _, through, closed) = told.recv().unwrap();
-        assert_eq!(common::block_on::block_on(again).unwrap(), ticket.position(), "{config}");
+        let (again, polled, through, closed) = told.recv().unwrap();
+        assert_eq!(polled, [false; 2], "{config}: this thread would have to do it");
+        assert!(common::block_on::block_on(again).unwrap() > ticket.position(), "{config}");
         assert!(through.unwrap() == 1000 && closed, "{config}");
         writer.close().unwrap();
     });
@@ -309,10 +311,12 @@ fn a_waker_may_wait_for_a_lock_that_a_thread_holds_while_it_polls() {
             let held = lock.lock().unwrap();
             let (clone, (tell, told)) = (lock.clone(), answers());
             let waker = waker(move || {
+                tell.send(()).unwrap();
                 drop(clone.lock().unwrap());
                 tell.send(()).unwrap();
             });
             let ticket = wake(&writer, || drop(writer.try_write(&[3; 10])), &waker);
+            told.recv().unwrap(); // it waits for the lock, or is about to
             for _ in 0..20 {
                 writer.try_write(&[4; 10]).ok();
                 let _ = poll(&mut writer.fence(), Waker::noop()).map(drop);
