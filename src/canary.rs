@@ -40,6 +40,10 @@ pub enum Canary {
     HeadNotRead,
     /// A flush that failed counts as success.
     FlushErrorSwallowed,
+    /// A write that found no space counts as written.
+    RefusedCounts,
+    /// What is left of a short write goes out again one block too far.
+    RestSkips,
 }
 
 #[cfg(feature = "canary")]
@@ -52,7 +56,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 15] = [
+        pub const ALL: [Self; 17] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -68,6 +72,8 @@ mod planted {
             Self::TailZeroed,
             Self::HeadNotRead,
             Self::FlushErrorSwallowed,
+            Self::RefusedCounts,
+            Self::RestSkips,
         ];
 
         /// Its name in reports.
@@ -88,6 +94,8 @@ mod planted {
                 Self::TailZeroed => "tail-zeroed",
                 Self::HeadNotRead => "head-not-read",
                 Self::FlushErrorSwallowed => "flush-error-swallowed",
+                Self::RefusedCounts => "refused-counts",
+                Self::RestSkips => "rest-skips",
             }
         }
 

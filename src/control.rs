@@ -39,6 +39,14 @@ impl Control {
         self.core.stream.overruns.places()
     }
 
+    /// Whether the medium is full, and the writer waits for space ([`DiskFull::Wait`]). No lock, no
+    /// system call.
+    ///
+    /// [`DiskFull::Wait`]: crate::DiskFull::Wait
+    pub fn is_waiting_for_space(&self) -> bool {
+        self.core.stream.is_waiting_for_space()
+    }
+
     /// The backend in use.
     pub fn backend(&self) -> Backend {
         self.core.facts.backend
@@ -142,6 +150,11 @@ impl Control {
     /// add a checksum and a second header. One checkpoint at a time: of two, the older position may
     /// come last.
     ///
+    /// If the medium turns out to be full, or was, the header is made for what is durable all the
+    /// same and written over what is there, and the call returns the error: so the header is true
+    /// for the file that the close leaves. (Not with a header that reaches past the durable position,
+    /// and not after a failed flush.)
+    ///
     /// # Errors
     /// As [`flush`](Self::flush) and [`patch`](Self::patch).
     pub fn checkpoint<H: AsRef<[u8]>>(
@@ -152,12 +165,24 @@ impl Control {
         self.core.may_wait()?;
         let position = match Canary::HeaderFirst.is_planted() {
             true => self.core.stream.sequencer.accepted(),
-            false => self.core.flush()?,
+            false => match self.core.flush() {
+                Ok(position) => position,
+                Err(error) => {
+                    self.core.last_header(offset, header);
+                    return Err(error);
+                }
+            },
         };
-        let patches = self.core.patch(offset, header(position).as_ref())?;
-        let goal = Goal { position, patches };
-        self.core.want(goal);
-        self.core.wait_durable(goal, None)?;
+        let header = header(position);
+        let patched = self.core.patch(offset, header.as_ref()).and_then(|patches| {
+            let goal = Goal { position, patches };
+            self.core.want(goal);
+            self.core.wait_durable(goal, None)
+        });
+        if let Err(error) = patched {
+            self.core.last_header(offset, |_| header);
+            return Err(error);
+        }
         Ok(position)
     }
 }

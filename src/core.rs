@@ -13,8 +13,8 @@ use crate::canary::Canary;
 use crate::driver::run::{CloseLater, Runner, Waited};
 use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
 use crate::error::{Error, Operation};
-use crate::file::{self, Durability, Handle, MAX_BLOCK, OpenFile, OpenMode};
-use crate::options::{BackendChoice, FenceForm, Options};
+use crate::file::{self, Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit};
+use crate::options::{BackendChoice, DiskFull, FenceForm, Options};
 use crate::stats::Stats;
 pub(crate) use crate::stream::Goal;
 use crate::stream::{Patch, Stream};
@@ -43,6 +43,8 @@ pub(crate) struct Core {
     held: Mutex<Option<Held>>,
     /// One patcher at a time, so that a long patch is one.
     patching: Arc<Mutex<()>>,
+    /// Errors that came after the one that everybody hears: the close tells them.
+    late_errors: Mutex<Vec<Error>>,
 }
 
 impl std::fmt::Debug for Core {
@@ -76,6 +78,7 @@ impl Held {
     }
 
     /// Gives the file its length and lets it go; what was written ends at `end`, and is durable.
+    #[cfg(all(unix, not(any(loom, shuttle))))]
     fn finish(&self, stream: &Stream, end: u64) -> Vec<Error> {
         let errors = file::finish(&*self.file, &stream.path, self.len(end));
         self.unlock();
@@ -89,17 +92,20 @@ impl Held {
         }
     }
 
-    /// The last step of a close. Only a file whose every byte is durable is cut: after a failure
-    /// whatever got there stays.
-    fn let_go(self, stream: &Stream, is_whole: bool) -> Vec<Error> {
-        let mut errors = Vec::new();
-        if is_whole {
-            errors = self.finish(stream, stream.sequencer.accepted());
-        } else {
-            self.unlock();
-        }
+    /// The last step of a close. A file whose every byte is durable is cut behind the last one; if
+    /// the medium was full, behind the last one before a gap. After any other failure whatever got
+    /// there stays. Also gives the length that the file has then.
+    fn let_go(self, stream: &Stream, is_whole: bool) -> (Vec<Error>, Option<u64>) {
+        let end = match is_whole {
+            true => Some(stream.sequencer.accepted()),
+            false => stream.is_cut_short().then(|| stream.written()),
+        };
+        let finish = |end| file::finish(&*self.file, &stream.path, self.len(end));
+        let mut errors = end.map(finish).unwrap_or_default();
+        let len = self.file.len().ok();
+        self.unlock();
         errors.extend(file::close(&*self.file, &stream.path).err());
-        errors
+        (errors, len)
     }
 }
 
@@ -132,6 +138,7 @@ impl Means {
 impl Core {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
         options.check()?;
+        let _unsignalled = NoSignal::here();
         // What can be refused without touching the file comes first.
         let means = Means::new(options, path)?;
         let mut opened = OpenFile::new(&*options.host, options, path, mode)?;
@@ -165,6 +172,7 @@ impl Core {
     pub(crate) fn go_on_at(&self, to: u64) -> Result<Self, Error> {
         self.may_wait()?;
         let options = &self.facts.options;
+        let _unsignalled = NoSignal::here();
         let means = Means::new(options, &self.stream.path)?;
         self.flush()?;
         self.runner.retire();
@@ -224,7 +232,9 @@ impl Core {
 
         let geometry =
             Geometry { block: opened.block, buffer: piece as u64, bounce: Memory::BOUNCE as u64 };
-        let forms = forms(options.fence_form, io.abilities(), opened.place.dsync_flushes);
+        // An error of a write with a fence of its own may be the fence's: then nobody may go on.
+        let dsync_flushes = opened.place.dsync_flushes && options.on_disk_full != DiskFull::Wait;
+        let forms = forms(options.fence_form, io.abilities(), dsync_flushes);
         let plan = Plan::new(geometry, forms, opened.start, flights);
         let facts = Facts {
             options: options.clone(),
@@ -247,7 +257,9 @@ impl Core {
         let bounds = (floor, opened.start);
         let stream = Arc::new(Stream::new(opened.path.clone(), memory, bounds, io.waker()));
         let around = (opened.block, opened.existing);
-        let lane = Lane::new(0, stream.clone(), id, plan, around, flights);
+        let lane = Lane::new(0, stream.clone(), id, plan, around, flights)
+            .on_disk_full(options.on_disk_full)
+            .file_limit(file_limit());
         let driver = Driver::new(io, vec![lane]);
         let runner = Runner::new(driver, stream.clone(), options.drive, &options.thread_setup)
             .map_err(start_failed)?;
@@ -264,6 +276,7 @@ impl Core {
             closing: AtomicBool::new(false),
             held: Mutex::new(Some(held)),
             patching: Arc::default(),
+            late_errors: Mutex::default(),
         })
     }
 
@@ -438,6 +451,33 @@ impl Core {
         Ok(number)
     }
 
+    /// The medium was full, and the file will be cut to what is durable: writes a header that
+    /// describes no more than that over bytes that are there, and flushes it. The driver has ended
+    /// all it had under way. Grants nothing; an error of its own is told by the close.
+    pub(crate) fn last_header<H: AsRef<[u8]>>(&self, offset: u64, header: impl FnOnce(u64) -> H) {
+        if !self.stream.is_cut_short() {
+            return;
+        }
+        let durable = self.stream.durable();
+        let header = header(durable); // before any lock: it is the caller's code
+        let header = header.as_ref();
+        let held = ignore_poison(self.held.lock());
+        let (true, Some(held)) = (self.stream.is_cut_short(), held.as_ref()) else { return };
+        if offset.checked_add(header.len() as u64).is_none_or(|end| end > durable) {
+            return; // it has no place in the file that will be left
+        }
+        let told = |operation| move |error| Error::io(operation, &self.stream.path, error);
+        let written = held.file.overwrite(offset, header, self.facts.block);
+        let written = written.map_err(told(Operation::Write));
+        let flushed = written.and_then(|()| {
+            let flushed = held.file.sync_all().map_err(told(Operation::Flush));
+            flushed.inspect_err(|_| self.stream.leave_as_it_is())
+        });
+        if let Err(error) = flushed {
+            ignore_poison(self.late_errors.lock()).push(error);
+        }
+    }
+
     // ---- closing ----------------------------------------------------------------------------------
 
     /// Drains, trims, flushes file and directory, lets go of everything.
@@ -447,12 +487,12 @@ impl Core {
     /// the driver's thread does it all when the waker has returned, and keeps its errors as the
     /// stream's.
     pub(crate) fn close(&self) -> Result<Summary, CloseError> {
-        let errors = match self.closing.swap(true, Ordering::SeqCst) {
-            true => vec![Error::Closed],
+        let (errors, file_len) = match self.closing.swap(true, Ordering::SeqCst) {
+            true => (vec![Error::Closed], None),
             false if self.runner.may_wait() => self.finish(),
-            false => self.finish_later(),
+            false => (self.finish_later(), None),
         };
-        let summary = self.summary();
+        let summary = self.summary(file_len);
         if errors.is_empty() {
             Ok(summary)
         } else {
@@ -460,10 +500,12 @@ impl Core {
         }
     }
 
-    fn finish(&self) -> Vec<Error> {
+    /// Also gives the length of the file that it leaves.
+    fn finish(&self) -> (Vec<Error>, Option<u64>) {
         if self.stream.is_left_behind() {
-            return vec![Error::Forked]; // file, lock and driver are the parent's
+            return (vec![Error::Forked], None); // file, lock and driver are the parent's
         }
+        let _unsignalled = NoSignal::here();
         self.shut();
         drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
         let mut errors = Vec::new();
@@ -473,10 +515,14 @@ impl Core {
         self.runner.retire();
         self.stream.sequencer.stop();
         self.stream.memory.give_pages_back();
+        errors.extend(ignore_poison(self.late_errors.lock()).drain(..));
+        let mut file_len = None;
         if let Some(held) = ignore_poison(self.held.lock()).take() {
-            errors.extend(held.let_go(&self.stream, errors.is_empty()));
+            let (late, len) = held.let_go(&self.stream, errors.is_empty());
+            errors.extend(late);
+            file_len = len;
         }
-        errors
+        (errors, file_len)
     }
 
     /// Of a waker: the driver's thread does what has to wait.
@@ -487,7 +533,7 @@ impl Core {
             stream.sequencer.stop();
             stream.memory.give_pages_back();
             let is_whole = stream.failure().is_none();
-            let errors = held.map(|held| held.let_go(&stream, is_whole));
+            let errors = held.map(|held| held.let_go(&stream, is_whole).0);
             if let Some(error) = errors.and_then(|errors| errors.into_iter().next()) {
                 stream.fail(error); // there is nobody else to tell
             }
@@ -497,8 +543,9 @@ impl Core {
         vec![Error::InWaker]
     }
 
-    /// No producer gets a place any more.
+    /// No producer gets a place any more, and nobody waits for space.
     fn shut(&self) {
+        self.stream.end_patience();
         if self.stream.is_shared() {
             self.stream.sequencer.shut();
             self.stream.space.announce();
@@ -544,10 +591,11 @@ impl Core {
         file.sync_all()
     }
 
-    fn summary(&self) -> Summary {
+    fn summary(&self, file_len: Option<u64>) -> Summary {
         Summary {
             path: self.stream.path.clone(),
             positions: self.stream.positions(),
+            file_len,
             stats: self.stats(),
             overruns: self.stream.overruns.places(),
             backend: self.facts.backend,

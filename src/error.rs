@@ -141,13 +141,18 @@ impl Error {
         }
     }
 
-    /// The nearest kind of [`io::Error`].
+    /// The nearest kind of [`io::Error`]. Never `Interrupted`, and `WouldBlock` only where a later
+    /// call may succeed: loops like `write_all` would ask a failed writer for ever.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Options(_) | Self::TooLong { .. } | Self::PatchRange { .. } => {
                 io::ErrorKind::InvalidInput
             }
-            Self::Io { source, .. } => source.kind(),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::Interrupted => io::ErrorKind::Other,
+                io::ErrorKind::WouldBlock => io::ErrorKind::ResourceBusy,
+                kind => kind,
+            },
             Self::Locked { .. } | Self::Full { .. } => io::ErrorKind::WouldBlock,
             Self::Deadline { .. } => io::ErrorKind::TimedOut,
             Self::InWaker => io::ErrorKind::Deadlock,
@@ -222,4 +227,10 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::new(error.kind(), error)
     }
+}
+
+/// Whether the medium, a quota or a limit has no room for a write: ENOSPC, EDQUOT, EFBIG.
+pub(crate) fn lacks_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

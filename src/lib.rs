@@ -115,7 +115,7 @@ pub use backend::Backend;
 pub use control::Control;
 pub use error::{Error, Operation};
 pub use file::{Durability, Medium};
-pub use options::{BackendChoice, Direct, Drive, FenceForm, Options, Preallocate};
+pub use options::{BackendChoice, Direct, DiskFull, Drive, FenceForm, Options, Preallocate};
 pub use overrun::{OnFull, Overrun, Push};
 pub use stats::{Histogram, Stats};
 pub use stream::Positions;

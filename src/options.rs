@@ -84,6 +84,31 @@ pub enum Preallocate {
     Zero(u64),
 }
 
+/// What happens when the medium is full in the middle of a recording: a *write* that answers ENOSPC,
+/// EDQUOT or EFBIG. Not when the buffers are full: that is [`OnFull`]. A flush that fails, for
+/// whatever reason, ends the stream under either policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DiskFull {
+    /// What is in flight ends, what the file holds without a gap is made durable, then the stream
+    /// fails: with the system's error, for everyone and for ever. The close cuts the file to the
+    /// `written` position, so that nothing lies behind a gap; a checkpoint that meets the failure,
+    /// or comes after it, still writes the header of what is durable. Other patches that were on
+    /// their way are lost, and bytes that lay only in the buffers.
+    #[default]
+    Fail,
+    /// Accepted bytes stay in the buffers, and the write is tried again, after 10 ms and then after
+    /// pauses that grow to half a second, until there is space: then the same writer goes on, with
+    /// nothing lost that was accepted. Meanwhile the buffers fill up, and [`OnFull`] says what
+    /// happens then; fences, flushes and drains wait (tickets can wait for a limited time), and
+    /// [`Control::is_waiting_for_space`](crate::Control::is_waiting_for_space) says why.
+    ///
+    /// A close, or a drop, waits for no space: it tries once more, then ends as under `Fail`. Who
+    /// wants to wait flushes first. No write carries its own fence under this policy (`RWF_DSYNC`):
+    /// an error of its flush could not be told from one of the write.
+    Wait,
+}
+
 /// How a fence is carried out, for those who compare; `Auto` is right for everybody else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -142,6 +167,7 @@ pub struct Options {
     pub(crate) drive: Drive,
     pub(crate) on_full: OnFull,
     pub(crate) preallocate: Preallocate,
+    pub(crate) on_disk_full: DiskFull,
     pub(crate) fence_form: FenceForm,
     pub(crate) mode: u32,
     pub(crate) lock: bool,
@@ -165,6 +191,7 @@ impl Default for Options {
             drive: Drive::default(),
             on_full: OnFull::default(),
             preallocate: Preallocate::default(),
+            on_disk_full: DiskFull::default(),
             fence_form: FenceForm::default(),
             mode: 0o644,
             lock: true,
@@ -226,6 +253,12 @@ impl Options {
     /// What to do about disk space ahead of the data.
     pub fn preallocate(mut self, ahead: Preallocate) -> Self {
         self.preallocate = ahead;
+        self
+    }
+
+    /// What happens when the medium is full.
+    pub fn on_disk_full(mut self, policy: DiskFull) -> Self {
+        self.on_disk_full = policy;
         self
     }
 

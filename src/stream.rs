@@ -112,6 +112,9 @@ pub(crate) struct Stream {
     requests: CachePadded<Requests>,
     patches: CachePadded<Mutex<Patches>>,
     failure: OnceLock<Error>,
+    /// It failed for want of space, nothing is in flight, and no fence has failed: what the file
+    /// holds below `written` is all that will be there.
+    cut_short: AtomicBool,
     /// Announced when `written`, `durable` or the failure changes.
     pub(crate) progress: CachePadded<Event>,
     /// Announced when memory is released or a patch is taken, and at a failure.
@@ -131,6 +134,8 @@ struct Published {
     patches_durable: AtomicU64,
     /// A fence is in flight: its end makes the driver look for the next one.
     fencing: AtomicBool,
+    /// The medium has no room at the moment.
+    waiting_for_space: AtomicBool,
 }
 
 /// What callers ask for and the driver reads.
@@ -140,6 +145,8 @@ struct Requests {
     durable: AtomicU64,
     patches: AtomicU64,
     patches_queued: AtomicU64,
+    /// The writer is being closed: nobody waits for space any more.
+    ending: AtomicBool,
 }
 
 /// Wakes the driver, and makes no system call unless the driver has said that it sleeps.
@@ -173,12 +180,14 @@ impl Stream {
                 patches_taken: AtomicU64::new(0),
                 patches_durable: AtomicU64::new(0),
                 fencing: AtomicBool::new(false),
+                waiting_for_space: AtomicBool::new(false),
             }),
             requests: CachePadded::new(Requests {
                 written: AtomicU64::new(start),
                 durable: AtomicU64::new(start),
                 patches: AtomicU64::new(0),
                 patches_queued: AtomicU64::new(0),
+                ending: AtomicBool::new(false),
             }),
             patches: CachePadded::new(Mutex::new(Patches {
                 waiting: VecDeque::with_capacity(Patch::QUEUE),
@@ -186,6 +195,7 @@ impl Stream {
                 taken: None,
             })),
             failure: OnceLock::new(),
+            cut_short: AtomicBool::new(false),
             progress: CachePadded::default(),
             space: CachePadded::default(),
             doorbell: Doorbell { sleeping: CachePadded::new(AtomicBool::new(false)), waker },
@@ -263,6 +273,16 @@ impl Stream {
         if !self.published.fencing.load(Ordering::Relaxed) {
             self.ring_doorbell();
         }
+    }
+
+    /// Nobody waits for space any more: a full medium fails the stream from now on.
+    pub(crate) fn end_patience(&self) {
+        self.requests.ending.store(true, Ordering::Release);
+        self.ring_doorbell();
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.requests.ending.load(Ordering::Acquire)
     }
 
     /// Asks for everything below `position` to be handed to the kernel.
@@ -424,6 +444,17 @@ impl Stream {
         }
     }
 
+    /// Says whether the medium has no room at the moment.
+    pub(crate) fn set_waiting_for_space(&self, waiting: bool) {
+        if self.is_waiting_for_space() != waiting {
+            self.published.waiting_for_space.store(waiting, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_waiting_for_space(&self) -> bool {
+        self.published.waiting_for_space.load(Ordering::Relaxed)
+    }
+
     /// The error that poisoned the stream.
     pub(crate) fn failure(&self) -> Option<&Error> {
         self.failure.get()
@@ -436,6 +467,23 @@ impl Stream {
         self.progress.announce();
         self.space.announce();
         self.wake_tasks();
+    }
+
+    /// Poisons a stream whose medium is full, once nothing is in flight and what is there has been
+    /// fenced as far as it can be.
+    pub(crate) fn fail_full(&self, error: std::io::Error) {
+        self.cut_short.store(true, Ordering::Release);
+        self.fail_io(Operation::Write, error);
+    }
+
+    /// See the field.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.cut_short.load(Ordering::Acquire)
+    }
+
+    /// A fence has failed after all: the file is left as it is.
+    pub(crate) fn leave_as_it_is(&self) {
+        self.cut_short.store(false, Ordering::Release);
     }
 
     pub(crate) fn fail_io(&self, operation: Operation, error: std::io::Error) {

@@ -18,6 +18,10 @@ pub struct Summary {
     pub path: Arc<Path>,
     /// The final positions; all four are equal after a close without error.
     pub positions: Positions,
+    /// The length of the file that the close leaves, in bytes; `None` if it could not be asked, or
+    /// the file was not this writer's to close. After a failure it may be more than what is durable,
+    /// and less than what was accepted.
+    pub file_len: Option<u64>,
     /// Counters and histograms.
     pub stats: Stats,
     /// Where bytes were lost.

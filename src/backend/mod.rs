@@ -21,7 +21,7 @@ use crate::sync::Instant;
 pub(crate) use bell::Bell;
 #[cfg(windows)]
 pub(crate) use overlapped::OverlappedBackend;
-pub(crate) use sync::SyncBackend;
+pub(crate) use sync::{SyncBackend, fill, read_full};
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 pub(crate) use uring::UringBackend;
 
@@ -133,6 +133,11 @@ pub(crate) trait Io: Send + std::fmt::Debug {
     fn reap(&mut self) -> Option<Completion>;
 
     fn waker(&self) -> Arc<dyn Wake>;
+
+    /// The clock by which [`wait`](Io::wait) keeps a deadline.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     /// Reads into the region at once, for the rare block that has to be merged. Returns the bytes
     /// read, fewer only at the end of the file.

@@ -123,15 +123,28 @@ fn cancelled() -> io::Error {
 }
 
 /// Reads until the region is full or the file ends.
-pub(super) fn read_full(file: &File, at: u64, region: Region) -> io::Result<usize> {
-    // SAFETY: the driver alone touches this bounce region; it is initialised memory.
+pub(crate) fn read_full(file: &File, at: u64, region: Region) -> io::Result<usize> {
+    // SAFETY: the caller alone touches this region; it is initialised memory.
     let bytes = unsafe { std::slice::from_raw_parts_mut(region.address, region.len) };
-    let mut done = 0;
+    fill(bytes, |rest, done| read_at(file, rest, at + done as u64))
+}
+
+/// Reads into all of it, as far as there is something; interrupted for ever is an error.
+pub(crate) fn fill(
+    bytes: &mut [u8],
+    mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>,
+) -> io::Result<usize> {
+    const MOST_INTERRUPTED: u32 = 1000;
+    let (mut done, mut interrupted) = (0, 0);
     while done < bytes.len() {
-        match read_at(file, &mut bytes[done..], at + done as u64) {
+        match read(&mut bytes[done..], done) {
             Ok(0) => break,
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(n) => (done, interrupted) = (done + n, 0),
+            Err(error)
+                if error.kind() == io::ErrorKind::Interrupted && interrupted < MOST_INTERRUPTED =>
+            {
+                interrupted += 1;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -169,4 +182,24 @@ fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
 #[cfg(windows)]
 fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, bytes, at)
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_is_interrupted_for_ever_ends_with_an_error() {
+        let mut bytes = [0; 10];
+        let error = fill(&mut bytes, |_, _| Err(io::ErrorKind::Interrupted.into())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        let mut turn = 0;
+        let by_one = |rest: &mut [u8], done: usize| {
+            turn += 1;
+            rest[0] = done as u8;
+            if turn % 2 == 0 { Ok(1) } else { Err(io::ErrorKind::Interrupted.into()) }
+        };
+        assert_eq!(fill(&mut bytes, by_one).unwrap(), 10);
+        assert_eq!(bytes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
 }

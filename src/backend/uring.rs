@@ -37,6 +37,40 @@ pub(crate) struct UringBackend {
     chain: Chain,
     depth: usize,
     shortfalls: Vec<String>,
+    shortage: Shortage,
+}
+
+/// The kernel refuses to enter for want of memory (EAGAIN, ENOMEM): asked again after a pause, and
+/// not for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shortage {
+    /// In a row.
+    refusals: u32,
+    /// Not before that moment.
+    again: Option<Instant>,
+}
+
+impl Shortage {
+    /// With the pauses between them some ten seconds.
+    const MOST: u32 = 110;
+    const LONGEST: Duration = Duration::from_millis(100);
+
+    fn is_one(error: &io::Error) -> bool {
+        matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
+    }
+
+    /// How long to wait until the next try.
+    fn left(&self, now: Instant) -> Duration {
+        self.again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now))
+    }
+
+    /// It has refused once more; whether it may be asked again.
+    fn refused(&mut self, now: Instant) -> bool {
+        self.refusals += 1;
+        let pause = Duration::from_millis(1 << self.refusals.min(7)).min(Self::LONGEST);
+        self.again = Some(now + pause);
+        self.refusals <= Self::MOST
+    }
 }
 
 /// The most operations in flight: a ring has 32768 entries at most (IORING_MAX_ENTRIES), and no
@@ -170,6 +204,7 @@ impl UringBackend {
             chain: Chain::None,
             depth,
             shortfalls: smaller.into_iter().collect(),
+            shortage: Shortage::default(),
         })
     }
 
@@ -222,6 +257,9 @@ impl UringBackend {
     }
 
     fn enter(&mut self, want: usize, deadline: Option<Instant>) -> io::Result<()> {
+        if self.shortage.again.is_some() && !self.pause(want, deadline) {
+            return Ok(());
+        }
         let submitter = self.ring.submitter();
         let result = match deadline {
             None => submitter.submit_and_wait(want),
@@ -235,13 +273,39 @@ impl UringBackend {
         let left = self.ring.submission().len();
         self.chain.taken(left);
         match result {
-            Ok(_) => Ok(()),
+            // What is in the queue stays there.
+            Err(error) if Shortage::is_one(&error) => {
+                if self.shortage.refused(Instant::now()) {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            Ok(_) => {
+                self.shortage = Shortage::default();
+                Ok(())
+            }
             Err(error) => match error.raw_os_error() {
                 // Interrupted, timed out, or completions have to be reaped first: look again.
-                Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                Some(libc::EINTR | libc::ETIME | libc::EBUSY) => Ok(()),
                 _ => Err(error),
             },
         }
+    }
+
+    /// The kernel refused a moment ago: whoever waits sleeps until it may be asked again, or to the
+    /// deadline; nobody else does. Says whether it may be asked now.
+    fn pause(&self, want: usize, deadline: Option<Instant>) -> bool {
+        let now = Instant::now();
+        let left = self.shortage.left(now);
+        if left.is_zero() {
+            return true;
+        }
+        if want > 0 {
+            let limit = deadline.map_or(left, |at| at.saturating_duration_since(now));
+            std::thread::sleep(left.min(limit));
+        }
+        false
     }
 }
 
@@ -433,6 +497,20 @@ impl Drop for UringBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_without_memory_is_asked_again_and_not_for_ever() {
+        let mut shortage = Shortage::default();
+        let (mut now, start) = (Instant::now(), Instant::now());
+        let mut before = Duration::ZERO;
+        while shortage.refused(now) {
+            let pause = shortage.left(now);
+            assert!(pause >= before && pause > Duration::ZERO, "{pause:?} after {before:?}");
+            (now, before) = (now + pause, pause);
+        }
+        let all = now - start;
+        assert!((5..20).contains(&all.as_secs()), "{all:?}");
+    }
 
     const WRITE: Token = 1;
     const FLUSH: Token = 2;

@@ -28,6 +28,7 @@ impl Core {
             false => self.stream.sequencer.stop(),
         }
         self.stream.space.announce();
+        self.stream.end_patience();
     }
 
     /// The second: drains, fences and trims as a close does, until `by`. A file that is not durable
@@ -44,13 +45,15 @@ impl Core {
         });
         let goal = Goal { position: stream.committed(), patches: stream.patches_queued() };
         self.want(goal);
-        if !matches!(self.wait_durable(goal, Some(by)), Ok(true)) {
+        let all_well = matches!(self.wait_durable(goal, Some(by)), Ok(true));
+        if !all_well && !stream.is_cut_short() {
             return;
         }
+        let end = if all_well { goal.position } else { stream.written() };
         self.runner.retire_by(by);
         stream.fail(Error::Closed); // whoever still waits is told, and nothing is written any more
         if let Some(held) = self.held.try_lock().ok().and_then(|mut held| held.take()) {
-            let _ = held.finish(&self.stream, goal.position); // nobody is left who could be told
+            let _ = held.finish(&self.stream, end); // nobody is left who could be told
         }
     }
 }

@@ -10,7 +10,8 @@ use super::plan::{Covers, Plan, Write, WriteFence};
 use crate::backend::{FileId, Io, Op, Token};
 use crate::buffers::Region;
 use crate::canary::Canary;
-use crate::error::Operation;
+use crate::error::{Operation, lacks_space};
+use crate::options::DiskFull;
 use crate::stream::{Patch, Stream, Wanted};
 use crate::sync::Instant;
 
@@ -65,9 +66,25 @@ struct InFlight {
 /// What became of a write.
 enum Outcome {
     Complete,
-    /// This much less is left.
+    /// This much is left, to be asked for again at once.
     Rest(InFlight),
+    /// The system has no memory for it at the moment: to be asked for again in a while.
+    NotNow,
+    /// The medium has no room for it.
+    Refused(io::Error),
     Failed(io::Error),
+}
+
+/// What stands between a lane and its next operation.
+#[derive(Debug, Default)]
+enum Obstacle {
+    #[default]
+    None,
+    /// Something was refused that will be asked for again at that moment.
+    Pause { until: Instant },
+    /// The medium is full, and nobody waits for space: what is in flight ends, what is there is
+    /// fenced, then the stream fails with this error.
+    Full(io::Error),
 }
 
 #[derive(Debug)]
@@ -80,6 +97,14 @@ pub(crate) struct Lane {
     existing: u64,
     plan: Plan,
     writes: Vec<Option<InFlight>>,
+    /// Refused writes that will be asked for again, in order of position.
+    put_off: Vec<InFlight>,
+    obstacle: Obstacle,
+    /// How long the last pause was; zero once something has got anywhere.
+    pause: Duration,
+    on_disk_full: DiskFull,
+    /// No file may be longer.
+    file_limit: Option<u64>,
     /// The patch whose disk part waits for writes in flight, or is in flight itself.
     patch: Option<PatchOnDisk>,
     /// The last thing that was started was a step of a patch.
@@ -112,6 +137,12 @@ struct PatchOnDisk {
 
 /// Operations in a row that may get nowhere before the stream fails.
 const MOST_FRUITLESS: u32 = 1000;
+/// Of those, how many may be for want of memory: with the pauses between them some ten seconds.
+const MOST_WITHOUT_MEMORY: u32 = 30;
+/// A write that takes less than this each time gets nowhere either.
+const MEAGRE: u64 = 512;
+/// Pauses between two tries double from the first to the longest of these.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
 
 #[derive(Debug, Default)]
 struct Changed {
@@ -136,6 +167,11 @@ impl Lane {
             existing,
             plan,
             writes: vec![None; slots],
+            put_off: Vec::with_capacity(slots),
+            obstacle: Obstacle::None,
+            pause: Duration::ZERO,
+            on_disk_full: DiskFull::Fail,
+            file_limit: None,
             patch: None,
             patched_last: false,
             flush_since: None,
@@ -145,6 +181,17 @@ impl Lane {
             fruitless: 0,
             changed: Changed::default(),
         }
+    }
+
+    /// What a full medium means to it.
+    pub(crate) fn on_disk_full(mut self, policy: DiskFull) -> Self {
+        self.on_disk_full = policy;
+        self
+    }
+
+    pub(crate) fn file_limit(mut self, limit: Option<u64>) -> Self {
+        self.file_limit = limit;
+        self
     }
 
     pub(crate) fn stream(&self) -> &Arc<Stream> {
@@ -187,11 +234,38 @@ impl Lane {
     /// Whether [`advance`](Self::advance) would start something.
     pub(crate) fn has_work(&self, io: &mut dyn Io) -> bool {
         let (committed, wanted) = (self.stream.committed(), self.stream.wanted());
-        self.stream.failure().is_none()
-            && io.room() >= 2
-            && (self.plan.next_write(committed, &wanted).is_some()
-                || self.plan.fence_due(&wanted).is_some()
-                || self.patch_ready(committed))
+        if self.stream.failure().is_some() || io.room() < 2 {
+            return false;
+        }
+        match self.obstacle {
+            Obstacle::Full(_) => !self.in_flight(),
+            Obstacle::Pause { until } if !self.is_over(until, io) => {
+                self.plan.fence_due(&wanted).is_some()
+            }
+            _ => {
+                !self.put_off.is_empty()
+                    || self.plan.next_write(committed, &wanted).is_some()
+                    || self.plan.fence_due(&wanted).is_some()
+                    || self.patch_ready(committed)
+            }
+        }
+    }
+
+    /// When it wants to be asked again, though nothing is in flight.
+    pub(crate) fn pauses_until(&self) -> Option<Instant> {
+        match self.obstacle {
+            Obstacle::Pause { until } if self.stream.failure().is_none() => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whoever closes waits for no space: one more try, at once.
+    fn is_over(&self, until: Instant, io: &dyn Io) -> bool {
+        io.now() >= until || (self.plan.is_held() && !self.waits_for_space())
+    }
+
+    fn waits_for_space(&self) -> bool {
+        self.on_disk_full == DiskFull::Wait && !self.stream.is_ending()
     }
 
     fn patch_ready(&self, committed: u64) -> bool {
@@ -206,6 +280,17 @@ impl Lane {
         let wanted = self.stream.wanted();
         let committed = self.stream.committed();
         self.note_fence(&wanted);
+        match self.obstacle {
+            Obstacle::Full(_) => return self.end_full(io),
+            Obstacle::Pause { until } if !self.is_over(until, io) => {
+                return self.start_due_flush(&wanted, io);
+            }
+            Obstacle::Pause { .. } => self.obstacle = Obstacle::None,
+            Obstacle::None => {}
+        }
+        if self.ask_again(io) {
+            return true;
+        }
         // A patcher, or a producer, that keeps up with a backend which does one thing at a time
         // always has something to do: they take turns.
         match self.patched_last {
@@ -221,8 +306,7 @@ impl Lane {
     /// A flush or a data write.
     fn start_data(&mut self, committed: u64, wanted: &Wanted, io: &mut dyn Io) -> bool {
         // A fence that is due first: there may always be another write.
-        if let Some(covers) = self.plan.fence_due(wanted) {
-            self.start_flush(covers, io);
+        if self.start_due_flush(wanted, io) {
         } else if let Some(write) = self.plan.next_write(committed, wanted) {
             self.start_write(write, io);
         } else {
@@ -230,6 +314,40 @@ impl Lane {
         }
         self.patched_last = false;
         true
+    }
+
+    fn start_due_flush(&mut self, wanted: &Wanted, io: &mut dyn Io) -> bool {
+        let due = self.plan.fence_due(wanted);
+        due.map(|covers| self.start_flush(covers, io)).is_some()
+    }
+
+    /// The first of the writes that were put off goes out again.
+    fn ask_again(&mut self, io: &mut dyn Io) -> bool {
+        if self.put_off.is_empty() {
+            return false;
+        }
+        let rest = self.put_off.remove(0);
+        let slot = self.writes.iter().position(Option::is_none).expect("as many slots as flights");
+        self.writes[slot] = Some(rest);
+        self.resubmit(Kind::Write(slot), rest, io);
+        true
+    }
+
+    /// The medium is full: once nothing is in flight, what is there is fenced, and then the stream
+    /// fails. This flush is the first after the failure: none has failed before (invariant 6).
+    fn end_full(&mut self, io: &mut dyn Io) -> bool {
+        if self.in_flight() {
+            return false;
+        }
+        if let Some(covers) = self.plan.last_fence() {
+            self.start_flush(covers, io);
+            return true;
+        }
+        self.publish();
+        if let Obstacle::Full(error) = std::mem::take(&mut self.obstacle) {
+            self.stream.fail_full(error);
+        }
+        false
     }
 
     /// The next step of a patch: into the ring, or to the file.
@@ -251,7 +369,7 @@ impl Lane {
         let region = if write.bounce {
             match self.copy_tail(&write, io) {
                 Ok(region) => region,
-                Err(error) => return self.stream.fail_io(Operation::Read, error),
+                Err(error) => return self.fail(Operation::Read, error),
             }
         } else {
             self.stream.memory.ring(write.from, write.to)
@@ -370,7 +488,7 @@ impl Lane {
                 // Short where somebody has cut the file: zeros, as a hole would read.
                 Ok(found) => zero(region.rest(found)),
                 Err(error) => {
-                    self.stream.fail_io(Operation::Read, error);
+                    self.fail(Operation::Read, error);
                     return false;
                 }
             }
@@ -415,7 +533,7 @@ impl Lane {
         if self.stream.failure().is_some() {
             return;
         }
-        match self.judge(flight, result) {
+        match self.judge(&flight, result) {
             Outcome::Complete => {
                 self.stream.counters.device_writes.record(flight.since.elapsed());
                 self.plan.write_completed(flight.from);
@@ -425,7 +543,16 @@ impl Lane {
                 self.writes[slot] = Some(rest);
                 self.resubmit(Kind::Write(slot), rest, io);
             }
-            Outcome::Failed(error) => self.stream.fail_io(Operation::Write, error),
+            Outcome::NotNow => {
+                self.plan.write_shortened(flight.from);
+                self.put_off(flight, io);
+            }
+            Outcome::Refused(error) => {
+                self.plan.write_refused(flight.from, flight.at);
+                self.put_off(flight, io);
+                self.refused(error);
+            }
+            Outcome::Failed(error) => self.fail(Operation::Write, error),
         }
     }
 
@@ -435,7 +562,7 @@ impl Lane {
         if self.stream.failure().is_some() {
             return;
         }
-        match self.judge(flight, result) {
+        match self.judge(&flight, result) {
             Outcome::Complete => self.plan.patch_applied(on_disk.patch.number),
             Outcome::Rest(rest) => {
                 self.plan.patch_shortened();
@@ -443,7 +570,50 @@ impl Lane {
                 self.patch = Some(on_disk);
                 self.resubmit(Kind::Patch, rest, io);
             }
-            Outcome::Failed(error) => self.stream.fail_io(Operation::Write, error),
+            // All of it once more, from the read on.
+            Outcome::NotNow => {
+                self.plan.patch_put_off();
+                self.patch = Some(on_disk);
+                self.pause(io);
+            }
+            Outcome::Refused(error) => {
+                self.plan.patch_refused();
+                self.patch = Some(on_disk);
+                self.pause(io);
+                self.refused(error);
+            }
+            Outcome::Failed(error) => self.fail(Operation::Write, error),
+        }
+    }
+
+    fn put_off(&mut self, rest: InFlight, io: &dyn Io) {
+        let place = self.put_off.partition_point(|other| other.from < rest.from);
+        self.put_off.insert(place, rest);
+        self.pause(io);
+    }
+
+    /// What is refused together is one pause.
+    fn pause(&mut self, io: &dyn Io) {
+        if let Obstacle::None = self.obstacle {
+            let [first, longest] = PAUSES;
+            self.pause = (self.pause * 2).clamp(first, longest);
+            self.obstacle = Obstacle::Pause { until: io.now() + self.pause };
+        }
+    }
+
+    /// The medium is full: unless the policy waits, what was put off is not asked for again. The
+    /// first error stays.
+    fn refused(&mut self, error: io::Error) {
+        if !self.waits_for_space() && !matches!(self.obstacle, Obstacle::Full(_)) {
+            self.obstacle = Obstacle::Full(error);
+        }
+    }
+
+    /// The stream fails, and nothing more is granted; if the medium was full before, with that.
+    fn fail(&mut self, operation: Operation, error: io::Error) {
+        match std::mem::take(&mut self.obstacle) {
+            Obstacle::Full(first) => self.stream.fail_io(Operation::Write, first),
+            _ => self.stream.fail_io(operation, error),
         }
     }
 
@@ -454,39 +624,66 @@ impl Lane {
     }
 
     /// A write has ended: was it whole? A short one goes on from the last whole block.
-    fn judge(&mut self, flight: InFlight, result: io::Result<usize>) -> Outcome {
+    fn judge(&mut self, flight: &InFlight, result: io::Result<usize>) -> Outcome {
         match result {
             Ok(n) if n == flight.region.len => {
-                self.fruitless = 0;
+                self.got_on();
                 Outcome::Complete
             }
-            Ok(n) => match align_down(n as u64, self.block) {
-                0 => Outcome::Failed(io::Error::new(
-                    io::ErrorKind::WriteZero,
-                    format!(
-                        "the kernel took {n} of {} bytes and gave no reason",
-                        flight.region.len
-                    ),
-                )),
-                done => {
-                    self.fruitless = 0;
-                    Outcome::Rest(InFlight {
-                        at: flight.at + done,
-                        region: flight.region.rest(done as usize),
-                        ..flight
-                    })
+            Ok(n) => {
+                let mut done = align_down(n as u64, self.block);
+                if Canary::RestSkips.is_planted() {
+                    done = (done + self.block).min(flight.region.len as u64 - self.block);
                 }
-            },
-            Err(error) if is_transient(&error) && self.may_ask_again() => Outcome::Rest(flight),
+                let rest = InFlight {
+                    at: flight.at + done,
+                    region: flight.region.rest(done as usize),
+                    ..*flight
+                };
+                if done >= MEAGRE {
+                    self.got_on();
+                    Outcome::Rest(rest)
+                } else if done == 0 && self.is_beyond_limit(flight) {
+                    Outcome::Refused(too_long())
+                } else if self.may_ask_again(MOST_FRUITLESS) {
+                    Outcome::Rest(rest) // it may say why
+                } else {
+                    Outcome::Failed(took_too_little(n, flight.region.len))
+                }
+            }
+            Err(error) if lacks_space(&error) => Outcome::Refused(error),
+            Err(error)
+                if error.kind() == io::ErrorKind::InvalidInput && self.is_beyond_limit(flight) =>
+            {
+                Outcome::Refused(too_long())
+            }
+            Err(error) if lacks_memory(&error) && self.may_ask_again(MOST_WITHOUT_MEMORY) => {
+                Outcome::NotNow
+            }
+            Err(error) if is_dropped(&error) && self.may_ask_again(MOST_FRUITLESS) => {
+                Outcome::Rest(*flight)
+            }
             Err(error) => Outcome::Failed(error),
         }
     }
 
+    /// The kernel cuts a write at the limit on the length of files, and direct I/O takes no part of
+    /// a block: EINVAL, or next to nothing, where others get EFBIG.
+    fn is_beyond_limit(&self, flight: &InFlight) -> bool {
+        let end = flight.at + flight.region.len as u64;
+        self.block > 1 && self.file_limit.is_some_and(|limit| end > limit)
+    }
+
     /// Whether an operation that got nowhere may be submitted once more: not for ever, since
     /// whoever waits for it would wait for ever.
-    fn may_ask_again(&mut self) -> bool {
+    fn may_ask_again(&mut self, most: u32) -> bool {
         self.fruitless += 1;
-        self.fruitless <= MOST_FRUITLESS
+        self.fruitless <= most
+    }
+
+    fn got_on(&mut self) {
+        self.fruitless = 0;
+        self.pause = Duration::ZERO;
     }
 
     /// A failed flush is never tried again: the kernel may have dropped the pages that it could
@@ -502,11 +699,11 @@ impl Lane {
                 self.stream.counters.device_flushes.record(since.elapsed());
                 self.plan.flush_completed();
             }
-            Err(error) if cancels && never_ran(&error) && self.may_ask_again() => {
+            Err(error) if cancels && never_ran(&error) && self.may_ask_again(MOST_FRUITLESS) => {
                 self.plan.flush_cancelled();
             }
             Err(_) if Canary::FlushErrorSwallowed.is_planted() => self.plan.flush_completed(),
-            Err(error) => self.stream.fail_io(Operation::Flush, error),
+            Err(error) => self.fail(Operation::Flush, error),
         }
     }
 
@@ -528,6 +725,7 @@ impl Lane {
             self.changed.space = true;
         }
         stream.set_fencing(plan.fence_in_flight());
+        stream.set_waiting_for_space(plan.is_held());
         if fenced && let Some(since) = self.fence_since.take() {
             self.last_fence = since.elapsed();
             stream.counters.fenced(self.last_fence);
@@ -559,11 +757,28 @@ fn never_ran(error: &io::Error) -> bool {
     is_cancelled(error)
 }
 
-/// Whether a write got nowhere for want of a moment. Cancelled: io_uring drops what a thread
-/// submitted that has ended since, if nobody has started it; another thread drives now.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
-        || is_cancelled(error)
+/// Whether a write was dropped before it began. Cancelled: io_uring drops what a thread submitted
+/// that has ended since, if nobody has started it; another thread drives now.
+fn is_dropped(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted || is_cancelled(error)
+}
+
+/// Whether the system had no memory for a write: EAGAIN, ENOMEM.
+fn lacks_memory(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+}
+
+fn too_long() -> io::Error {
+    #[cfg(unix)]
+    return io::Error::from_raw_os_error(libc::EFBIG);
+    #[cfg(not(unix))]
+    return io::ErrorKind::FileTooLarge.into();
+}
+
+fn took_too_little(taken: usize, len: usize) -> io::Error {
+    let text =
+        format!("the kernel took {taken} of {len} bytes again and again, and gave no reason");
+    io::Error::new(io::ErrorKind::WriteZero, text)
 }
 
 fn is_cancelled(error: &io::Error) -> bool {

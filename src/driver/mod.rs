@@ -25,7 +25,7 @@ use crate::error::Operation;
 use crate::stream::Stream;
 use crate::sync::Instant;
 
-pub(crate) use blocks::align_down;
+pub(crate) use blocks::{align_down, align_up};
 pub(crate) use lane::{Lane, LaneToken};
 pub(crate) use plan::{Forms, Geometry, Plan};
 
@@ -105,6 +105,8 @@ impl Driver {
         let early = Slip::LateSleep.is_planted().then(|| self.is_busy(&reason));
         self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
         let busy = early.unwrap_or_else(|| self.is_busy(&reason));
+        let pauses = self.lanes.iter().filter_map(Lane::pauses_until);
+        let deadline = pauses.chain(deadline).min();
         if !busy && let Err(error) = self.io.wait(deadline) {
             self.fail(error);
         }

@@ -9,6 +9,7 @@ use super::company::Company;
 use super::thread::{is_real_time, set_up, spawn};
 use crate::canary::Slip;
 use crate::error::Error;
+use crate::file::{NoSignal, file_limit};
 use crate::options::{Drive, ThreadSetup};
 use crate::stream::Stream;
 use crate::sync::thread::{JoinHandle, yield_now};
@@ -29,6 +30,8 @@ enum Who {
         driver: Mutex<Option<Driver>>,
         eager: bool,
         company: Company,
+        /// The length of files is limited.
+        limited: bool,
     },
     Thread {
         handle: Mutex<Option<JoinHandle<()>>>,
@@ -113,7 +116,8 @@ impl Runner {
                 driver.begin()?;
                 let eager = driver.is_asynchronous();
                 let company = Company::default();
-                Who::Caller { driver: Mutex::new(Some(driver)), eager, company }
+                let limited = file_limit().is_some();
+                Who::Caller { driver: Mutex::new(Some(driver)), eager, company, limited }
             }
             Drive::Thread | Drive::Poll => {
                 let end = Arc::new(End::default());
@@ -154,7 +158,7 @@ impl Runner {
             }
             match &self.who {
                 Who::Thread { .. } => event.sleep(ticket, deadline),
-                Who::Caller { driver, company, .. } => match self.take(driver) {
+                Who::Caller { driver, company, limited, .. } => match self.take(driver, *limited) {
                     Some(mut lead) => self.lead(&mut lead, company, deadline, &ready),
                     None => event.sleep(ticket, deadline),
                 },
@@ -172,14 +176,15 @@ impl Runner {
     }
 
     /// Takes the driver, if nobody else has it.
-    fn take<'a>(&'a self, driver: &'a Mutex<Option<Driver>>) -> Option<Lead<'a>> {
+    fn take<'a>(&'a self, driver: &'a Mutex<Option<Driver>>, limited: bool) -> Option<Lead<'a>> {
         if self.stream.is_left_behind() {
             return None;
         }
         match driver.try_lock() {
             Ok(driver) => {
                 let driving = Some(Driving::new(&self.stream));
-                Some(Lead { driver: Some(driver), driving, stream: &self.stream })
+                let unsignalled = Some(NoSignal::where_limited(limited));
+                Some(Lead { driver: Some(driver), driving, unsignalled, stream: &self.stream })
             }
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Poisoned(_)) => {
@@ -232,8 +237,8 @@ impl Runner {
         if self.stream.is_left_behind() {
             return false;
         }
-        let Who::Caller { driver, .. } = &self.who else { return false };
-        let Some(mut lead) = self.take(driver) else { return false };
+        let Who::Caller { driver, limited, .. } = &self.who else { return false };
+        let Some(mut lead) = self.take(driver, *limited) else { return false };
         if let Some(driver) = lead.driver() {
             driver.turn();
             driver.announce();
@@ -357,6 +362,7 @@ impl Drop for Driving {
 struct Lead<'a> {
     driver: Option<MutexGuard<'a, Option<Driver>>>,
     driving: Option<Driving>,
+    unsignalled: Option<NoSignal>,
     stream: &'a Stream,
 }
 
@@ -369,7 +375,7 @@ impl Lead<'_> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        drop((self.driver.take(), self.driving.take())); // first: who wakes has to find it free
+        drop((self.driver.take(), self.driving.take(), self.unsignalled.take())); // first: who wakes has to find it free
         if !Slip::SilentLead.is_planted() {
             self.stream.progress.announce();
             self.stream.space.announce();

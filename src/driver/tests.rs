@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::backend::{Abilities, Backend, Completion, FileId, Op, Token, Wake};
 use crate::buffers::{Memory, Region};
 use crate::error::Error;
 use crate::file::Handle;
+use crate::options::DiskFull;
 
 const BUFFER: usize = 8192;
 
@@ -26,22 +27,39 @@ enum Fate {
 
 #[derive(Debug, Default)]
 struct Disk {
+    /// What the clock has gone on by: it goes to a deadline when somebody waits for it.
+    clock: Duration,
     bytes: Vec<u8>,
     writes: VecDeque<Fate>,
     flushes: VecDeque<Fate>,
     flushes_seen: usize,
     reads_seen: usize,
-    /// Every write fails with it, for ever.
-    stuck: Option<i32>,
+    writes_seen: usize,
+    /// What becomes of every write, for ever.
+    stuck: Option<Fate>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ScriptedIo {
+    began: Instant,
     disk: Arc<Mutex<Disk>>,
     done: VecDeque<Completion>,
     link_broken: bool,
     blocking: bool,
     never_cancels: bool,
+}
+
+impl Default for ScriptedIo {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            disk: Arc::default(),
+            done: VecDeque::new(),
+            link_broken: false,
+            blocking: false,
+            never_cancels: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -56,11 +74,12 @@ impl ScriptedIo {
         let mut disk = self.disk.lock().unwrap();
         match op {
             Op::Write { at, region, link, .. } => {
-                let stuck = disk.stuck.map(Fate::Error);
+                disk.writes_seen += 1;
+                let stuck = disk.stuck;
                 let fate = stuck.or_else(|| disk.writes.pop_front()).unwrap_or(Fate::Fine);
                 let len = match fate {
                     Fate::Fine => region.len,
-                    Fate::Short(len) => len,
+                    Fate::Short(len) => len.min(region.len),
                     Fate::Error(code) => {
                         self.link_broken = link;
                         return Err(io::Error::from_raw_os_error(code));
@@ -115,8 +134,16 @@ impl Io for ScriptedIo {
         Ok(())
     }
 
-    fn wait(&mut self, _deadline: Option<Instant>) -> io::Result<()> {
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        if let (true, Some(at)) = (self.done.is_empty(), deadline) {
+            let left = at.saturating_duration_since(self.now());
+            self.disk.lock().unwrap().clock += left;
+        }
         Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        self.began + self.disk.lock().unwrap().clock
     }
 
     fn reap(&mut self) -> Option<Completion> {
@@ -152,6 +179,11 @@ impl Rig {
 
     /// Over a file of `existing` bytes.
     fn over(io: ScriptedIo, forms: Forms, block: u64, existing: u64) -> Self {
+        Self::with(io, forms, (block, existing), DiskFull::Fail)
+    }
+
+    fn with(io: ScriptedIo, forms: Forms, around: (u64, u64), on_disk_full: DiskFull) -> Self {
+        let (block, existing) = around;
         io.disk.lock().unwrap().bytes = vec![0xaa; existing as usize];
         let disk = io.disk.clone();
         let memory = Memory::new(BUFFER, 2, 4096, 4096).unwrap();
@@ -160,7 +192,8 @@ impl Rig {
         let stream = Arc::new(stream);
         let geometry = Geometry { block, buffer: BUFFER as u64, bounce: Memory::BOUNCE as u64 };
         let plan = Plan::new(geometry, forms, 0, 3);
-        let lane = Lane::new(0, stream.clone(), FileId(0), plan, (block, existing), 3);
+        let lane = Lane::new(0, stream.clone(), FileId(0), plan, around, 3);
+        let lane = lane.on_disk_full(on_disk_full);
         let driver = Driver::new(Box::new(io), vec![lane]);
         Self { driver, stream, disk, model: Vec::new() }
     }
@@ -175,9 +208,29 @@ impl Rig {
         self
     }
 
-    fn fence(&mut self) {
+    fn ask(&mut self) {
         self.stream.want_durable(self.model.len() as u64, self.stream.patches_queued());
         self.driver.turn();
+    }
+
+    /// Waits for the clock, so often at the most.
+    fn sleep(&mut self, times: usize) {
+        for _ in 0..times {
+            if self.driver.lanes[0].pauses_until().is_none() {
+                break;
+            }
+            self.driver.wait(None);
+            self.driver.turn();
+        }
+    }
+
+    fn fence(&mut self) {
+        self.ask();
+        self.sleep(10_000);
+    }
+
+    fn disk(&self) -> std::sync::MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap()
     }
 
     fn assert_durable(&self) {
@@ -202,7 +255,7 @@ fn each_rig(test: impl Fn(Rig)) {
 
 #[test]
 fn what_is_interrupted_goes_on() {
-    for code in [libc::EINTR, libc::EAGAIN, libc::ECANCELED] {
+    for code in [libc::EINTR, libc::EAGAIN, libc::ENOMEM, libc::ECANCELED] {
         each_rig(|mut rig| {
             rig.disk.lock().unwrap().writes = [Fate::Error(code), Fate::Error(code)].into();
             rig.push(5000).fence();
@@ -224,14 +277,34 @@ fn a_short_write_goes_on_and_its_fence_is_asked_again() {
 }
 
 #[test]
-fn a_write_that_takes_nothing_is_an_error() {
-    each_rig(|mut rig| {
-        rig.disk.lock().unwrap().writes = [Fate::Short(0)].into();
-        rig.push(5000).fence();
-        let error = rig.stream.failure().unwrap();
-        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
-        assert_eq!(rig.stream.durable(), 0);
-    });
+fn a_write_that_takes_nothing_or_next_to_nothing_is_an_error_in_the_end() {
+    for taken in [0, 1, 511] {
+        each_rig(|mut rig| {
+            rig.disk().stuck = Some(Fate::Short(taken));
+            while rig.stream.sequencer.room(rig.model.len() as u64, BUFFER as u64).is_ok() {
+                rig.push(BUFFER);
+            }
+            rig.fence();
+            // A buffer is at its end before the driver has lost its patience, or it isn't.
+            if taken < 511 || rig.stream.failure().is_some() {
+                let error = rig.stream.failure().unwrap();
+                assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+                assert_eq!(rig.stream.durable(), 0);
+            }
+            assert!(rig.disk().writes_seen < 3000);
+        });
+    }
+}
+
+#[test]
+fn a_write_that_takes_a_block_at_a_time_comes_to_its_end() {
+    for taken in [4096, 5000] {
+        each_rig(|mut rig| {
+            rig.disk().stuck = Some(Fate::Short(taken));
+            rig.push(BUFFER).push(5000).fence();
+            rig.assert_durable();
+        });
+    }
 }
 
 #[test]
@@ -312,11 +385,16 @@ fn a_patch_survives_an_interruption_and_a_short_write() {
 /// Invariant 7: what never gets anywhere is no reason to wait for ever.
 #[test]
 fn what_is_interrupted_for_ever_fails_in_the_end() {
-    for code in [libc::EAGAIN, libc::ECANCELED] {
+    for code in [libc::EINTR, libc::EAGAIN, libc::ENOMEM, libc::ECANCELED] {
         each_rig(|mut rig| {
-            rig.disk.lock().unwrap().stuck = Some(code);
+            rig.disk().stuck = Some(Fate::Error(code));
             rig.push(5000).fence();
-            assert_eq!(rig.stream.failure().unwrap().raw_os_error(), Some(code));
+            let error = rig.stream.failure().unwrap();
+            assert_eq!(error.raw_os_error(), Some(code));
+            // `write_all`, and loops that poll, would ask for ever.
+            let asks_again = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
+            assert!(!asks_again.contains(&error.kind()));
+            assert!(!asks_again.contains(&io::Error::from(error.clone()).kind()));
             assert_eq!(rig.stream.durable(), 0);
         });
     }
@@ -420,4 +498,204 @@ fn a_patch_of_blocks_that_somebody_cut_off_is_surrounded_by_zeros() {
     expected.resize(BUFFER, 0);
     expected[5000..5100].fill(0xee);
     assert_eq!(rig.disk.lock().unwrap().bytes, expected);
+}
+
+#[test]
+fn want_of_memory_is_no_reason_to_spin() {
+    each_rig(|mut rig| {
+        rig.disk().stuck = Some(Fate::Error(libc::EAGAIN));
+        rig.push(5000).ask();
+        for _ in 0..100 {
+            rig.ask();
+        }
+        assert_eq!(rig.disk().writes_seen, 1, "asked again before the pause was over");
+        rig.sleep(10_000);
+        let clock = rig.disk().clock;
+        assert!(rig.stream.failure().is_some() && clock > Duration::from_secs(5), "{clock:?}");
+    });
+}
+
+// ---- a full medium --------------------------------------------------------------------------------
+
+const NO_SPACE: [i32; 3] = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG];
+
+/// Two buffers: what becomes of each, and what is durable in the end.
+fn full_at(fates: &[Fate], durable: u64, test: impl Fn(Rig)) {
+    for forms in EVERY_FORM {
+        for block in [1, 4096] {
+            let mut rig = Rig::new(forms, block);
+            rig.push(BUFFER).push(BUFFER);
+            rig.disk().writes = fates.iter().copied().collect();
+            rig.fence();
+            let positions = rig.stream.positions();
+            assert_eq!((positions.durable, positions.written), (durable, durable), "{forms:?}");
+            test(rig);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_ends_with_the_prefix_durable() {
+    for code in NO_SPACE {
+        let half = BUFFER as u64;
+        let cases: [(&[Fate], u64); 4] = [
+            (&[Fate::Error(code)], 0), // the other buffer is behind a gap
+            (&[Fate::Fine, Fate::Error(code)], half),
+            (&[Fate::Short(4096), Fate::Fine, Fate::Error(code)], 4096),
+            (&[Fate::Fine, Fate::Short(4096), Fate::Error(code)], half + 4096),
+        ];
+        for (fates, durable) in cases {
+            full_at(fates, durable, |mut rig| {
+                let error = rig.stream.failure().unwrap();
+                assert!(matches!(error, Error::Io { operation: Operation::Write, .. }));
+                assert_eq!(error.raw_os_error(), Some(code));
+                assert!(rig.stream.is_cut_short());
+                let seen = rig.disk().writes_seen;
+                rig.fence();
+                assert_eq!(rig.disk().writes_seen, seen, "nothing is asked again");
+                let durable = durable as usize;
+                assert_eq!(rig.disk().bytes[..durable], rig.model[..durable]);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_whose_last_flush_fails_grants_nothing() {
+    let mut rig = Rig::new(EVERY_FORM[2], 4096);
+    rig.push(BUFFER).push(BUFFER);
+    rig.disk().writes = [Fate::Fine, Fate::Error(libc::ENOSPC)].into();
+    rig.disk().flushes = [Fate::Error(libc::EIO)].into();
+    rig.fence();
+    assert_eq!(rig.stream.durable(), 0);
+    let error = rig.stream.failure().unwrap();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "the error that came first");
+    assert!(!rig.stream.is_cut_short(), "the file is left as it is");
+    assert_eq!(rig.disk().flushes_seen, 1);
+}
+
+/// Its flush may be what failed, and the next one would say 0.
+#[test]
+fn after_a_refused_write_with_a_fence_of_its_own_nothing_is_granted() {
+    for code in NO_SPACE {
+        let mut rig = Rig::new(EVERY_FORM[0], 4096);
+        rig.push(100).fence();
+        rig.disk().writes = [Fate::Error(code)].into();
+        rig.push(100).fence();
+        assert_eq!(rig.stream.durable(), 100);
+        assert_eq!(rig.stream.failure().unwrap().raw_os_error(), Some(code));
+        assert_eq!(rig.disk().flushes_seen, 0);
+        assert!(rig.stream.is_cut_short());
+    }
+}
+
+/// A file system that writes every change elsewhere.
+#[test]
+fn a_patch_that_finds_no_space_ends_with_the_prefix_durable() {
+    for forms in EVERY_FORM {
+        let mut rig = Rig::new(forms, 4096);
+        rig.push(BUFFER).fence();
+        rig.push(4096);
+        rig.stream.want_written(rig.model.len() as u64);
+        rig.driver.turn();
+        rig.stream.try_queue_patch(0, &[7; 10]).unwrap();
+        rig.disk().writes = [Fate::Error(libc::ENOSPC)].into();
+        rig.fence();
+        assert_eq!(rig.stream.durable(), rig.model.len() as u64, "{forms:?}");
+        assert_eq!(rig.stream.patches_durable(), 0);
+        assert_eq!(rig.stream.failure().unwrap().raw_os_error(), Some(libc::ENOSPC));
+    }
+}
+
+fn each_patient_rig(test: impl Fn(Rig)) {
+    for forms in &EVERY_FORM[1..] {
+        for block in [1, 4096] {
+            let io = ScriptedIo::default();
+            test(Rig::with(io, *forms, (block, 0), DiskFull::Wait));
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_space_goes_on_with_every_byte() {
+    for code in NO_SPACE {
+        each_patient_rig(|mut rig| {
+            rig.push(BUFFER).push(5000);
+            let full = std::iter::repeat_n(Fate::Error(code), 40);
+            rig.disk().writes = full.collect();
+            rig.ask();
+            assert!(rig.stream.is_waiting_for_space());
+            let seen = rig.disk().writes_seen;
+            for _ in 0..100 {
+                rig.ask();
+            }
+            assert_eq!(rig.disk().writes_seen, seen, "asked again before the pause was over");
+            rig.sleep(10_000);
+            rig.assert_durable();
+            assert!(!rig.stream.is_waiting_for_space());
+            let clock = rig.disk().clock;
+            assert!((5..30).contains(&clock.as_secs()), "{clock:?}");
+            rig.push(3000).fence();
+            rig.assert_durable();
+        });
+    }
+}
+
+/// The space that a write of many blocks needs comes a block at a time.
+#[test]
+fn space_that_comes_in_pieces_is_taken_in_pieces() {
+    each_patient_rig(|mut rig| {
+        let full = Fate::Error(libc::ENOSPC);
+        rig.disk().writes = [full, full, Fate::Short(4096), full, full].into();
+        rig.push(BUFFER).push(BUFFER).fence();
+        rig.assert_durable();
+    });
+}
+
+#[test]
+fn while_it_waits_for_space_what_is_there_is_fenced() {
+    each_patient_rig(|mut rig| {
+        rig.push(BUFFER).push(5000);
+        rig.disk().writes = [Fate::Fine].into();
+        rig.stream.want_durable(BUFFER as u64, 0);
+        rig.stream.want_durable(rig.model.len() as u64, 0);
+        let full = std::iter::repeat_n(Fate::Error(libc::ENOSPC), 5);
+        rig.disk().writes.extend(full);
+        rig.driver.turn();
+        assert!(rig.stream.is_waiting_for_space());
+        assert_eq!(rig.stream.durable(), BUFFER as u64);
+        rig.sleep(10);
+        rig.assert_durable();
+    });
+}
+
+#[test]
+fn who_closes_waits_for_no_space() {
+    each_patient_rig(|mut rig| {
+        rig.disk().stuck = Some(Fate::Error(libc::ENOSPC));
+        rig.push(BUFFER).ask();
+        rig.sleep(100);
+        assert!(rig.stream.failure().is_none());
+        let seen = rig.disk().writes_seen;
+        rig.stream.end_patience();
+        rig.driver.turn();
+        assert_eq!(rig.stream.failure().unwrap().raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(rig.disk().writes_seen, seen + 1, "one more try");
+    });
+}
+
+#[test]
+fn a_patch_waits_for_space_too() {
+    each_patient_rig(|mut rig| {
+        rig.push(BUFFER).fence();
+        let bytes = [0xee; 200];
+        rig.model[4000..4200].copy_from_slice(&bytes);
+        rig.stream.try_queue_patch(4000, &bytes).unwrap();
+        rig.disk().writes = std::iter::repeat_n(Fate::Error(libc::ENOSPC), 20).collect();
+        rig.push(5000).ask();
+        assert!(rig.stream.is_waiting_for_space());
+        rig.sleep(10_000);
+        rig.assert_durable();
+        assert_eq!(rig.stream.patches_durable(), 1);
+    });
 }

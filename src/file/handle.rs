@@ -13,9 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::directory::{Entry, Wanted};
 use super::lock::{self, Share};
-#[cfg(any(target_os = "linux", windows))]
-use super::open::MAX_BLOCK;
-use super::open::OpenMode;
+use super::open::{MAX_BLOCK, OpenMode};
 use super::place::{self, Place};
 use crate::options::Options;
 
@@ -41,6 +39,9 @@ pub(crate) trait Handle: Debug + Send + Sync {
 
     /// Writes `zeros`, aligned as direct I/O may ask, at once; returns how many bytes got there.
     fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize>;
+
+    /// Writes over bytes that are there, at once; `block`: what writes have to be aligned to.
+    fn overwrite(&self, at: u64, bytes: &[u8], block: u64) -> io::Result<()>;
 
     /// Flushes data and length.
     fn sync_all(&self) -> io::Result<()>;
@@ -113,11 +114,7 @@ impl OsFile {
     /// Writes all the bytes at a position, past every backend and through the page cache.
     #[cfg(any(windows, test))]
     pub(crate) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let mut done = 0;
-        while done < bytes.len() {
-            done += write_some(&self.file, &bytes[done..], at + done as u64)?;
-        }
-        Ok(())
+        write_all(&self.file, bytes, at)
     }
 
     pub(super) fn new(file: File) -> Self {
@@ -261,6 +258,10 @@ impl Handle for SystemFile {
 
     fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize> {
         write_at(&self.file, zeros, at)
+    }
+
+    fn overwrite(&self, at: u64, bytes: &[u8], block: u64) -> io::Result<()> {
+        overwrite(&self.file, at, bytes, block)
     }
 
     fn sync_all(&self) -> io::Result<()> {
@@ -448,18 +449,45 @@ fn reserve_anew(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
+/// Changes some bytes of whole blocks: reads those, and writes them again.
+fn overwrite(file: &File, at: u64, bytes: &[u8], block: u64) -> io::Result<()> {
+    use crate::backend::read_full;
+    use crate::buffers::Memory;
+    use crate::driver::{align_down, align_up};
+    let (from, to) = (align_down(at, block), align_up(at + bytes.len() as u64, block));
+    let size = align_up(to - from, MAX_BLOCK as u64) as usize;
+    let memory = Memory::new(size.max(Memory::ALIGN), 1, 0, MAX_BLOCK)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    let region = memory.ring(0, to - from);
+    read_full(file, from, region)?; // zeros behind the end of the file
+    // SAFETY: initialised memory that nobody else knows.
+    let blocks = unsafe { std::slice::from_raw_parts_mut(region.address, region.len) };
+    let start = (at - from) as usize;
+    blocks[start..start + bytes.len()].copy_from_slice(bytes);
+    write_all(file, blocks, from)
+}
+
+fn write_all(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    const MOST_INTERRUPTED: u32 = 1000;
+    let (mut done, mut interrupted) = (0, 0);
+    while done < bytes.len() {
+        match write_at(file, &bytes[done..], at + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(taken) => (done, interrupted) = (done + taken, 0),
+            Err(error)
+                if error.kind() == io::ErrorKind::Interrupted && interrupted < MOST_INTERRUPTED =>
+            {
+                interrupted += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::write_at(file, bytes, at);
     #[cfg(windows)]
     return std::os::windows::fs::FileExt::seek_write(file, bytes, at);
-}
-
-#[cfg(any(windows, test))]
-fn write_some(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
-    match write_at(file, bytes, at) {
-        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        other => other,
-    }
 }

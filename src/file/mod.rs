@@ -5,12 +5,14 @@ mod directory;
 #[cfg(target_os = "linux")]
 mod ground;
 mod handle;
+mod limit;
 mod lock;
 mod open;
 mod place;
 mod rename;
 
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
+pub(crate) use limit::{NoSignal, file_limit};
 pub(crate) use lock::{Share, try_share, unlock};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, close, finish};
 #[cfg(all(test, unix, not(loom)))]

@@ -46,8 +46,9 @@ fn fence(every: Duration, of: &Mutex<Control>, stop: &Receiver<()>) {
 }
 
 impl Drop for PeriodicFences {
-    /// Waits for a fence that is under way.
+    /// Waits for a fence that is under way: the file is being closed, so not for space.
     fn drop(&mut self) {
+        ignore_poison(self.of.lock()).core.stream.end_patience();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -227,22 +227,11 @@ fn share(flags: u32) -> Share {
 }
 
 /// Positional, since the descriptor may be shared with the writer.
-fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8]) -> io::Result<usize> {
-    let before = bytes.len();
-    while !bytes.is_empty() {
+fn read_at(file: &File, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    crate::backend::fill(bytes, |rest, done| {
         #[cfg(unix)]
-        let result = std::os::unix::fs::FileExt::read_at(file, bytes, at);
+        return std::os::unix::fs::FileExt::read_at(file, rest, at + done as u64);
         #[cfg(windows)]
-        let result = std::os::windows::fs::FileExt::seek_read(file, bytes, at);
-        match result {
-            Ok(0) => break,
-            Ok(n) => {
-                at += n as u64;
-                bytes = &mut bytes[n..];
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(before - bytes.len())
+        return std::os::windows::fs::FileExt::seek_read(file, rest, at + done as u64);
+    })
 }

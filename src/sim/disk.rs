@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::host::Simulated;
 use super::io::Kernel;
@@ -34,8 +35,12 @@ pub(crate) struct Faults {
     /// Between the open and the lock with this number another file takes the name: the same bytes,
     /// and not the same file.
     pub(crate) replaced_at: Option<u64>,
+    /// Of 256 writes, so many take a block or a sector only, or nothing at all.
+    pub(crate) meagre: u8,
     /// Bytes that the medium has room for.
     pub(crate) space: Option<u64>,
+    /// When so many writes have found no room, somebody makes some.
+    pub(crate) space_after: Option<u64>,
     /// Behind the write with this number a device does nothing more, until it is repaired.
     pub(crate) stall_behind: Option<u64>,
 }
@@ -105,6 +110,10 @@ pub(crate) struct Medium {
     pub(super) block: u64,
     /// Operations that a backend has submitted and that have not ended.
     pub(super) in_flight: usize,
+    /// What the clock has gone on by: to where somebody waited for it, when nothing else could
+    /// happen.
+    pub(super) clock: Duration,
+    refused_for_space: u64,
     pub(super) writes_seen: u64,
     flushes_seen: u64,
     reads_seen: u64,
@@ -151,6 +160,13 @@ impl Change {
             Self::Length(len) => content.resize(*len, 0),
         }
     }
+
+    /// What was cut off for certain can't come any more.
+    fn cut(&mut self, len: usize) {
+        if let Self::Write { at, bytes } = self {
+            bytes.truncate(len.saturating_sub(*at));
+        }
+    }
 }
 
 /// The error with which the operation of this number fails, if it does.
@@ -159,6 +175,9 @@ pub(super) fn fails_at(planned: Option<(u64, i32)>, number: u64) -> Option<i32> 
 }
 
 fn put(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
     let end = at + bytes.len();
     content.resize(content.len().max(end), 0);
     content[at..end].copy_from_slice(bytes);
@@ -172,6 +191,8 @@ impl Computer {
             files: BTreeMap::new(),
             block,
             in_flight: 0,
+            clock: Duration::ZERO,
+            refused_for_space: 0,
             writes_seen: 0,
             flushes_seen: 0,
             reads_seen: 0,
@@ -443,6 +464,14 @@ impl Medium {
         (end > room).then_some(room)
     }
 
+    /// A write has found no room.
+    pub(super) fn lacked_space(&mut self) {
+        self.refused_for_space += 1;
+        if self.faults.space_after.is_some_and(|limit| self.refused_for_space >= limit) {
+            self.faults.space = None;
+        }
+    }
+
     // ---- power cuts -----------------------------------------------------------------------------
 
     /// What may be left if the power went now: another answer each time.
@@ -461,9 +490,16 @@ impl FileOnMedium {
     /// What is older can't show any more where this is.
     fn make_certain(&mut self, number: u64, change: &Change) {
         change.apply(&mut self.certain);
-        let Change::Write { at, bytes } = change else { return };
+        let olders = self.volatile.iter_mut().filter(|older| older.number < number);
+        let (at, bytes) = match change {
+            Change::Write { at, bytes } => (at, bytes),
+            Change::Length(len) => {
+                olders.for_each(|older| older.change.cut(*len));
+                return;
+            }
+        };
         let end = at + bytes.len();
-        for older in self.volatile.iter_mut().filter(|older| older.number < number) {
+        for older in olders {
             if let Change::Write { at: from, bytes: old } = &mut older.change {
                 let (low, high) = ((*at).max(*from), end.min(*from + old.len()));
                 if low < high {
@@ -487,7 +523,9 @@ impl FileOnMedium {
                         }
                     }
                     let longest = lengths.last().copied().unwrap_or(0);
-                    lengths.push(longest.max(at + bytes.len()));
+                    if !bytes.is_empty() {
+                        lengths.push(longest.max(at + bytes.len()));
+                    }
                 }
                 Change::Length(len) => {
                     if mood == 0 || mood > 1 && random.bool() {

@@ -108,6 +108,13 @@ impl Handle for SimulatedFile {
         Ok(zeros.len())
     }
 
+    fn overwrite(&self, at: u64, bytes: &[u8], _block: u64) -> io::Result<()> {
+        let mut medium = self.computer.medium();
+        let number = medium.begin_write(self.number, at, bytes);
+        medium.end_write(self.number, number, bytes.len(), false);
+        Ok(())
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         let mut medium = self.computer.medium();
         let covered = medium.covered(self.number);

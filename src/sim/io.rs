@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::{Asked, Computer, Medium, SECTOR, fails_at};
 use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Io, Op, Token, Wake};
@@ -23,8 +24,12 @@ pub(crate) enum Kernel {
     Blocking,
 }
 
+/// A wait for longer is none for another try.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(super) struct SimulatedIo {
+    began: Instant,
     computer: Computer,
     kernel: Kernel,
     files: Vec<u64>,
@@ -36,7 +41,7 @@ pub(super) struct SimulatedIo {
 impl SimulatedIo {
     pub(super) fn new(computer: Computer, kernel: Kernel, depth: usize) -> Self {
         let (queue, bell) = (Arc::default(), Arc::default());
-        Self { computer, kernel, files: vec![], depth, queue, bell }
+        Self { began: Instant::now(), computer, kernel, files: vec![], depth, queue, bell }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -228,12 +233,21 @@ fn fate(medium: &mut Medium, file: u64, at: u64, len: usize) -> io::Result<usize
         // Whole blocks, as direct I/O has it.
         let block = medium.block as usize;
         return match room.saturating_sub(at as usize) / block * block {
-            0 => code(libc::ENOSPC),
+            0 => {
+                medium.lacked_space();
+                code(libc::ENOSPC)
+            }
             taken => Ok(taken),
         };
     }
     if medium.random.u8(..) < faults.interrupted {
         return code(if medium.random.bool() { libc::EINTR } else { libc::EAGAIN });
+    }
+    if medium.random.u8(..) < faults.meagre {
+        let step = SECTOR.max(medium.block as usize);
+        let end = (at as usize / step + 1) * step;
+        let taken = if medium.random.u8(..4) == 0 { 0 } else { end - at as usize };
+        return Ok(taken.min(len));
     }
     if len > 1 && medium.random.u8(..) < faults.short {
         return Ok(short(medium, file, at as usize, len));
@@ -328,9 +342,22 @@ impl Io for SimulatedIo {
         if self.kernel != Kernel::InCalls {
             self.bell.wait(deadline, || self.queue().has_completions());
         } else if !self.queue().has_completions() && !self.complete_one() {
-            panic!("it waits, and nothing will ever complete");
+            let deadline = deadline.expect("it waits, and nothing will ever complete");
+            let pause = deadline.saturating_duration_since(self.now());
+            assert!(pause < LONGEST_PAUSE, "it waits {pause:?}, and nothing will ever complete");
+            self.computer.medium().clock += pause;
         }
         Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        if self.kernel != Kernel::InCalls {
+            return Instant::now();
+        }
+        // Whoever only looks, and never waits, has to see it go on too.
+        let mut medium = self.computer.medium();
+        medium.clock += Duration::from_millis(10);
+        self.began + medium.clock
     }
 
     fn reap(&mut self) -> Option<Completion> {

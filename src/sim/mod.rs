@@ -19,8 +19,9 @@
 //! *Failures.* Writes are interrupted, short, or fail (EIO or ENOSPC); what a failed write leaves
 //! behind is like what a torn one does. A short write ends at any byte behind the end of the file
 //! (a limit of its size, a full medium) and at the edge of a sector before it: no kernel tears what
-//! it copies into one sector. A direct write takes a block at least. Several of these may come
-//! together. A flush fails with EIO, or with ENOSPC where space is found for data only then
+//! it copies into one sector. A direct write takes a block at least, or, as any other may, nothing.
+//! Several of these may come together. A full medium may have room again after so many writes have
+//! found none. A flush fails with EIO, or with ENOSPC where space is found for data only then
 //! (delayed allocation). A failed flush forgets its writes: the *next* flush succeeds and makes
 //! nothing of them certain. A write that is linked to what follows cancels it (ECANCELED) if it
 //! fails or is short. What a cancelled operation would have done has not been begun.

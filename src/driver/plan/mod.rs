@@ -14,6 +14,8 @@
 //!    flush); else every covered write completes first and a flush follows.
 //! 5. While a fence is in flight no tail is sealed for the next one: whoever asks meanwhile
 //!    shares it (group commit).
+//! 6. A write that the medium has *refused* for want of space holds back every new one, until all
+//!    that were refused have completed after all. Fences go on meanwhile, over what is there.
 
 use super::blocks::{align_down, align_up};
 use crate::canary::Canary;
@@ -76,6 +78,8 @@ struct Flight {
     fresh_from: u64,
     /// What its own fence, if it carries one, makes durable.
     covers: Covers,
+    /// The medium had no room for it, and it has not completed since.
+    refused: bool,
 }
 
 #[derive(Debug)]
@@ -93,8 +97,13 @@ pub(crate) struct Plan {
     flush: Option<Covers>,
     /// A patch write is in flight; the flag says whether it carries its own fence.
     patching: Option<WriteFence>,
+    /// The medium had no room for the patch at hand.
+    patch_held: bool,
     /// A write or patch has completed since the last flush was submitted, unfenced.
     dirty: bool,
+    /// A write that carried its own fence was refused: no telling the write's error from one of the
+    /// fence, and a failed fence leaves nothing to grant.
+    in_doubt: bool,
     /// End of the highest patch that was applied in memory only.
     patched_in_memory: u64,
     /// Patches applied: their disk part has completed, their memory part is in the ring.
@@ -117,7 +126,9 @@ impl Plan {
             flights: Vec::with_capacity(flights),
             flush: None,
             patching: None,
+            patch_held: false,
             dirty: false,
+            in_doubt: false,
             patched_in_memory: 0,
             patches_applied: 0,
             written: start,
@@ -180,6 +191,11 @@ impl Plan {
             || self.patching.is_some_and(|fence| fence != WriteFence::None)
     }
 
+    /// Some write, or a patch, was refused and has not completed since: nothing new is written.
+    pub(crate) fn is_held(&self) -> bool {
+        self.patch_held || self.flights.iter().any(|flight| flight.refused)
+    }
+
     fn fence_wanted(&self, wanted: &Wanted) -> bool {
         wanted.durable > self.durable || wanted.patches > self.patches_durable
     }
@@ -190,6 +206,9 @@ impl Plan {
     pub(crate) fn next_write(&self, committed: u64, wanted: &Wanted) -> Option<Write> {
         if self.next >= committed || self.flights.len() == self.flights.capacity() {
             return None;
+        }
+        if self.is_held() {
+            return None; // rule 6
         }
         let Geometry { block, buffer, bounce } = self.geometry;
         let from = self.floor();
@@ -256,11 +275,23 @@ impl Plan {
         // A patch in memory that no completed write holds: no patch is claimed, wanted or not.
         let in_file = position >= self.patched_in_memory;
         let patches = if in_file { self.patches_applied } else { self.patches_durable };
-        let due = self.fence_wanted(wanted)
-            && !self.fence_in_flight()
-            && position >= wanted.durable
-            && patches >= wanted.patches;
+        let enough = match self.is_held() {
+            // What is wanted may never come: those who wait for less are not kept waiting.
+            true => position > self.durable || patches > self.patches_durable,
+            false => position >= wanted.durable && patches >= wanted.patches,
+        };
+        let due = self.fence_wanted(wanted) && !self.fence_in_flight() && enough;
         due.then_some(Covers { position, patches })
+    }
+
+    /// What one more flush would cover when nothing is in flight any more and nothing will be
+    /// written: everything below `written`. `None`: it is durable already, or a fence may have
+    /// failed, after which nothing is granted.
+    pub(crate) fn last_fence(&self) -> Option<Covers> {
+        let in_file = self.settled() >= self.patched_in_memory;
+        let patches = if in_file { self.patches_applied } else { self.patches_durable };
+        let news = self.written > self.durable || patches > self.patches_durable;
+        (news && !self.in_doubt).then_some(Covers { position: self.written, patches })
     }
 
     // ---- what happened ------------------------------------------------------------------------
@@ -269,7 +300,7 @@ impl Plan {
         assert!(write.from <= self.next && write.to > self.next);
         assert!(self.flights.len() < self.flights.capacity());
         let covers = Covers { position: write.to, patches: self.patches_applied };
-        self.flights.push(Flight { write, fresh_from: self.next, covers });
+        self.flights.push(Flight { write, fresh_from: self.next, covers, refused: false });
         self.next = write.to;
         self.submitted = self.submitted.max(write.to);
         if write.fence == WriteFence::Link {
@@ -291,6 +322,21 @@ impl Plan {
         self.dirty = true;
     }
 
+    /// The medium had no room for what is left of the write that began at `from`: it has taken the
+    /// bytes below `taken`, and the rest may go out again, without its fence. A refused write
+    /// changes no byte that an earlier one has brought there: both have the same.
+    pub(crate) fn write_refused(&mut self, from: u64, taken: u64) {
+        let index = self.flights.iter().position(|flight| flight.write.from == from);
+        let index = index.expect("a known flight");
+        self.in_doubt |= self.flights[index].write.fence == WriteFence::Dsync;
+        self.write_shortened(from);
+        let flight = &mut self.flights[index];
+        flight.refused = true;
+        let taken = if Canary::RefusedCounts.is_planted() { flight.write.to } else { taken };
+        flight.fresh_from = flight.fresh_from.max(taken.min(flight.write.to));
+        self.note_written();
+    }
+
     /// The write that began at `from` has completed at full length.
     pub(crate) fn write_completed(&mut self, from: u64) {
         let index = self.flights.iter().position(|flight| flight.write.from == from);
@@ -300,12 +346,16 @@ impl Plan {
             WriteFence::Link => {} // its flush is on the way
             WriteFence::None => self.dirty = true,
         }
-        // A tail that a patch made stale while it was in flight has been written all the same.
-        let oldest = self.flights.first().map_or(self.submitted, |oldest| oldest.fresh_from);
-        self.written = self.written.max(oldest);
+        self.note_written();
         if Canary::DurableWhenWritten.is_planted() {
             self.fenced(Covers { position: self.written, patches: self.patches_applied });
         }
+    }
+
+    /// A tail that a patch made stale while it was in flight has been written all the same.
+    fn note_written(&mut self) {
+        let oldest = self.flights.first().map_or(self.submitted, |oldest| oldest.fresh_from);
+        self.written = self.written.max(oldest);
     }
 
     pub(crate) fn flush_started(&mut self, covers: Covers) {
@@ -348,10 +398,24 @@ impl Plan {
         self.dirty = true;
     }
 
+    /// All of it goes out again later, without its fence.
+    pub(crate) fn patch_put_off(&mut self) {
+        self.patching = None;
+        self.dirty = true;
+    }
+
+    /// The medium had no room for it (a file system that writes every change elsewhere).
+    pub(crate) fn patch_refused(&mut self) {
+        self.in_doubt |= self.patching == Some(WriteFence::Dsync);
+        self.patch_held = true;
+        self.patch_put_off();
+    }
+
     /// Patch `number` is in the ring and in the file as far as it has a part there.
     pub(crate) fn patch_applied(&mut self, number: u64) {
         assert_eq!(number, self.patches_applied + 1);
         self.patches_applied = number;
+        self.patch_held = false;
         match self.patching.take() {
             // It was all that was dirty when it started, so every patch before it is durable.
             Some(WriteFence::Dsync) => self.patches_durable = number,

@@ -18,7 +18,7 @@ fn check(position: u64) -> u64 {
     position.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ 0xA5A5_5A5A_0F0F_F0F0
 }
 
-fn described(content: &[u8]) -> Option<u64> {
+pub(super) fn described(content: &[u8]) -> Option<u64> {
     let (position, rest) = content.split_first_chunk()?;
     let position = u64::from_le_bytes(*position);
     (u64::from_le_bytes(*rest.first_chunk()?) == check(position)).then_some(position)

@@ -11,7 +11,7 @@ use super::run::Run;
 use super::{FenceForm, OnFull, OpenMode};
 use crate::control::Control;
 use crate::error::{Error, Operation};
-use crate::options::{Options, Preallocate};
+use crate::options::{DiskFull, Options, Preallocate};
 
 /// One call. A place is in thousandths of what was accepted.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,7 @@ pub(super) struct Take {
     buffer_size: usize,
     form: FenceForm,
     pub(super) on_full: OnFull,
+    pub(super) on_disk_full: DiskFull,
     preallocate: Preallocate,
     pub(super) headers: bool,
     pub(super) end: End,
@@ -119,14 +120,19 @@ impl Program {
         let mut random = fastrand::Rng::with_seed(seed);
         let random = &mut random;
         let names: &[&str] = if random.u8(..6) == 0 { &["take", "other"] } else { &["take"] };
-        let takes: Vec<Take> = names.iter().map(|name| take(random, name)).collect();
+        let mut takes: Vec<Take> = names.iter().map(|name| take(random, name)).collect();
         let steps = (0..random.usize(1..40)).map(|_| {
             let which = random.usize(..takes.len());
             (which, step(random, &takes[which]))
         });
         let steps = steps.collect();
         let block = [1, 512, 4096][random.usize(..3)];
-        Self { seed, block, faults: faults(random), takes, steps, goes_on: random.u8(..4) == 0 }
+        let faults = faults(random);
+        // Who waits for space that never comes waits for ever.
+        if faults.space.is_some() && faults.space_after.is_none() {
+            takes.iter_mut().for_each(|take| take.on_disk_full = DiskFull::Fail);
+        }
+        Self { seed, block, faults, takes, steps, goes_on: random.u8(..4) == 0 }
     }
 
     /// A new writer that goes on with what a cut has left of the first file.
@@ -237,6 +243,7 @@ impl Take {
     pub(super) fn options(&self, computer: &Computer) -> Options {
         let options = computer.options().buffers(self.buffers).buffer_size(self.buffer_size);
         let options = options.fence_form(self.form).on_full(self.on_full);
+        let options = options.on_disk_full(self.on_disk_full);
         options.preallocate(self.preallocate).grant_limit(4096)
     }
 
@@ -304,6 +311,7 @@ fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
             4 | 5 => OnFull::Fill(FILL),
             _ => OnFull::Block,
         },
+        on_disk_full: if random.bool() { DiskFull::Wait } else { DiskFull::Fail },
         preallocate: match random.u8(..4) {
             0 => Preallocate::Reserve(random.u64(..100_000)),
             1 => Preallocate::Zero(random.u64(..100_000)),
@@ -353,9 +361,10 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
     let kind = random.u8(..6);
     if kind == 2 || kind == 3 || kind > 3 && random.bool() {
         let often = if random.bool() { 128 } else { 32 };
-        match random.u8(..3) {
+        match random.u8(..4) {
             0 => faults.interrupted = random.u8(1..often),
             1 => faults.short = random.u8(1..often),
+            2 => faults.meagre = if random.bool() { u8::MAX } else { random.u8(1..often) },
             _ => (faults.interrupted, faults.short) = (random.u8(1..often), random.u8(1..often)),
         }
     }
@@ -364,7 +373,10 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
         match random.u8(..6) {
             0 => faults.failing_write = Some((random.u64(1..30), error(random))),
             1 => faults.failing_flush = Some((random.u64(1..20), error(random))),
-            2 => faults.space = Some(random.u64(..200_000)),
+            2 => {
+                faults.space = Some(random.u64(..200_000));
+                faults.space_after = random.bool().then(|| random.u64(1..30));
+            }
             3 => faults.failing_read = Some(random.u64(1..5)),
             4 => faults.failing_length = Some(random.u64(1..4)),
             _ => faults.failing_close = Some(random.u64(1..3)),

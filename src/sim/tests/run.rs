@@ -9,12 +9,14 @@ use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use super::super::disk::Told;
 use super::super::{Asked, Computer};
 use super::OnFull;
-use super::model::{HEADER, Model, header};
+use super::model::{HEADER, Model, described, header};
 use super::program::{End, FILL, HOUR, Known, Step, Take, data, lock};
 use crate::control::Control;
 use crate::error::{Error, Operation};
+use crate::options::DiskFull;
 use crate::overrun::Push;
 use crate::summary::{CloseError, Summary};
 use crate::ticket::Ticket;
@@ -66,7 +68,7 @@ fn assert_told(error: &Error, model: &Known, computer: &Computer) {
     let Error::Io { operation, source, .. } = error else {
         panic!("no failure of the disk: {error}");
     };
-    let is_it = |told: &super::super::disk::Told| {
+    let is_it = |told: &Told| {
         asked(*operation).contains(&told.asked) && Some(told.code) == source.raw_os_error()
     };
     assert!(told.iter().any(is_it), "an error that the disk never told: {error}");
@@ -429,13 +431,23 @@ impl<'a> Run<'a> {
         }
         let covered = self.model().overwrites();
         let model = self.model.clone();
-        let result = self.control().checkpoint(0, |position| {
+        let control = self.control().clone();
+        let result = control.checkpoint(0, |position| {
             let mut model = lock(&model.model);
-            model.certain(covered);
+            if control.error().is_none() {
+                model.certain(covered);
+            }
             model.overwrite(0, &header(position));
             header(position)
         });
+        let had_failed = self.failure.is_some();
         self.durable(result, if self.control().error().is_none() { covered + 1 } else { 0 });
+        let durable = self.control().positions().durable;
+        if self.control().core.stream.is_cut_short() && durable >= HEADER as u64 {
+            let content = self.computer.read(&self.model().path).unwrap();
+            let described = described(&content).expect("a header that is whole");
+            assert!(described == durable || !had_failed && described < durable, "the last header");
+        }
     }
 
     // ---- fences -----------------------------------------------------------------------------------
@@ -510,17 +522,24 @@ impl<'a> Run<'a> {
         self.answers(&control, durable);
         let path = self.model().path.clone();
         let told = self.computer.told(&path);
+        let waits = self.take.on_disk_full == DiskFull::Wait;
+        let is_over =
+            |told: &Told| waits && told.asked == Asked::Write && told.code == libc::ENOSPC;
+        let well = self.failure.is_none() && told.iter().all(is_over);
         match closed {
             Some(Ok(summary)) => {
-                assert!(self.failure.is_none() && told.is_empty(), "a close hides {told:?}");
+                assert!(well, "a close hides {told:?}");
                 assert_eq!(summary.positions.durable as usize, self.model().end());
+                let len = self.computer.read(&path).unwrap().len() as u64;
+                assert_eq!(summary.file_len, Some(len));
                 self.whole(random);
             }
-            None if self.failure.is_none() && told.is_empty() => self.whole(random),
+            None if well && control.error().is_none() => self.whole(random),
             closed => {
                 if let Some(Err(failed)) = closed {
                     self.told(&failed);
                     assert_eq!(failed.summary.positions.durable, durable);
+                    self.cut(&failed);
                 }
                 for _ in 0..8 {
                     let image = self.computer.medium().cut(random);
@@ -583,6 +602,17 @@ impl<'a> Run<'a> {
         failed.errors.iter().for_each(|error| assert_told(error, self.model, self.computer));
         if let Some(first) = &self.failure {
             assert_eq!(failed.errors[0].to_string(), first.to_string(), "another error");
+        }
+    }
+
+    /// A file that was full holds what was written, and ends there.
+    fn cut(&self, failed: &CloseError) {
+        let model = self.model();
+        let len = self.computer.read(&model.path).unwrap().len() as u64;
+        assert_eq!(failed.summary.file_len, Some(len), "the length of the file");
+        if self.control.core.stream.is_cut_short() && failed.errors.len() == 1 {
+            let kept = if model.recycled { model.before.len() as u64 } else { 0 };
+            assert_eq!(len, failed.summary.positions.written.max(kept), "where a full file ends");
         }
     }
 

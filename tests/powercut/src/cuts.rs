@@ -161,9 +161,12 @@ fn met_by(canary: Canary) -> Option<Meeting> {
         Canary::TailZeroed => Some(Cuts(Way::SyncDirect, &[State::Written])),
         Canary::HeadNotRead => Some(Cuts(Way::UringDsync, CREATED)),
         Canary::FlushErrorSwallowed => Some(Fault(Way::UringFlush, crate::faults::Fault::Flushes)),
-        Canary::NoDirectorySync | Canary::EmptyFirst | Canary::AnyName | Canary::CloseUnheard => {
-            None
-        }
+        Canary::NoDirectorySync
+        | Canary::EmptyFirst
+        | Canary::AnyName
+        | Canary::CloseUnheard
+        | Canary::RefusedCounts
+        | Canary::RestSkips => None,
     }
 }
 

@@ -1,0 +1,105 @@
+//! The limit on the length of files (RLIMIT_FSIZE). A write beyond it fails with EFBIG, and raises a
+//! signal that ends the process (SIGXFSZ, signal(7)): the thread that makes the call gets it, and
+//! that may be one of the program's own.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+
+/// The limit of this process now, if there is one.
+pub(crate) fn file_limit() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+        // SAFETY: a live struct. A failure leaves it as it is.
+        unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+        (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// As long as it lives the signal does not reach this thread, and one that came meanwhile is taken
+/// away. A few system calls where there is a limit; nothing elsewhere.
+#[derive(Debug)]
+pub(crate) struct NoSignal {
+    #[cfg(unix)]
+    before: Option<Before>,
+    /// The mask is this thread's.
+    _here: PhantomData<*const ()>,
+}
+
+#[cfg(unix)]
+struct Before {
+    mask: libc::sigset_t,
+    was_pending: bool,
+}
+
+#[cfg(unix)]
+impl std::fmt::Debug for Before {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Before").field("was_pending", &self.was_pending).finish_non_exhaustive()
+    }
+}
+
+impl NoSignal {
+    /// For calls in this thread that change the length of a file.
+    pub(crate) fn here() -> Self {
+        Self::where_limited(file_limit().is_some())
+    }
+
+    pub(crate) fn where_limited(limited: bool) -> Self {
+        #[cfg(not(unix))]
+        let _ = limited;
+        Self {
+            #[cfg(unix)]
+            before: limited.then(|| Before { was_pending: is_pending(), mask: block() }),
+            _here: PhantomData,
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for NoSignal {
+    fn drop(&mut self) {
+        let Some(before) = &self.before else { return };
+        // SAFETY: live sets; it does not wait, since the signal is there.
+        unsafe {
+            if !before.was_pending && is_pending() {
+                let mut taken = 0;
+                libc::sigwait(&raw const *only_it(&mut std::mem::zeroed()), &raw mut taken);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before.mask, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Blocks the signal in this thread, and gives what was blocked before.
+#[cfg(unix)]
+fn block() -> libc::sigset_t {
+    // SAFETY: plain data, and live sets.
+    unsafe {
+        let (mut set, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::pthread_sigmask(libc::SIG_BLOCK, only_it(&mut set), &raw mut before);
+        before
+    }
+}
+
+#[cfg(unix)]
+fn is_pending() -> bool {
+    // SAFETY: a live set.
+    unsafe {
+        let mut pending = std::mem::zeroed();
+        libc::sigpending(&raw mut pending);
+        libc::sigismember(&raw const pending, libc::SIGXFSZ) == 1
+    }
+}
+
+#[cfg(unix)]
+fn only_it(set: &mut libc::sigset_t) -> &libc::sigset_t {
+    // SAFETY: a live set.
+    unsafe {
+        libc::sigemptyset(set);
+        libc::sigaddset(set, libc::SIGXFSZ);
+    }
+    set
+}

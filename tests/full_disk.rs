@@ -1,0 +1,336 @@
+//! A full disk in the middle of a recording: the file ends where its bytes end, its header is true,
+//! and whoever waits for space loses nothing.
+//!
+//! Real file systems in private mounts, filled up by another file; and a limit on the length of
+//! files, without a handler for its signal.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{
+    Config, Mount, assert_same, bytes, child_succeeds, child_task, configs, directory,
+    has_own_mounts, run, watched,
+};
+use writeflush::{CloseError, Control, DiskFull, Error, OnFull, Operation, Options, Push, Writer};
+
+const KINDS: [&str; 4] = ["tmpfs", "ext4", "xfs", "btrfs"];
+/// What the other file leaves of the file system.
+const ROOM: i64 = 1 << 20;
+/// Its first bytes are the header's.
+const RECORD: usize = 3000;
+
+fn mounted(kind: &str, at: &Path) -> Mount {
+    if kind == "tmpfs" {
+        return Mount::tmpfs(at, "size=8m");
+    }
+    let image = at.with_extension("image");
+    let mib = if kind == "ext4" { 16 } else { 256 };
+    File::create(&image).unwrap().set_len(mib << 20).unwrap();
+    let (program, args): (_, &[&str]) = match kind {
+        "ext4" => ("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0"]),
+        "xfs" => ("mkfs.xfs", &["-q", "-f", "--unsupported", "-d", "agcount=1"]),
+        _ => ("mkfs.btrfs", &["-q", "-f", "-m", "single", "-d", "single"]),
+    };
+    run(program, &[args, &[image.to_str().unwrap()]].concat());
+    Mount::ext4_with(&image, at, "loop")
+}
+
+/// As many bytes as are to be had, or `most`.
+fn take_space(path: &Path, most: i64) {
+    let file = File::create(path).unwrap();
+    let (mut from, mut len) = (0, most.min(1 << 30));
+    while len >= 64 << 10 && from < most {
+        // SAFETY: a live descriptor; plain integers.
+        match unsafe { libc::fallocate(file.as_raw_fd(), 0, from, len) } {
+            0 => from += len,
+            _ => len /= 2,
+        }
+    }
+    let _ = file.sync_all(); // a file system that is full may have no room for that either
+}
+
+/// Leaves [`ROOM`] to others, until the file that is returned is removed.
+fn fill_up(at: &Path) -> PathBuf {
+    let (room, fill) = (at.join("room"), at.join("fill"));
+    take_space(&room, ROOM);
+    take_space(&fill, i64::MAX);
+    std::fs::remove_file(&room).unwrap();
+    // SAFETY: a live descriptor. What is removed has to be free.
+    unsafe { libc::syncfs(File::open(at).unwrap().as_raw_fd()) };
+    fill
+}
+
+fn options(config: Config) -> Options {
+    config.options().buffer_size(64 << 10).buffers(4)
+}
+
+/// The body once for every configuration on every file system, each a mount of its own.
+fn everywhere(name: &str, body: impl Fn(Config, &Path) + Copy + Send + 'static) {
+    if !has_own_mounts(name) {
+        return;
+    }
+    let directory = directory();
+    for kind in KINDS {
+        let at = directory.path().join(kind);
+        std::fs::create_dir_all(&at).unwrap();
+        let mut mount = Some(mounted(kind, &at));
+        for config in configs() {
+            // One that was full to the last block takes its time.
+            if mount.is_none() {
+                mount = Some(mounted(kind, &at));
+            }
+            let place = at.clone();
+            watched(&format!("{kind}, {config}"), move || body(config, &place));
+            mount.take_if(|_| kind == "btrfs");
+        }
+    }
+}
+
+/// What the file begins with, but for its header.
+fn expected(len: usize) -> Vec<u8> {
+    let record = bytes(2, RECORD);
+    record.iter().copied().cycle().take(len).collect()
+}
+
+/// The file ends behind what was written, and its header describes what is durable. A file system
+/// that writes every change elsewhere may have had no room for it: then the close says so, and an
+/// older one is there.
+#[track_caller]
+fn assert_whole(path: &Path, failed: &CloseError, config: Config) {
+    let positions = failed.summary.positions;
+    assert!(positions.durable >= 256 << 10, "{config}: {positions:?}");
+    assert_eq!(failed.summary.file_len, Some(positions.written), "{config}");
+    let file = std::fs::read(path).unwrap();
+    let mut header = positions.durable.to_le_bytes();
+    if failed.errors.len() > 1 {
+        assert!(path.parent().unwrap().ends_with("btrfs"), "{config}: {failed}");
+        assert_eq!(failed.errors[1].raw_os_error(), Some(libc::ENOSPC), "{config}: {failed}");
+        header.copy_from_slice(&file[..8]);
+        let described = u64::from_le_bytes(header);
+        let none = header == expected(8)[..];
+        assert!(none || described <= positions.durable, "{config}: {described}");
+    }
+    let mut expected = expected(positions.written as usize);
+    expected[..8].copy_from_slice(&header);
+    assert_same(&file, &expected, &config);
+}
+
+fn write_until_full(writer: &mut Writer) -> Error {
+    let record = bytes(2, RECORD);
+    for number in 0.. {
+        if let Err(error) = writer.write(&record) {
+            return error;
+        }
+        if number % 64 == 10 {
+            drop(writer.fence());
+        }
+        assert!(number < 10_000, "never full");
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_full_disk_leaves_a_whole_file_and_a_true_header() {
+    everywhere("a_full_disk_leaves_a_whole_file_and_a_true_header", |config, at| {
+        let path = at.join("take");
+        let mut writer = options(config).create(&path).unwrap();
+        let fill = fill_up(at);
+        let first = write_until_full(&mut writer);
+        assert_eq!(first.raw_os_error(), Some(libc::ENOSPC), "{config}: {first}");
+        assert!(matches!(first, Error::Io { operation: Operation::Write, .. }), "{first}");
+        for _ in 0..2 {
+            let error = writer.checkpoint(0, u64::to_le_bytes).unwrap_err();
+            assert_eq!(error.to_string(), first.to_string());
+        }
+        let failed = writer.close().unwrap_err();
+        assert_whole(&path, &failed, config);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&fill).unwrap();
+    });
+}
+
+/// A checkpoint is what meets the full disk: bytes that no write before it brought to the disk.
+#[test]
+fn a_checkpoint_that_meets_a_full_disk_leaves_a_true_header() {
+    everywhere("a_checkpoint_that_meets_a_full_disk_leaves_a_true_header", |config, at| {
+        let path = at.join("take");
+        let mut writer = options(config).create(&path).unwrap();
+        let fill = fill_up(at);
+        let record = bytes(2, RECORD);
+        let error = loop {
+            for _ in 0..50 {
+                if writer.try_write(&record).is_err() {
+                    break;
+                }
+            }
+            if let Err(error) = writer.checkpoint(0, u64::to_le_bytes) {
+                break error;
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{config}: {error}");
+        let failed = writer.close().unwrap_err();
+        assert_whole(&path, &failed, config);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&fill).unwrap();
+    });
+}
+
+/// Nobody closes it, and it was longer before.
+#[test]
+fn a_dropped_writer_cuts_its_file_too() {
+    everywhere("a_dropped_writer_cuts_its_file_too", |config, at| {
+        let path = at.join("take");
+        let mut writer = options(config).create(&path).unwrap();
+        let fill = fill_up(at);
+        write_until_full(&mut writer);
+        let written = writer.positions().written;
+        drop(writer);
+        let file = std::fs::read(&path).unwrap();
+        assert_same(&file, &expected(written as usize), &config);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&fill).unwrap();
+    });
+}
+
+/// Removes the other file as soon as the writer says that it waits.
+fn make_space_when_asked(control: Control, fill: PathBuf) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        while !control.is_waiting_for_space() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        std::fs::remove_file(fill).unwrap();
+    })
+}
+
+#[test]
+fn who_waits_for_space_loses_nothing() {
+    everywhere("who_waits_for_space_loses_nothing", |config, at| {
+        let path = at.join("take");
+        let mut writer = options(config).on_disk_full(DiskFull::Wait).create(&path).unwrap();
+        let record = bytes(2, RECORD);
+        let mut len = 0;
+        let times = if at.ends_with("btrfs") { 1 } else { 2 };
+        for _ in 0..times {
+            let fill = fill_up(at);
+            let other = make_space_when_asked(writer.control().clone(), fill);
+            while !other.is_finished() {
+                let Push::Accepted(at) = writer.write(&record).unwrap() else { panic!("lost") };
+                len = at + RECORD as u64;
+                if len.is_multiple_of(7) {
+                    drop(writer.fence());
+                }
+            }
+            other.join().unwrap();
+            assert_eq!(writer.flush().unwrap(), len);
+            assert!(!writer.is_waiting_for_space());
+        }
+        let summary = writer.close().unwrap();
+        assert_eq!(summary.file_len, Some(len));
+        let file = std::fs::read(&path).unwrap();
+        assert_same(&file, &expected(len as usize), &config);
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
+#[test]
+fn while_the_disk_is_full_the_overrun_policy_applies_and_a_close_ends() {
+    const NAME: &str = "while_the_disk_is_full_the_overrun_policy_applies_and_a_close_ends";
+    if !has_own_mounts(NAME) {
+        return;
+    }
+    let directory = directory();
+    let _mount = mounted("tmpfs", directory.path());
+    let at = directory.path().to_path_buf();
+    for config in configs() {
+        let at = at.clone();
+        watched(&config.to_string(), move || {
+            let fill = fill_up(&at);
+            let limit = Duration::from_millis(20);
+            for policy in [OnFull::Fail, OnFull::Drop, OnFull::BlockFor(limit)] {
+                let path = at.join("take");
+                let options = options(config).on_disk_full(DiskFull::Wait).on_full(policy);
+                let mut writer = options.create(&path).unwrap();
+                let record = bytes(2, RECORD);
+                loop {
+                    match (writer.write(&record), policy) {
+                        // Where the caller drives, and nothing waits, a push moves nothing on.
+                        (Err(Error::Full { .. }), OnFull::Fail)
+                        | (Ok(Push::Lost(RECORD)), OnFull::Drop) => {
+                            let waited = writer.fence().wait_timeout(limit).unwrap();
+                            if writer.is_waiting_for_space() {
+                                assert_eq!(waited, None);
+                                break;
+                            }
+                        }
+                        (Err(Error::Deadline { .. }), OnFull::BlockFor(_)) => break,
+                        (Ok(Push::Accepted(_)), _) => {}
+                        other => panic!("{config}: {other:?}"),
+                    }
+                }
+                assert!(writer.is_waiting_for_space(), "{config}");
+                assert!(writer.error().is_none());
+                let failed = writer.close().unwrap_err();
+                assert_eq!(failed.errors[0].raw_os_error(), Some(libc::ENOSPC));
+                let written = failed.summary.positions.written;
+                assert_eq!(failed.summary.file_len, Some(written));
+                let file = std::fs::read(&path).unwrap();
+                assert_same(&file, &expected(written as usize), &config);
+                std::fs::remove_file(&path).unwrap();
+            }
+            std::fs::remove_file(&fill).unwrap();
+        });
+    }
+}
+
+/// Whether SIGXFSZ waits for this thread or is blocked in it.
+fn signal_state() -> (bool, bool) {
+    // SAFETY: plain system calls with live sets.
+    unsafe {
+        let (mut pending, mut blocked) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigpending(&raw mut pending);
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+        let is_in = |set| libc::sigismember(set, libc::SIGXFSZ) == 1;
+        (is_in(&raw const pending), is_in(&raw const blocked))
+    }
+}
+
+/// In a child of its own, since the limit is the whole process's, and its signal would end it.
+#[test]
+fn a_limit_on_the_length_of_files_is_an_error_and_no_signal() {
+    const NAME: &str = "a_limit_on_the_length_of_files_is_an_error_and_no_signal";
+    const LIMIT: u64 = 1 << 20;
+    if child_task().is_none() {
+        return child_succeeds(NAME, "limited", |_| {});
+    }
+    let limit = libc::rlimit { rlim_cur: LIMIT, rlim_max: LIMIT };
+    // SAFETY: a plain system call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    for config in configs() {
+        watched(&config.to_string(), move || {
+            let directory = directory();
+            let path = directory.path().join("take");
+            let mut writer = options(config).create(&path).unwrap();
+            let error = write_until_full(&mut writer);
+            assert_eq!(error.raw_os_error(), Some(libc::EFBIG), "{config}: {error}");
+            let failed = writer.close().unwrap_err();
+            assert_eq!(failed.summary.positions.written, LIMIT, "{config}");
+            let file = std::fs::read(&path).unwrap();
+            assert_same(&file, &expected(LIMIT as usize), &config);
+            for ahead in [
+                writeflush::Preallocate::Reserve(2 * LIMIT),
+                writeflush::Preallocate::Zero(2 * LIMIT),
+            ] {
+                let refused = options(config).preallocate(ahead).create(&path).unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(libc::EFBIG), "{config}: {refused}");
+            }
+            assert_eq!(signal_state(), (false, false), "{config}");
+        });
+    }
+}
