@@ -55,11 +55,11 @@ fn two() -> [Config; 2] {
     ]
 }
 
-/// A file system of 300 MiB, or a little more, in a file: `make` makes it.
-fn mounted(directory: &Path, make: &[&str]) -> Mount {
+/// A file system of so many MiB, in a file: `make` makes it.
+fn mounted(directory: &Path, make: &[&str], mib: u64) -> Mount {
     let (image, at) = (directory.join("image"), directory.join("mount"));
     std::fs::create_dir_all(&at).unwrap();
-    File::create(&image).unwrap().set_len(320 << 20).unwrap();
+    File::create(&image).unwrap().set_len(mib << 20).unwrap();
     run(make[0], &[&make[1..], &[image.to_str().unwrap()]].concat());
     Mount::ext4(&image, &at)
 }
@@ -74,7 +74,7 @@ fn an_open_that_finds_no_space_changes_nothing() {
         [&["mkfs.ext4", "-q", "-F", "-b", "4096"], &["mkfs.xfs", "-q"], &["mkfs.btrfs", "-q"]];
     for make in MAKERS {
         let directory = directory();
-        let mount = mounted(directory.path(), make);
+        let mount = mounted(directory.path(), make, 320);
         for config in two() {
             for ahead in [Preallocate::Reserve(1 << 30), Preallocate::Zero(1 << 30)] {
                 let place = mount.0.clone();
@@ -109,17 +109,18 @@ fn a_create_over_a_large_file_needs_no_second_place_for_it() {
         return;
     }
     let directory = directory();
-    let mount = mounted(directory.path(), &["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0"]);
+    let make = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0"];
+    let mount = mounted(directory.path(), &make, 160);
     let path = mount.0.join("take");
     for config in two() {
-        for ahead in [Preallocate::Reserve(200 << 20), Preallocate::Zero(200 << 20)] {
-            for old in [5000, 180 << 20, 220 << 20] {
-                std::fs::write(&path, bytes(1, old)).unwrap();
+        for ahead in [Preallocate::Reserve(100 << 20), Preallocate::Zero(100 << 20)] {
+            for old in [5000, 90 << 20, 110 << 20] {
+                std::fs::write(&path, vec![7; old]).unwrap();
                 let mut writer = config.options().preallocate(ahead).create(&path).unwrap();
                 let found = std::fs::read(&path).unwrap();
-                assert!(found.len() >= 200 << 20 && found.len() <= 201 << 20, "{ahead:?}");
+                assert!(found.len() >= 100 << 20 && found.len() <= 101 << 20, "{ahead:?}");
                 assert!(found.iter().all(|byte| *byte == 0), "old content, {ahead:?}, {old}");
-                assert!(size(&path).1 * 512 >= 200 << 20, "no space was reserved");
+                assert!(size(&path).1 * 512 >= 100 << 20, "no space was reserved");
                 writer.write_flush(b"new").unwrap();
                 writer.close().unwrap();
                 assert_file(&path, b"new", &config);
@@ -189,19 +190,26 @@ fn space_ahead_where_the_file_system_knows_no_reservation() {
 #[test]
 fn a_directory_that_is_renamed_and_moved_keeps_its_recording() {
     each_config(|config, directory| {
-        let (takes, later) = (directory.join("takes"), directory.join("other"));
-        std::fs::create_dir(&takes).unwrap();
-        std::fs::create_dir(&later).unwrap();
-        let mut writer = config.create(&takes.join("take"));
-        assert_eq!(writer.write_flush(b"before, ").unwrap(), 8);
-        std::fs::rename(&takes, later.join("takes-2026")).unwrap();
-        // Somebody else has the name.
-        std::fs::create_dir(&takes).unwrap();
-        std::fs::write(takes.join("take"), "another").unwrap();
-        assert_eq!(writer.write_flush(b"after").unwrap(), 13);
-        writer.close().unwrap_or_else(|error| panic!("{config}: {error}"));
-        assert_file(&later.join("takes-2026/take"), b"before, after", &config);
-        assert_file(&takes.join("take"), b"another", &config);
+        for name_is_taken in [false, true] {
+            let (takes, later) = (directory.join("takes"), directory.join("later"));
+            std::fs::create_dir(&takes).unwrap();
+            std::fs::create_dir(&later).unwrap();
+            let mut writer = config.create(&takes.join("take"));
+            assert_eq!(writer.write_flush(b"before, ").unwrap(), 8);
+            std::fs::rename(&takes, later.join("takes-2026")).unwrap();
+            if name_is_taken {
+                std::fs::create_dir(&takes).unwrap();
+                std::fs::write(takes.join("take"), "another").unwrap();
+            }
+            assert_eq!(writer.write_flush(b"after").unwrap(), 13);
+            writer.close().unwrap_or_else(|error| panic!("{config}: {error}"));
+            assert_file(&later.join("takes-2026/take"), b"before, after", &config);
+            if name_is_taken {
+                assert_file(&takes.join("take"), b"another", &config);
+                std::fs::remove_dir_all(&takes).unwrap();
+            }
+            std::fs::remove_dir_all(&later).unwrap();
+        }
     });
 }
 

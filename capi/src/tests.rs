@@ -70,6 +70,26 @@ fn open_at(path: &Path, options: wf_options) -> wf_writer {
     writer
 }
 
+#[test]
+fn an_open_waits_for_the_lock_as_long_as_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("take");
+    let other = std::fs::File::create(&path).unwrap();
+    other.lock().unwrap();
+    assert_eq!(wf_options::default().lock_wait_ms, 1000);
+    for (lock_wait_ms, waited) in [(0, "(waited 0ns)"), (30, "(waited 30ms)")] {
+        let options = wf_options { lock_wait_ms, ..small() };
+        let name = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+        let mut writer = 0;
+        // SAFETY: live arguments.
+        let status = unsafe { wf_open(name.as_ptr(), &raw const options, &raw mut writer) };
+        assert_eq!((status, writer), (WF_LOCKED, 0));
+        assert!(last_error().contains(waited), "{}", last_error());
+    }
+    other.unlock().unwrap();
+    assert_eq!(close(open_at(&path, small())), (WF_OK, 0));
+}
+
 fn last_error() -> String {
     failure::last_sentence()
 }
