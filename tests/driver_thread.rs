@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc::channel};
 
@@ -21,14 +21,14 @@ fn task_named(name: &str) -> Option<PathBuf> {
 }
 
 /// A line of its `status`.
-fn status(task: &PathBuf, key: &str) -> String {
+fn status(task: &Path, key: &str) -> String {
     let status = std::fs::read_to_string(task.join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
     line.unwrap_or_else(|| panic!("no {key} in {status}")).into()
 }
 
 /// Its scheduling policy, as sched(7) numbers them.
-fn policy(task: &PathBuf) -> u32 {
+fn policy(task: &Path) -> u32 {
     let stat = std::fs::read_to_string(task.join("stat")).unwrap();
     let behind_name = &stat[stat.rfind(')').unwrap() + 2..];
     // Field 41, and the state, the first one here, is field 3.
@@ -99,7 +99,7 @@ fn no_signal_is_handled_on_the_drivers_thread() {
     alone("no_signal_is_handled_on_the_drivers_thread", || {
         for config in with_threads() {
             let directory = directory();
-            let before = status(&"/proc/thread-self".into(), "SigBlk");
+            let before = status(Path::new("/proc/thread-self"), "SigBlk");
             let writer = config.create(&directory.path().join("take"));
             let driver = task_named("writeflush").expect("a driver's thread");
             let blocked = u64::from_str_radix(&status(&driver, "SigBlk"), 16).unwrap();
@@ -111,7 +111,7 @@ fn no_signal_is_handled_on_the_drivers_thread() {
             for its_own in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL] {
                 assert!(!is_blocked(its_own), "{config}: signal {its_own}");
             }
-            assert_eq!(status(&"/proc/thread-self".into(), "SigBlk"), before, "of the opener");
+            assert_eq!(status(Path::new("/proc/thread-self"), "SigBlk"), before, "of the opener");
             works(writer);
         }
     });
