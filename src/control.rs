@@ -47,6 +47,16 @@ impl Control {
         self.core.stream.is_waiting_for_space()
     }
 
+    /// From now on nobody waits for space: a full medium ends the stream, as under
+    /// [`DiskFull::Fail`]. For a recorder that has to end although the medium stays full: what waits
+    /// for a fence then hears so, and a checkpoint behind it writes the header of what is durable. No
+    /// lock; may make a system call, to wake the driver.
+    ///
+    /// [`DiskFull::Fail`]: crate::DiskFull::Fail
+    pub fn stop_waiting_for_space(&self) {
+        self.core.stream.end_patience();
+    }
+
     /// The backend in use.
     pub fn backend(&self) -> Backend {
         self.core.facts.backend

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use writeflush::{BackendChoice, Direct, Drive, OnFull, Options, Preallocate};
+use writeflush::{BackendChoice, Direct, DiskFull, Drive, OnFull, Options, Preallocate};
 
 use super::PATIENCE;
 use super::input::Source;
@@ -100,6 +100,11 @@ pub(crate) struct Args {
     #[arg(long, default_value = "block", value_parser = on_full, value_name = "POLICY")]
     pub(crate) on_full: OnFull,
 
+    /// What to do when the disk is full: fail, which keeps what is there and ends, or wait until
+    /// there is space (--on-full says what happens to the input once the buffers are full as well)
+    #[arg(long, default_value = "fail", value_name = "POLICY")]
+    pub(crate) on_disk_full: DiskFullArg,
+
     /// Reserve this much disk space at the start, or zero:SIZE to write zeros there: slower to
     /// start, and the cheapest fences later
     #[arg(long, value_parser = preallocate, value_name = "SIZE")]
@@ -133,6 +138,12 @@ pub(crate) enum DriveArg {
     Thread,
     Caller,
     Poll,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DiskFullArg {
+    Fail,
+    Wait,
 }
 
 impl Args {
@@ -170,6 +181,10 @@ impl Args {
             .on_full(match self.on_full {
                 OnFull::Block => OnFull::BlockFor(PATIENCE), // again and again
                 policy => policy,
+            })
+            .on_disk_full(match self.on_disk_full {
+                DiskFullArg::Fail => DiskFull::Fail,
+                DiskFullArg::Wait => DiskFull::Wait,
             })
             .preallocate(self.preallocate.unwrap_or_default())
     }

@@ -8,6 +8,7 @@ mod fences;
 mod input;
 mod progress;
 mod summary;
+mod watch;
 mod wav;
 
 use std::io::ErrorKind;
@@ -23,6 +24,7 @@ use self::input::{Arrival, Feed, Source};
 use self::progress::Progress;
 pub(crate) use self::summary::print_refusal;
 use self::summary::{Course, Report, Status};
+use self::watch::Watch;
 use self::wav::{Format, HEADER};
 use crate::error::{self, Bad, Interrupted};
 use crate::output::{count, say};
@@ -53,8 +55,10 @@ fn record(args: &Args) -> anyhow::Result<ExitCode> {
     let mut course = Course::new(format, frame);
     notice(&writer, &mut course);
     let control = writer.control().clone();
+    let watch = Watch::start(&control, &stop).context("could not start to watch")?;
     let recording = Recording::start(args, source, writer, course)?;
     let (mut course, closed) = recording.run(&stop, began);
+    course.warnings.extend(watch.stop());
     let summary = match closed {
         Ok(summary) => summary,
         Err(CloseError { errors, summary, .. }) => {
@@ -110,9 +114,9 @@ fn notice(control: &Control, course: &mut Course) {
 }
 
 fn report(args: &Args, course: Course, control: &Control, summary: &Summary) -> ExitCode {
-    let durable = summary.positions.durable;
+    let kept = kept(summary);
     for error in &course.errors {
-        say(format_args!("error: {error}; the first {durable} bytes of the file are durable"));
+        say(format_args!("error: {error}; {kept}"));
     }
     let report = Report::new(args, course, control, summary);
     if !args.quiet {
@@ -122,6 +126,17 @@ fn report(args: &Args, course: Course, control: &Control, summary: &Summary) -> 
         report.print_json();
     }
     ExitCode::from(report.exit_status())
+}
+
+/// What a recording that failed has left.
+fn kept(summary: &Summary) -> String {
+    let durable = summary.positions.durable;
+    match summary.file_len {
+        Some(len) if len != durable => {
+            format!("the first {durable} bytes of the file are durable, of {len}")
+        }
+        _ => format!("the first {durable} bytes of the file are durable"),
+    }
 }
 
 /// A recording under way.
@@ -253,8 +268,18 @@ impl Recording {
         }
     }
 
-    /// The exact length, and the pad byte that an odd one needs.
+    /// The last header: of the whole recording, or of what is durable if that is all there will be.
     fn finish_wav(&mut self, format: Format) -> Result<(), Error> {
+        let whole = self.finish_data(format);
+        let header = |durable| match whole {
+            Ok(data) if durable >= HEADER + data => format.header_of_all(data),
+            _ => format.header_so_far(durable),
+        };
+        self.writer.checkpoint(0, header).map(drop)
+    }
+
+    /// The length of the data, when the pad byte that an odd one needs is durable, too.
+    fn finish_data(&mut self, format: Format) -> Result<u64, Error> {
         // Fill bytes that are still owed belong to the data: a flush of the writer lays them down.
         self.writer.write_flush(&[])?;
         let data = self.writer.positions().accepted - HEADER;
@@ -269,6 +294,6 @@ impl Recording {
                 count(format.rest(data), "byte"),
             ));
         }
-        self.writer.checkpoint(0, |_| format.header_of_all(data)).map(drop)
+        Ok(data)
     }
 }

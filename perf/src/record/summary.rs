@@ -49,8 +49,9 @@ pub(crate) struct Report {
     pub(crate) status: Status,
     exit_status: u8,
     path: String,
-    /// Length of the recording's file, whatever was there before included.
-    file_bytes: u64,
+    /// Length of the file that is left, whatever was there before included; `None` if unknown.
+    file_bytes: Option<u64>,
+    written_bytes: u64,
     durable_bytes: u64,
     /// Taken from the input and offered to the writer.
     input_bytes: u64,
@@ -191,7 +192,8 @@ impl Report {
             status: course.status,
             exit_status: course.status.exit_status(stats.overrun_bytes),
             path: summary.path.to_string_lossy().into_owned(),
-            file_bytes: summary.positions.accepted,
+            file_bytes: summary.file_len,
+            written_bytes: summary.positions.written,
             durable_bytes: summary.positions.durable,
             input_bytes: course.input_bytes,
             duration_ns: nanoseconds(course.took),
@@ -240,7 +242,7 @@ impl Report {
             format!(
                 "{} {} ({}) in {}, {}/s",
                 self.path,
-                count(self.file_bytes, "byte"),
+                count(self.file_bytes.unwrap_or(self.written_bytes), "byte"),
                 self.status_in_words(),
                 duration(took),
                 amount(self.bytes_per_second)

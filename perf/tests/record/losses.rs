@@ -1,5 +1,7 @@
 //! Losses and failures.
 
+use std::path::PathBuf;
+
 use super::*;
 
 /// Nobody drives until the close, so that exactly two buffers have room.
@@ -124,12 +126,8 @@ fn a_full_disk_ends_in_status_1_and_the_header_stays_true() {
     let bytes = pattern(6 << 20);
     for way in ways() {
         let path = place.path().join(format!("{}{}.wav", way[1], way[3]));
-        // dash counts in blocks of 512 bytes, bash in 1024: 1 or 2 MiB, less than the input.
-        let script = "ulimit -f 2048; exec \"$@\"";
-        let mut command = Command::new("sh");
-        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_writeflush-perf"), "record"]);
-        command.args(way).args(["--wav", "--fence-every", "1ms", "--json"]).arg(&path);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = limited(&way);
+        command.args(["--wav", "--fence-every", "1ms", "--json"]).arg(&path);
         let (mut child, mut stdin) = begin(&mut command, b"");
         let mut sent = 0;
         while child.try_wait().unwrap().is_none() {
@@ -147,11 +145,123 @@ fn a_full_disk_ends_in_status_1_and_the_header_stays_true() {
         let said = format!("the first {durable} bytes of the file are durable");
         assert!(stderr(&output).contains(&said), "{way:?}: {}", stderr(&output));
         let wav = fs::read(&path).unwrap();
+        assert_eq!(report["file_bytes"], wav.len(), "{way:?}: the length on the disk");
+        assert_eq!(report["written_bytes"], wav.len(), "{way:?}");
         let data = described(&wav);
+        assert!(data.len() + 3 >= wav.len() - HEADER, "{way:?}: the header describes less");
         assert!(data.len() >= sent - 50_000 && bytes.starts_with(data), "{way:?}");
         assert!(HEADER + data.len() <= durable, "{way:?}: the header describes more");
         assert!(wav[HEADER..durable] == bytes[..durable - HEADER], "{way:?}");
     }
+}
+
+/// Also without a checkpoint on the way the last header describes what there is.
+#[test]
+fn a_disk_that_was_full_leaves_a_header_of_all_that_is_durable() {
+    let place = directory();
+    for (name, every) in [("never", "0"), ("often", "1ms")] {
+        let path = place.path().join(name);
+        let mut command = limited(&["--wav", "--fence-every", every, "--json"]);
+        let output = fed(command.arg(&path), &pattern(6 << 20));
+        assert_status(&output, 1);
+        let report = json(&output);
+        let wav = fs::read(&path).unwrap();
+        assert!(pattern(6 << 20).starts_with(described(&wav)));
+        assert!(wav.len() > 1_000_000 && described(&wav).len() + 3 >= wav.len() - HEADER, "{name}");
+        assert_eq!(
+            (&report["file_bytes"], &report["durable_bytes"]),
+            (&wav.len().into(), &wav.len().into())
+        );
+    }
+}
+
+/// A recorder whose file may get 1 or 2 MiB long: dash counts in blocks of 512 bytes, bash in 1024.
+fn limited(options: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 2048; exec \"$@\"", "sh"]);
+    command.args([env!("CARGO_BIN_EXE_writeflush-perf"), "record"]).args(options);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The words on standard error as they come.
+fn until_said(child: &mut Child, words: &'static str) -> JoinHandle<String> {
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let (said, heard) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
+        let lines = lines.inspect(|line| {
+            if line.contains(words) {
+                let _ = said.send(());
+            }
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    if heard.recv_timeout(PATIENCE).is_err() {
+        child.kill().unwrap();
+        panic!("nobody said '{words}' in: {}", reader.join().unwrap());
+    }
+    reader
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_space() {
+    let place = directory();
+    for every in ["0", "2ms"] {
+        let path = place.path().join(every);
+        let options = ["--wav", "--on-disk-full", "wait", "--fence-every", every, "--json"];
+        let mut child = limited(&options).arg(&path).stdin(Stdio::piped()).spawn().unwrap();
+        let feeder = feed(child.stdin.take().unwrap(), pattern(1 << 20));
+        let words = until_said(&mut child, "the disk is full at");
+        signal(&child, "-TERM");
+        let output = ended(child);
+        let words = words.join().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        drop(feeder.join().unwrap());
+        let wav = fs::read(&path).unwrap();
+        let report = json(&output);
+        assert!(repeats(described(&wav), &pattern(1 << 20)));
+        assert!(
+            wav.len() > 1_000_000 && described(&wav).len() + 3 >= wav.len() - HEADER,
+            "{words}"
+        );
+        assert_eq!(report["file_bytes"], wav.len());
+        assert!(words.contains("of the file are durable"), "{words}");
+        assert!(report["warnings"].to_string().contains("waiting for space"));
+    }
+}
+
+/// Another job deletes a file: nothing that was accepted is missing.
+#[cfg(target_os = "linux")]
+#[test]
+fn space_that_returns_is_waited_for() {
+    if !rustix::process::geteuid().is_root() {
+        return skip::skip("space that returns", "it needs root, to mount");
+    }
+    let place = directory();
+    let (disk, out) = (place.path().join("disk"), place.path().join("out"));
+    fs::create_dir(&disk).unwrap();
+    let bytes = pattern(1 << 20);
+    let script = "mount -t tmpfs -o size=2m none \"$1\" || exit 99
+        head -c 1500000 /dev/zero >\"$1/filler\"
+        disk=$1 out=$2; shift 2; \"$@\"; status=$?
+        cp \"$disk/take.wav\" \"$out\"; exit $status";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).args([&disk, &out]);
+    command.args([env!("CARGO_BIN_EXE_writeflush-perf"), "record", "--wav", "--json"]);
+    command.args(["--on-disk-full", "wait", "--fence-every", "2ms"]).arg(disk.join("take.wav"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut child, stdin) = begin(&mut command, &bytes);
+    let words = until_said(&mut child, "the disk is full at");
+    // As the child's mounts show it.
+    let root = PathBuf::from(format!("/proc/{}/root", child.id()));
+    fs::remove_file(root.join(disk.strip_prefix("/").unwrap()).join("filler")).unwrap();
+    drop(stdin);
+    let output = ended(child);
+    let words = words.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert!(described(&fs::read(&out).unwrap()) == bytes);
+    assert!(words.contains("no longer waiting for space"), "{words}");
 }
 
 #[test]
