@@ -91,7 +91,7 @@ fn printer() -> &'static Printer {
         let thread = std::thread::Builder::new().name("printer".into());
         // Without a thread nothing is shown: a process that has none left can't record either,
         // and its exit status tells.
-        let _ = thread.spawn(|| printer.show());
+        let _ = thread.spawn(|| printer.run());
     });
     printer
 }
@@ -134,7 +134,7 @@ impl Printer {
     }
 
     /// The thread.
-    fn show(&self) {
+    fn run(&self) {
         let mut screen = Screen::default();
         loop {
             let pending = self.next();
