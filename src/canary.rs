@@ -44,6 +44,8 @@ pub enum Canary {
     RefusedCounts,
     /// What is left of a short write goes out again one block too far.
     RestSkips,
+    /// The cut in idle time takes the last bytes along with the padding.
+    CutShort,
 }
 
 #[cfg(feature = "canary")]
@@ -56,7 +58,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 17] = [
+        pub const ALL: [Self; 18] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -74,6 +76,7 @@ mod planted {
             Self::FlushErrorSwallowed,
             Self::RefusedCounts,
             Self::RestSkips,
+            Self::CutShort,
         ];
 
         /// Its name in reports.
@@ -96,6 +99,7 @@ mod planted {
                 Self::FlushErrorSwallowed => "flush-error-swallowed",
                 Self::RefusedCounts => "refused-counts",
                 Self::RestSkips => "rest-skips",
+                Self::CutShort => "cut-short",
             }
         }
 

@@ -11,7 +11,7 @@ use crate::backend::{Abilities, Backend, Io};
 use crate::buffers::Memory;
 use crate::canary::Canary;
 use crate::driver::run::{CloseLater, Runner, Waited};
-use crate::driver::{Driver, Forms, Geometry, Lane, Plan, align_down};
+use crate::driver::{Around, Driver, Forms, Geometry, Lane, Plan, align_down};
 use crate::error::{Error, Operation};
 use crate::file::{self, Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit};
 use crate::options::{BackendChoice, DiskFull, FenceForm, Options};
@@ -256,7 +256,8 @@ impl Core {
         };
         let bounds = (floor, opened.start);
         let stream = Arc::new(Stream::new(opened.path.clone(), memory, bounds, io.waker()));
-        let around = (opened.block, opened.existing);
+        let (block, existing) = (opened.block, opened.existing);
+        let around = Around { block, existing, kept: options.preallocate.kept(existing) };
         let lane = Lane::new(0, stream.clone(), id, plan, around, flights)
             .on_disk_full(options.on_disk_full)
             .file_limit(file_limit());

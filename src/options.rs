@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::buffers::Memory;
 use crate::error::Error;
-use crate::file::{OpenMode, Share};
+use crate::file::{MAX_BLOCK, OpenMode, Share};
 use crate::host::{Host, System};
 use crate::overrun::OnFull;
 use crate::writer::Writer;
@@ -82,6 +82,18 @@ pub enum Preallocate {
     /// Write this many zero bytes at open: slow to open
     /// ([`Options::cancel_open`] calls it off), and the cheapest fences later.
     Zero(u64),
+}
+
+impl Preallocate {
+    /// How long a file of `existing` bytes is when it is open, the space ahead included.
+    pub(crate) fn kept(self, existing: u64) -> u64 {
+        match self {
+            Self::None => existing,
+            Self::Reserve(bytes) => existing.max(bytes),
+            Self::Zero(bytes) if bytes > existing => bytes.next_multiple_of(MAX_BLOCK as u64),
+            Self::Zero(_) => existing,
+        }
+    }
 }
 
 /// What happens when the medium is full in the middle of a recording: a *write* that answers ENOSPC,

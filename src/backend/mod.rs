@@ -142,6 +142,11 @@ pub(crate) trait Io: Send + std::fmt::Debug {
     /// Reads into the region at once, for the rare block that has to be merged. Returns the bytes
     /// read, fewer only at the end of the file.
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize>;
+
+    /// Gives the file a length at once, while nothing is under way on it.
+    fn set_len(&mut self, _file: FileId, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The best backend that works here, or the one that was asked for, with the reason for a

@@ -113,6 +113,10 @@ impl Io for SyncBackend {
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         read_full(&self.files[file.0 as usize], at, region)
     }
+
+    fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.files[file.0 as usize].set_len(len)
+    }
 }
 
 fn cancelled() -> io::Error {

@@ -442,6 +442,10 @@ impl Io for UringBackend {
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         super::sync::read_full(&self.files[file.0 as usize].file, at, region)
     }
+
+    fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.files[file.0 as usize].file.set_len(len)
+    }
 }
 
 /// Why buffers are not registered: each write looks up and pins their pages anew.

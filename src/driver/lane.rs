@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::blocks::{align_down, align_up, split_patch};
+use super::length::Length;
 use super::plan::{Covers, Plan, Write, WriteFence};
 use crate::backend::{FileId, Io, Op, Token};
 use crate::buffers::Region;
@@ -95,6 +96,9 @@ pub(crate) struct Lane {
     block: u64,
     /// Length of the file before the first write: a tail's block may hold older bytes behind it.
     existing: u64,
+    length: Length,
+    /// Since when nothing has been under way, if somebody has looked since.
+    resting: Option<Instant>,
     plan: Plan,
     writes: Vec<Option<InFlight>>,
     /// Refused writes that will be asked for again, in order of position.
@@ -119,6 +123,21 @@ pub(crate) struct Lane {
     fruitless: u32,
     changed: Changed,
 }
+
+/// What a lane has to know of its file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Around {
+    /// Alignment of device writes.
+    pub(crate) block: u64,
+    /// Length of what was in the file before and stays.
+    pub(crate) existing: u64,
+    /// As `existing`, with the space that was asked for ahead: no shorter is it cut.
+    pub(crate) kept: u64,
+}
+
+/// How long a file is left alone before its padding is cut off: short to a reader, and so long that
+/// who asks for a fence now and then pays for no cut.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// The blocks of a tail: it starts at `from`, and `padded` is the end of its last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +175,7 @@ impl Lane {
         stream: Arc<Stream>,
         file: FileId,
         plan: Plan,
-        (block, existing): (u64, u64),
+        Around { block, existing, kept }: Around,
         slots: usize,
     ) -> Self {
         Self {
@@ -165,6 +184,8 @@ impl Lane {
             file,
             block,
             existing,
+            length: Length::new(kept),
+            resting: None,
             plan,
             writes: vec![None; slots],
             put_off: Vec::with_capacity(slots),
@@ -275,6 +296,31 @@ impl Lane {
         }
     }
 
+    // ---- padding --------------------------------------------------------------------------------
+
+    /// When its padding is to be cut off; `None` if there is none, or something is under way.
+    pub(crate) fn cut_at(&mut self) -> Option<Instant> {
+        let padded = self.length.padded_from(self.plan.written()).is_some()
+            && self.plan.idle()
+            && !self.in_flight()
+            && self.patch.is_none()
+            && self.stream.failure().is_none();
+        padded.then(|| *self.resting.get_or_insert_with(Instant::now) + QUIET)
+    }
+
+    /// Cuts the file to the bytes that are in it: never below what is durable, since that is written.
+    /// The next tail lengthens it again. A cut that fails harms nobody, and the close tries once
+    /// more and tells.
+    pub(crate) fn cut_padding(&mut self, io: &mut dyn Io) {
+        let written = self.plan.written();
+        let Some(mut exact) = self.length.padded_from(written) else { return };
+        if Canary::CutShort.is_planted() {
+            exact = align_down(exact, self.block);
+        }
+        let _ = io.set_len(self.file, exact);
+        self.length.cut_to(exact);
+    }
+
     fn start_one(&mut self, io: &mut dyn Io) -> bool {
         // What is wanted before what is committed: a fence never asks for more than is accepted.
         let wanted = self.stream.wanted();
@@ -293,14 +339,18 @@ impl Lane {
         }
         // A patcher, or a producer, that keeps up with a backend which does one thing at a time
         // always has something to do: they take turns.
-        match self.patched_last {
+        let started = match self.patched_last {
             true => {
                 self.start_data(committed, &wanted, io) || self.start_patch(committed, &wanted, io)
             }
             false => {
                 self.start_patch(committed, &wanted, io) || self.start_data(committed, &wanted, io)
             }
+        };
+        if started {
+            self.resting = None;
         }
+        started
     }
 
     /// A flush or a data write.
@@ -375,6 +425,7 @@ impl Lane {
             self.stream.memory.ring(write.from, write.to)
         };
         self.check_alignment(write.from, region);
+        self.length.reaches(write.from + region.len as u64);
         let slot = self.writes.iter().position(Option::is_none).expect("as many slots as flights");
         let flight = InFlight { from: write.from, at: write.from, region, since: Instant::now() };
         self.writes[slot] = Some(flight);

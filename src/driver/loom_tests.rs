@@ -77,7 +77,14 @@ fn the_driver_is_handed_on() {
         let forms = Forms { dsync: true, link: false };
         let geometry = Geometry { block: 1, buffer: BUFFER, bounce: BUFFER };
         let plan = Plan::new(geometry, forms, 0, 2);
-        let lane = Lane::new(0, stream.clone(), FileId(0), plan, (1, 0), 2);
+        let lane = Lane::new(
+            0,
+            stream.clone(),
+            FileId(0),
+            plan,
+            Around { block: 1, existing: 0, kept: 0 },
+            2,
+        );
         let driver = Driver::new(Box::new(io), vec![lane]);
         let runner = Arc::new(
             Runner::new(driver, stream.clone(), Drive::Caller, &Default::default()).unwrap(),

@@ -12,6 +12,7 @@
 mod blocks;
 mod company;
 mod lane;
+mod length;
 mod plan;
 pub(crate) mod run;
 pub(crate) mod thread;
@@ -26,7 +27,7 @@ use crate::stream::Stream;
 use crate::sync::Instant;
 
 pub(crate) use blocks::{align_down, align_up};
-pub(crate) use lane::{Lane, LaneToken};
+pub(crate) use lane::{Around, Lane, LaneToken};
 pub(crate) use plan::{Forms, Geometry, Plan};
 
 #[derive(Debug)]
@@ -115,6 +116,24 @@ impl Driver {
 
     fn is_busy(&mut self, reason: &impl Fn() -> bool) -> bool {
         reason() || self.lanes.iter().any(|lane| lane.has_work(&mut *self.io))
+    }
+
+    /// When a file has been left alone for so long that its padding is cut off; `None` while there
+    /// is none, or something under way. (The checkers of interleavings know no time.)
+    pub(crate) fn cut_at(&mut self) -> Option<Instant> {
+        if cfg!(any(loom, shuttle)) {
+            return None;
+        }
+        self.lanes.iter_mut().filter_map(Lane::cut_at).min()
+    }
+
+    /// Cuts off the padding of every file that has been left alone until now.
+    pub(crate) fn cut_padding(&mut self, now: Instant) {
+        for lane in &mut self.lanes {
+            if lane.cut_at().is_some_and(|at| at <= now) {
+                lane.cut_padding(&mut *self.io);
+            }
+        }
     }
 
     /// Waits until nothing is in the kernel's hands any more: memory and file may go then.

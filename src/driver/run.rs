@@ -246,6 +246,15 @@ impl Runner {
         true
     }
 
+    /// As if nobody had asked for anything for long, where there is no clock and the caller drives.
+    #[cfg(all(test, unix, not(any(loom, shuttle))))]
+    pub(crate) fn rest(&self) {
+        let Who::Caller { driver, .. } = &self.who else { return };
+        if let Some(driver) = self.take(driver).as_mut().and_then(Lead::driver) {
+            driver.cut_padding(Instant::now() + std::time::Duration::from_secs(1));
+        }
+    }
+
     /// Whether work goes on only inside calls.
     pub(crate) fn needs_polling(&self) -> bool {
         matches!(self.who, Who::Caller { .. })
@@ -424,7 +433,16 @@ impl Thread {
         while !self.is_over() {
             self.driver.turn();
             self.driver.announce();
-            pace.relax();
+            if pace.relax() {
+                self.cut_padding();
+            }
+        }
+    }
+
+    /// In idle time the length on disk becomes what a reader may believe.
+    fn cut_padding(&mut self) {
+        if self.driver.cut_at().is_some() {
+            self.driver.cut_padding(Instant::now());
         }
     }
 
@@ -446,7 +464,9 @@ impl Thread {
             } else {
                 self.driver.announce();
                 let over = || streams.iter().all(|stream| end.is_reached(stream));
-                self.driver.wait_unless(None, over);
+                let cut_at = self.driver.cut_at();
+                self.driver.wait_unless(cut_at, over);
+                self.cut_padding();
             }
         }
     }
@@ -479,14 +499,14 @@ impl Pace {
     }
 
     /// Short enough to see a completion within a microsecond, and long enough to leave the
-    /// producer's cache lines alone.
-    fn relax(&mut self) {
+    /// producer's cache lines alone. Says now and then that there is time for something else.
+    fn relax(&mut self) -> bool {
         for _ in 0..32 {
             spin_loop();
         }
         self.idle += 1;
         if self.idle <= PAUSES {
-            return;
+            return false;
         }
         self.idle = 0;
         match self.real_time {
@@ -497,6 +517,7 @@ impl Pace {
         if self.yields == LOOK {
             *self = Self::new();
         }
+        true
     }
 }
 

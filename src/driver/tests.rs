@@ -192,6 +192,8 @@ impl Rig {
         let stream = Arc::new(stream);
         let geometry = Geometry { block, buffer: BUFFER as u64, bounce: Memory::BOUNCE as u64 };
         let plan = Plan::new(geometry, forms, 0, 3);
+        let (block, existing) = around;
+        let around = Around { block, existing, kept: existing };
         let lane = Lane::new(0, stream.clone(), FileId(0), plan, around, 3);
         let lane = lane.on_disk_full(on_disk_full);
         let driver = Driver::new(Box::new(io), vec![lane]);

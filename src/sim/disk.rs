@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) replaced_at: Option<u64>,
     /// Of 256 writes, so many take a block or a sector only, or nothing at all.
     pub(crate) meagre: u8,
+    /// The cut in idle time with this number fails (EIO), and nobody has to hear of it.
+    pub(crate) failing_cut: Option<u64>,
     /// Bytes that the medium has room for.
     pub(crate) space: Option<u64>,
     /// When so many writes have found no room, somebody makes some.
@@ -120,6 +122,7 @@ pub(crate) struct Medium {
     lengths_seen: u64,
     closes_seen: u64,
     locks_seen: u64,
+    cuts_seen: u64,
     numbers: u64,
     told: Vec<Told>,
     watch: Option<Watch>,
@@ -199,6 +202,7 @@ impl Computer {
             lengths_seen: 0,
             closes_seen: 0,
             locks_seen: 0,
+            cuts_seen: 0,
             numbers: 0,
             told: Vec::new(),
             watch: None,
@@ -242,6 +246,12 @@ impl Computer {
     /// What a program reads.
     pub(crate) fn read(&self, path: &Path) -> Option<Vec<u8>> {
         self.medium().current(path).map(<[u8]>::to_vec)
+    }
+
+    /// Whether nothing is under way, and every cut in idle time has succeeded.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let medium = self.medium();
+        medium.in_flight == 0 && medium.faults.failing_cut.is_none()
     }
 
     /// Every failure so far of what was asked of this file.
@@ -418,13 +428,27 @@ impl Medium {
         self.lengths_seen += 1;
         let fails = self.faults.failing_length == Some(self.lengths_seen);
         self.refuse_if(fails.then_some(libc::EIO), file, Asked::Length)?;
+        self.change_length(file, len);
+        Ok(())
+    }
+
+    /// As [`set_len`](Self::set_len), of a driver that has nothing to do.
+    pub(super) fn cut_padding(&mut self, file: u64, len: u64) -> io::Result<()> {
+        self.cuts_seen += 1;
+        if self.faults.failing_cut == Some(self.cuts_seen) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.change_length(file, len);
+        Ok(())
+    }
+
+    fn change_length(&mut self, file: u64, len: u64) {
         let number = self.number();
         let file = self.file(file);
         let change = Change::Length(len as usize);
         change.apply(&mut file.current);
         file.volatile.push(Volatile { number, change, completed: true });
         self.happened();
-        Ok(())
     }
 
     /// What a flush that is submitted now would make certain.
@@ -487,8 +511,13 @@ impl Medium {
 }
 
 impl FileOnMedium {
-    /// What is older can't show any more where this is.
+    /// What is older can't show any more where this is; lengths become certain in order.
     fn make_certain(&mut self, number: u64, change: &Change) {
+        let is_older_length = |older: &mut Volatile| {
+            older.number < number && older.completed && matches!(older.change, Change::Length(_))
+        };
+        let lengths: Vec<_> = self.volatile.extract_if(.., is_older_length).collect();
+        lengths.iter().for_each(|older| older.change.apply(&mut self.certain));
         change.apply(&mut self.certain);
         let olders = self.volatile.iter_mut().filter(|older| older.number < number);
         let (at, bytes) = match change {

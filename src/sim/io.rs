@@ -385,6 +385,11 @@ impl Io for SimulatedIo {
         unsafe { region.address.copy_from_nonoverlapping(known.as_ptr(), len) };
         Ok(len)
     }
+
+    fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        assert_eq!(self.queue().in_flight(), 0, "a cut beside operations in flight");
+        self.computer.medium().cut_padding(self.files[file.0 as usize], len)
+    }
 }
 
 impl Drop for SimulatedIo {

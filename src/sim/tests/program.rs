@@ -34,6 +34,8 @@ pub(super) enum Step {
         to_the_end: bool,
     },
     LookAtAll,
+    /// Nobody asks for anything for a while.
+    Rest,
     DropNewest,
     Flush,
     /// `std::io::Write::flush`.
@@ -279,6 +281,11 @@ impl Take {
         );
     }
 
+    /// Whether the file has nothing but what is written to it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.mode != OpenMode::Overwrite && self.preallocate == Preallocate::None
+    }
+
     /// A write that is longer than all buffers.
     fn longest(&self) -> usize {
         self.buffer_size * self.buffers * 3 / 2
@@ -333,6 +340,7 @@ fn step(random: &mut fastrand::Rng, take: &Take) -> Step {
         8 => Step::Grant(len.min(4096), random.usize(..=len.min(4096))),
         9..12 => Step::Fence,
         12 => Step::WaitOldest,
+        13 if random.bool() => Step::Rest,
         13 => Step::LookAtAll,
         14 if random.bool() => Step::DropNewest,
         14 => Step::WaitLimited { patient: random.bool() },
@@ -370,7 +378,8 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
     }
     let failures = if kind > 3 { random.usize(1..3) } else { 0 };
     for _ in 0..failures {
-        match random.u8(..6) {
+        match random.u8(..7) {
+            5 => faults.failing_cut = Some(random.u64(1..4)),
             0 => faults.failing_write = Some((random.u64(1..30), error(random))),
             1 => faults.failing_flush = Some((random.u64(1..20), error(random))),
             2 => {

@@ -150,6 +150,7 @@ impl<'a> Run<'a> {
             Step::WaitLimited { patient } => self.wait_limited(patient),
             Step::Poll { to_the_end } => self.poll(to_the_end),
             Step::LookAtAll => self.look(),
+            Step::Rest => self.rest(),
             Step::DropNewest => drop(self.tickets.pop()),
             Step::Flush => {
                 let covered = self.model().overwrites();
@@ -498,6 +499,17 @@ impl<'a> Run<'a> {
             assert!(calls.0.load(Ordering::Relaxed) > before, "nobody will wake this task");
         }
         assert!(!to_the_end, "a future is not ready after {POLLS} polls");
+    }
+
+    /// In idle time the length on disk becomes what a reader may believe.
+    fn rest(&mut self) {
+        self.control().core.runner.rest();
+        let written = self.control().positions().written as usize;
+        let len = self.computer.read(&self.model().path).map_or(0, |content| content.len());
+        assert!(len >= written, "{len} bytes are left of {written} that were written");
+        if self.take.is_plain() && self.computer.is_at_rest() && self.failure.is_none() {
+            assert_eq!(len, written, "padding, though nobody asks for anything");
+        }
     }
 
     fn look(&mut self) {

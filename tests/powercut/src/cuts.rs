@@ -166,6 +166,7 @@ fn met_by(canary: Canary) -> Option<Meeting> {
         | Canary::AnyName
         | Canary::CloseUnheard
         | Canary::RefusedCounts
+        | Canary::CutShort
         | Canary::RestSkips => None,
     }
 }
