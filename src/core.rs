@@ -66,6 +66,7 @@ struct Held {
     mode: OpenMode,
     existing: u64,
     locked: bool,
+    marked: bool,
 }
 
 impl Held {
@@ -80,7 +81,7 @@ impl Held {
     /// Gives the file its length and lets it go; what was written ends at `end`, and is durable.
     #[cfg(all(unix, not(any(loom, shuttle))))]
     fn finish(&self, stream: &Stream, end: u64) -> Vec<Error> {
-        let errors = file::finish(&*self.file, &stream.path, self.len(end));
+        let errors = file::finish(&*self.file, &stream.path, self.len(end), self.marked);
         self.unlock();
         errors
     }
@@ -100,7 +101,7 @@ impl Held {
             true => Some(stream.sequencer.accepted()),
             false => stream.is_cut_short().then(|| stream.written()),
         };
-        let finish = |end| file::finish(&*self.file, &stream.path, self.len(end));
+        let finish = |end| file::finish(&*self.file, &stream.path, self.len(end), self.marked);
         let mut errors = end.map(finish).unwrap_or_default();
         let len = self.file.len().ok();
         self.unlock();
@@ -178,13 +179,15 @@ impl Core {
         self.runner.retire();
         self.stream.sequencer.stop();
         let mut held = ignore_poison(self.held.lock());
-        let file = held.as_ref().ok_or(Error::Closed)?.file.clone();
-        let started = OpenFile::go_on(&self.stream.path, file, self.facts.block, to).and_then(
-            |mut opened| {
+        let (file, marked) = match held.as_ref() {
+            Some(held) => (held.file.clone(), held.marked),
+            None => return Err(Error::Closed),
+        };
+        let started = OpenFile::go_on(&self.stream.path, file, self.facts.block, marked, to)
+            .and_then(|mut opened| {
                 opened.place.durability = self.facts.durability.clone(); // its directory's, too
                 Self::start_or_fall_back(options, &opened, means)
-            },
-        );
+            });
         match &started {
             Ok(_) => *held = None, // the file is the other's to close
             Err(error) => self.stream.fail(error.clone()),
@@ -269,6 +272,7 @@ impl Core {
             mode: opened.mode,
             existing: opened.existing,
             locked: options.lock,
+            marked: opened.marked,
         };
         Ok(Self {
             stream,

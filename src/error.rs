@@ -84,6 +84,17 @@ pub enum Error {
     ///
     /// [`Options::cancel_open`]: crate::Options::cancel_open
     Cancelled,
+    /// The file was not closed by the writer that had it last, and ends in zeros that may be data,
+    /// or padding, or space that was asked for ahead: an append might go on behind bytes that nobody
+    /// wrote. [`Options::append_at`](crate::Options::append_at) goes on at a position that you know.
+    Unfinished {
+        /// The file.
+        path: Arc<Path>,
+        /// Where its zeros begin.
+        from: u64,
+        /// Its length.
+        to: u64,
+    },
     /// No buffer had room for all the bytes, so none were taken.
     Full {
         /// Bytes offered.
@@ -154,6 +165,7 @@ impl Error {
                 kind => kind,
             },
             Self::Locked { .. } | Self::Full { .. } => io::ErrorKind::WouldBlock,
+            Self::Unfinished { .. } => io::ErrorKind::InvalidData,
             Self::Deadline { .. } => io::ErrorKind::TimedOut,
             Self::InWaker => io::ErrorKind::Deadlock,
             Self::Cancelled => io::ErrorKind::Other, // not Interrupted, which asks for another try
@@ -176,6 +188,13 @@ impl std::fmt::Display for Error {
                 path.display()
             ),
             Self::Cancelled => f.write_str("the open was called off"),
+            Self::Unfinished { path, from, to } => write!(
+                f,
+                "{} was not closed: its bytes from {from} to {to} are zeros that may be padding; \
+                 append at the position up to which you know it, or at {from} if no record ends \
+                 in zeros",
+                path.display()
+            ),
             Self::Full { offered, free } => write!(
                 f,
                 "the buffers are full: {offered} bytes offered, {free} free; \

@@ -32,10 +32,16 @@ pub enum BackendChoice {
 }
 
 /// Whether data bypasses the page cache.
+///
+/// Direct I/O writes whole blocks: a file that is being written, or whose writer was killed, may
+/// end in up to a block of zeros that are no data. The driver's thread cuts them off once nothing
+/// has been under way for 100 ms, a close and an `exit` at once; with [`Drive::Caller`] only those
+/// do. What the writer pads, it marks: [`Options::append`] says for what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Direct {
-    /// Where the file system and the alignment allow it; on Windows only `On` does.
+    /// Where the file system and the alignment allow it, and the file takes a mark; on Windows only
+    /// `On` does.
     #[default]
     Auto,
     /// Bypass it, or an error where that is refused.
@@ -67,8 +73,8 @@ pub enum Drive {
 }
 
 /// What to do about disk space ahead of the data, in bytes of the whole file: on an append to a
-/// longer one nothing. The file is cut to its exact length at close; after a crash it is as long as
-/// what was allocated.
+/// longer one nothing. The file is cut to its exact length at close; until then, and after a crash,
+/// it is as long as what was allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preallocate {
@@ -188,6 +194,8 @@ pub struct Options {
     /// What the lock says beyond "one writer".
     pub(crate) share: Share,
     grant_limit: Option<usize>,
+    /// Where an append goes on, if not at the end.
+    pub(crate) append_at: Option<u64>,
     pub(crate) memory_limit: usize,
     pub(crate) thread_setup: ThreadSetup,
     pub(crate) host: Arc<dyn Host>,
@@ -211,6 +219,7 @@ impl Default for Options {
             cancel: None,
             share: Share::default(),
             grant_limit: None,
+            append_at: None,
             memory_limit: 1 << 30,
             thread_setup: ThreadSetup::default(),
             host: Arc::new(System),
@@ -381,14 +390,26 @@ impl Options {
         Writer::open(self, path.as_ref(), OpenMode::CreateNew)
     }
 
-    /// Opens or creates the file and goes on at its end, which is its length. After a crash that
-    /// includes what was allocated ahead, and zeros up to a block: cut the file to the last position
-    /// that you know to be durable first.
+    /// Opens or creates the file and goes on at its end, which is its length. A file whose writer
+    /// was killed may end in padding or in space ahead of the data ([`Direct`], [`Preallocate`]):
+    /// such a file bears a mark (the extended attribute `user.writeflush`), and is refused unless
+    /// its last byte, or its length, shows that it doesn't. After a power cut zeros may follow what
+    /// was durable in any file: there go on at a position that you know.
     ///
     /// # Errors
-    /// As [`create`](Self::create).
+    /// [`Error::Unfinished`], and as [`create`](Self::create).
     pub fn append(&self, path: impl AsRef<Path>) -> Result<Writer, Error> {
         Writer::open(self, path.as_ref(), OpenMode::Append)
+    }
+
+    /// As [`append`](Self::append), but goes on at `position`, to which the file is cut under the
+    /// lock: for what knows how far its bytes are good. A failure behind the cut leaves it cut.
+    ///
+    /// # Errors
+    /// [`Error::Options`] if the file is shorter, and as [`create`](Self::create).
+    pub fn append_at(&self, path: impl AsRef<Path>, position: u64) -> Result<Writer, Error> {
+        let options = Self { append_at: Some(position), ..self.clone() };
+        Writer::open(&options, path.as_ref(), OpenMode::Append)
     }
 
     /// Opens an existing file and overwrites it from its start: a recycled segment. What lies

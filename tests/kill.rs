@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{assert_same, bytes, child_task, directory, watched};
-use writeflush::{BackendChoice, Direct, Drive, Options, Preallocate};
+use writeflush::{BackendChoice, Direct, Drive, Error, Options, Preallocate};
 
 /// What the victim knew, in a page of a file that outlives it.
 #[repr(C)]
@@ -138,9 +138,18 @@ fn at(turn: u64) -> u64 {
     [RECORDS, OPEN, RECORDS, PATCHES, CLOSE][(turn / 2 % 5) as usize]
 }
 
-/// The end of a ring takes the kernel a moment, and with it the lock of its file: an open waits.
-fn append_when_free(path: &Path) -> writeflush::Writer {
-    Options::new().lock_wait(LONG).append(path).unwrap()
+/// The end of a ring takes the kernel a moment, and with it the lock of its file: an open waits. Where
+/// its zeros may be padding it goes on where they begin, which is behind all that was written: no
+/// byte of the content is zero.
+fn append_when_free(path: &Path, written: u64) -> writeflush::Writer {
+    let options = Options::new().lock_wait(LONG);
+    match options.append(path) {
+        Err(Error::Unfinished { from, .. }) => {
+            assert!(from >= written, "zeros from {from} on, {written} bytes were written");
+            options.append_at(path, from).unwrap()
+        }
+        result => result.unwrap(),
+    }
 }
 
 /// On a busy machine the moment may be longer than a second.
@@ -166,7 +175,7 @@ fn kill_and_look(turn: u64) {
     let (written, durable) = (written.load(Ordering::SeqCst), durable.load(Ordering::SeqCst));
     assert!(durable <= written, "{label}");
     let content = bytes(turn, CONTENT);
-    let mut writer = append_when_free(&path);
+    let mut writer = append_when_free(&path, written);
     let found = std::fs::read(&path).unwrap();
     assert!(found.len() as u64 >= written, "{label}: {} of {written}", found.len());
     let end = written as usize;

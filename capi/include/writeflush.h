@@ -176,6 +176,11 @@ intptr_t WF_WINAPI wf_mmio_procedure(void *info,
 #define WF_OVERWRITE 3
 
 /*
+ As `WF_APPEND`, but goes on at `append_at`, to which the file is cut.
+ */
+#define WF_APPEND_AT 4
+
+/*
  The best backend that works here.
  */
 #define WF_BACKEND_AUTO 0
@@ -379,6 +384,11 @@ enum wf_status
    Rust's futures. Nothing was taken; a close is finished by the driver.
    */
   WF_IN_WAKER = -13,
+  /*
+   The file was not closed, and ends in zeros that may be padding: `WF_APPEND_AT` goes on at a
+   position that you know.
+   */
+  WF_UNFINISHED = -14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -681,6 +691,10 @@ typedef struct {
    once). A recorder that was killed holds it for a moment still.
    */
   uint64_t lock_wait_ms;
+  /*
+   For `WF_APPEND_AT`: a position up to the file's length.
+   */
+  uint64_t append_at;
 } wf_options;
 
 #ifdef __cplusplus
@@ -875,7 +889,7 @@ wf_status wf_mmio_settings(const wf_options *options, uint64_t fence_ms, uint64_
 
  Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the thread that drives (but with
  `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
- `WF_TOO_MANY` (4096 are open), `WF_IO`: a file that was there is as it was, and none is there that
+ `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_IO`: a file that was there is as it was, and none is there that
  was not. An old file is emptied last; if that step itself fails, or with `WF_PANIC`, it may be
  empty.
 

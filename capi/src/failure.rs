@@ -51,6 +51,9 @@ pub enum wf_status {
     /// The call would have to wait for a driver on the thread of a driver, which runs the wakers of
     /// Rust's futures. Nothing was taken; a close is finished by the driver.
     WF_IN_WAKER = -13,
+    /// The file was not closed, and ends in zeros that may be padding: `WF_APPEND_AT` goes on at a
+    /// position that you know.
+    WF_UNFINISHED = -14,
 }
 
 use wf_status::*;
@@ -144,6 +147,7 @@ pub(crate) fn status_of(error: &Error) -> wf_status {
     match error {
         Error::Options(_) => WF_INVALID,
         Error::Locked { .. } => WF_LOCKED,
+        Error::Unfinished { .. } => WF_UNFINISHED,
         Error::Full { .. } => WF_FULL,
         Error::TooLong { .. } => WF_TOO_LONG,
         Error::Deadline { .. } => WF_DEADLINE,

@@ -39,7 +39,7 @@ impl Open {
 ///
 /// Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the thread that drives (but with
 /// `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
-/// `WF_TOO_MANY` (4096 are open), `WF_IO`: a file that was there is as it was, and none is there that
+/// `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_IO`: a file that was there is as it was, and none is there that
 /// was not. An old file is emptied last; if that step itself fails, or with `WF_PANIC`, it may be
 /// empty.
 ///
@@ -82,6 +82,7 @@ fn open(path: &std::path::Path, asked: &wf_options) -> Result<wf_writer, wf_stat
         WF_CREATE => options.create(path),
         WF_CREATE_NEW => options.create_new(path),
         WF_APPEND => options.append(path),
+        WF_APPEND_AT => options.append_at(path, asked.append_at),
         WF_OVERWRITE => options.open(path),
         _ => return Err(invalid("wf_options.mode is none of WF_CREATE and its sisters")),
     };

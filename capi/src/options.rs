@@ -17,6 +17,8 @@ pub const WF_CREATE_NEW: u32 = 1;
 pub const WF_APPEND: u32 = 2;
 /// Overwrites an existing file from its start.
 pub const WF_OVERWRITE: u32 = 3;
+/// As `WF_APPEND`, but goes on at `append_at`, to which the file is cut.
+pub const WF_APPEND_AT: u32 = 4;
 
 /// The best backend that works here.
 pub const WF_BACKEND_AUTO: u32 = 0;
@@ -133,6 +135,8 @@ pub struct wf_options {
     /// How long an open waits for the lock of the file, in milliseconds (default 1000; 0: it tries
     /// once). A recorder that was killed holds it for a moment still.
     pub lock_wait_ms: u64,
+    /// For `WF_APPEND_AT`: a position up to the file's length.
+    pub append_at: u64,
 }
 
 /// What a C program hands to the thread that it sets up.
@@ -146,7 +150,7 @@ unsafe impl Sync for Context {}
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_options>()
-        == 7 * size_of::<u64>() + 12 * size_of::<u32>() + 2 * size_of::<*mut c_void>()
+        == 8 * size_of::<u64>() + 12 * size_of::<u32>() + 2 * size_of::<*mut c_void>()
 );
 
 impl Default for wf_options {
@@ -173,6 +177,7 @@ impl Default for wf_options {
             thread_setup: None,
             thread_context: std::ptr::null_mut(),
             lock_wait_ms: 1000,
+            append_at: 0,
         }
     }
 }

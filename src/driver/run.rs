@@ -250,7 +250,7 @@ impl Runner {
     #[cfg(all(test, unix, not(any(loom, shuttle))))]
     pub(crate) fn rest(&self) {
         let Who::Caller { driver, .. } = &self.who else { return };
-        if let Some(driver) = self.take(driver).as_mut().and_then(Lead::driver) {
+        if let Some(driver) = self.take(driver, false).as_mut().and_then(Lead::driver) {
             driver.cut_padding(Instant::now() + std::time::Duration::from_secs(1));
         }
     }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::directory::{Entry, Wanted};
 use super::lock::{self, Share};
+use super::mark::{self, Mark};
 use super::open::{MAX_BLOCK, OpenMode};
 use super::place::{self, Place};
 use crate::options::Options;
@@ -48,6 +49,14 @@ pub(crate) trait Handle: Debug + Send + Sync {
 
     /// Makes the file's name durable.
     fn sync_directory(&self) -> io::Result<()>;
+
+    /// Sets the mark of an open file, or takes it away.
+    fn set_mark(&self, mark: Option<Mark>) -> io::Result<()>;
+
+    fn mark(&self) -> Option<Mark>;
+
+    /// Reads what is there through the page cache, before direct I/O begins.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize>;
 
     /// Whether it still has a name: without one it is durable for nobody.
     fn is_named(&self) -> io::Result<bool>;
@@ -270,6 +279,21 @@ impl Handle for SystemFile {
 
     fn sync_directory(&self) -> io::Result<()> {
         self.entry.sync_name_of(&self.file)
+    }
+
+    fn set_mark(&self, mark: Option<Mark>) -> io::Result<()> {
+        mark::set(&self.file, mark)
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        mark::get(&self.file)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_at(&**self.file, bytes, at);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_read(&**self.file, bytes, at);
     }
 
     fn is_named(&self) -> io::Result<bool> {

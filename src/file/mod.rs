@@ -7,6 +7,7 @@ mod ground;
 mod handle;
 mod limit;
 mod lock;
+mod mark;
 mod open;
 mod place;
 mod rename;
@@ -14,6 +15,8 @@ mod rename;
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
 pub(crate) use limit::{NoSignal, file_limit};
 pub(crate) use lock::{Share, try_share, unlock};
+#[cfg(all(test, unix, not(loom)))]
+pub(crate) use mark::Mark;
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, close, finish};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use place::Place;

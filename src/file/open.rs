@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::ahead::{self, PIECE, Stopped};
 use super::handle::Handle;
+use super::mark::{self, Mark};
 use super::place::{Medium, Place};
 use crate::buffers::Memory;
 use crate::canary::Canary;
@@ -42,6 +43,11 @@ pub(crate) struct OpenFile {
     /// Why something asked for with `Auto` was not to be had.
     pub(crate) fallbacks: Vec<String>,
     found: Found,
+    /// The mark that it had, and the one that it has.
+    found_mark: Option<Mark>,
+    mark: Option<Mark>,
+    /// It is of this open, and the close takes it away.
+    pub(crate) marked: bool,
 }
 
 /// What was there, and what the open has done to it: a failure takes it back.
@@ -83,6 +89,9 @@ impl OpenFile {
             block: 1,
             fallbacks: Vec::new(),
             found: if created { Found::Nothing } else { Found::Old(0) },
+            found_mark: None,
+            mark: None,
+            marked: false,
         };
         match opened.prepare(options) {
             Ok(()) => Ok(opened),
@@ -99,6 +108,7 @@ impl OpenFile {
         path: &Arc<Path>,
         file: Arc<dyn Handle>,
         block: u64,
+        marked: bool,
         start: u64,
     ) -> Result<Self, Error> {
         let fail = |operation| move |error| Error::io(operation, path, error);
@@ -117,6 +127,9 @@ impl OpenFile {
             block,
             fallbacks: Vec::new(),
             found: Found::Old(start),
+            found_mark: None,
+            mark: None,
+            marked,
         })
     }
 
@@ -127,6 +140,9 @@ impl OpenFile {
         let cut = |len| {
             let _ = self.file.set_len(len).and_then(|()| self.file.sync_all());
         };
+        if self.mark != self.found_mark && self.found != Found::Nothing {
+            let _ = self.file.set_mark(self.found_mark);
+        }
         match self.found {
             Found::Nothing => {
                 let _ = self.file.remove().and_then(|()| self.file.sync_directory());
@@ -147,18 +163,23 @@ impl OpenFile {
             let path = path.clone();
             move |error| Error::io(operation, &path, error)
         };
-        // Never measured on a real Windows machine: there only for those who ask.
-        let wants_direct = match options.direct {
-            Direct::Auto => !cfg!(windows),
-            direct => direct == Direct::On,
-        };
-        if wants_direct {
+        if self.found != Found::Nothing {
+            self.found_mark = self.file.mark();
+            self.mark = self.found_mark;
+        }
+        if self.mode == OpenMode::Append {
+            self.find_end(options)?;
+        }
+        if self.may_go_direct(options)? {
             match self.file.go_direct(options.buffer_size) {
                 Ok(block) => self.block = block,
                 Err(error) if options.direct == Direct::On => {
                     return Err(fail(Operation::Open)(error));
                 }
-                Err(error) => self.fallbacks.push(format!("direct I/O was refused ({error})")),
+                Err(error) => {
+                    self.fallbacks.push(format!("direct I/O was refused ({error})"));
+                    self.mark((options.preallocate != Preallocate::None).then_some(Mark::Ahead));
+                }
             }
         }
         let found = self.file.len().map_err(fail(Operation::Open))?;
@@ -361,10 +382,94 @@ fn below_the_end(start: u64) -> io::Result<u64> {
     Err(io::Error::new(io::ErrorKind::FileTooLarge, sentence))
 }
 
-/// Cuts the file to `len`, then flushes file and directory, in this order. For a file whose data
-/// is durable already. Returns every error.
-pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64) -> Vec<Error> {
-    let trim = || if file.len()? == len { Ok(()) } else { file.set_len(len) };
+impl OpenFile {
+    /// Where an append goes on: where it was told to, to which the file is cut; or at the end of the
+    /// file, if that is the end of its data for certain.
+    fn find_end(&mut self, options: &Options) -> Result<(), Error> {
+        let fail = |operation| {
+            let path = self.path.clone();
+            move |error| Error::io(operation, &path, error)
+        };
+        let len = self.file.len().map_err(fail(Operation::Open))?;
+        self.start = len;
+        match (options.append_at, self.found_mark) {
+            (Some(position), _) if position > len => {
+                return Err(Error::Options(
+                    format!(
+                        "{} has {len} bytes: give append_at a position up to that, not {position}",
+                        self.path.display()
+                    )
+                    .into(),
+                ));
+            }
+            (Some(position), _) if position < len => {
+                self.start = position;
+                self.file.set_len(position).map_err(fail(Operation::Trim))?;
+            }
+            (None, Some(mark)) => {
+                let from = mark::unfinished_from(&*self.file, mark, len);
+                if let Some(from) = from.map_err(fail(Operation::Read))? {
+                    let path = self.path.clone();
+                    return Err(Error::Unfinished { path, from, to: len });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether to try direct I/O, whose padding nobody could tell from data if the writer were killed
+    /// and the file bore no mark. Sets the mark, or takes an old one away that means nothing now.
+    fn may_go_direct(&mut self, options: &Options) -> Result<bool, Error> {
+        // Never measured on a real Windows machine: there only for those who ask.
+        let direct = match options.direct {
+            Direct::Auto => !cfg!(windows),
+            direct => direct == Direct::On,
+        };
+        let mark = match options.preallocate {
+            Preallocate::None => direct.then_some(Mark::Padding),
+            _ => Some(Mark::Ahead),
+        };
+        match self.mark(mark) {
+            Some(error) if direct && options.direct == Direct::Auto => {
+                self.fallbacks.push(format!(
+                    "direct I/O pads the end of a file, and here no mark could tell a killed \
+                     writer's padding from data (user.writeflush: {error})"
+                ));
+                Ok(false)
+            }
+            _ => Ok(direct),
+        }
+    }
+
+    /// Gives the file this mark; returns why that was refused. A recycled file that was unfinished
+    /// stays so: its end is as it was.
+    fn mark(&mut self, mark: Option<Mark>) -> Option<io::Error> {
+        let wanted = match self.mode {
+            OpenMode::Overwrite => mark.or(self.found_mark),
+            _ => mark,
+        };
+        if wanted != self.mark {
+            if let Err(error) = self.file.set_mark(wanted) {
+                return Some(error);
+            }
+            self.mark = wanted;
+        }
+        let stays = self.mode == OpenMode::Overwrite && self.found_mark.is_some();
+        self.marked = mark.is_some() && !stays;
+        None
+    }
+}
+
+/// Cuts the file to `len` and takes its mark away, then flushes file and directory, in this order.
+/// For a file whose data is durable already. Returns every error.
+pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64, marked: bool) -> Vec<Error> {
+    let trim = || {
+        if file.len()? != len {
+            file.set_len(len)?;
+        }
+        if marked { file.set_mark(None) } else { Ok(()) }
+    };
     let name = || match file.is_named()? {
         true => match file.sync_directory() {
             Err(error) if cannot_sync(&error) => Ok(()), // the label says so since the open

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::disk::{Asked, Computer};
 use super::io::{Kernel, SimulatedIo};
 use crate::backend::Io;
-use crate::file::{Durability, Handle, Medium as Promise, OpenMode, OsFile, Place};
+use crate::file::{Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place};
 use crate::host::Host;
 use crate::options::Options;
 
@@ -123,6 +123,19 @@ impl Handle for SimulatedFile {
 
     fn sync_directory(&self) -> io::Result<()> {
         self.computer.medium().sync_name(self.number)
+    }
+
+    /// A power cut leaves names and bytes here, no attributes.
+    fn set_mark(&self, _mark: Option<Mark>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        None
+    }
+
+    fn read_at(&self, _bytes: &mut [u8], _at: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn is_named(&self) -> io::Result<bool> {

@@ -72,6 +72,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "force")]
     pub(crate) append: bool,
 
+    /// Go on at this byte of a file that exists, to which it is cut: for one that was not closed
+    #[arg(long, conflicts_with_all = ["force", "append", "wav"], value_name = "BYTE")]
+    pub(crate) append_at: Option<u64>,
+
     /// Overwrite a file that exists
     #[arg(long)]
     pub(crate) force: bool,
@@ -225,13 +229,15 @@ impl Args {
             )));
         }
         match std::fs::metadata(&self.output) {
-            Ok(known) if known.is_file() && known.len() > 0 && !self.force && !self.append => {
+            Ok(known) if known.is_file() && known.len() > 0 && !self.goes_on() && !self.force => {
                 Err(Bad::new(format!(
                     "{output} exists and is not empty: give --force to overwrite it, --append to \
                      go on at its end, or another name"
                 )))
             }
-            Ok(known) if known.is_file() && self.append => self.check_whole(known.len(), frame),
+            Ok(known) if known.is_file() && self.goes_on() => {
+                self.check_whole(self.append_at.unwrap_or(known.len()), frame)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 match std::fs::read_link(&self.output) {
                     // A link to nothing: what it names is made.
@@ -243,6 +249,10 @@ impl Args {
         }
     }
 
+    fn goes_on(&self) -> bool {
+        self.append || self.append_at.is_some()
+    }
+
     /// What is appended behind half a frame is shifted as a whole.
     fn check_whole(&self, len: u64, frame: usize) -> Result<(), Bad> {
         let (output, rest) = (self.output.display(), len % frame as u64);
@@ -250,8 +260,9 @@ impl Args {
             return Ok(());
         }
         Err(Bad::new(format!(
-            "{output} holds {len} bytes, which is no whole number of frames of {frame} bytes: cut \
-             it to {} bytes with truncate(1), or record to another file",
+            "{output} would go on at {len} bytes, which is no whole number of frames of {frame} \
+             bytes: give --append-at and the end of its last whole frame, {} at most, or record to \
+             another file",
             len - rest
         )))
     }

@@ -73,7 +73,9 @@ fn record(args: &Args) -> anyhow::Result<ExitCode> {
 fn open(args: &Args, stop: &Stop) -> anyhow::Result<Writer> {
     // Writing zeros ahead may take minutes.
     let options = args.options().cancel_open(stop.flag());
-    let writer = if args.append {
+    let writer = if let Some(position) = args.append_at {
+        options.append_at(&args.output, position)
+    } else if args.append {
         options.append(&args.output)
     } else if args.force || args.output.exists() || args.output.is_symlink() {
         options.create(&args.output)
@@ -83,6 +85,7 @@ fn open(args: &Args, stop: &Stop) -> anyhow::Result<Writer> {
     writer.map_err(|error| {
         let advice = match error {
             Error::Cancelled => return Interrupted.into(),
+            Error::Unfinished { .. } => ": --append-at BYTE",
             Error::Io { operation: Operation::Start, .. } => "; try --backend auto",
             Error::Io { operation: Operation::Preallocate, ref source, .. } => {
                 match source.kind() {

@@ -247,7 +247,12 @@ pub(crate) fn go_on(
     durable: u64,
 ) -> anyhow::Result<Option<String>> {
     let path = folder.join(name(0));
-    let mut next = Options::new().buffer_size(8192).append(&path)?;
+    let options = Options::new().buffer_size(8192);
+    let mut next = match options.append(&path) {
+        // The writer that failed has not closed it.
+        Err(Error::Unfinished { from, .. }) => options.append_at(&path, from.max(durable))?,
+        next => next?,
+    };
     let start = next.positions().accepted;
     let more = content(scenario, start, RECORD);
     next.write_flush(&more)?;

@@ -1,0 +1,120 @@
+//! The mark of a file that a writer has open and that may end in zeros which are no data: padding of
+//! direct I/O, or space ahead. An extended attribute (xattr(7)): it is set, durably, before the first
+//! such zero, and taken away by the close, so that it tells a killed writer's file from a closed one.
+
+use std::io;
+
+use super::handle::Handle;
+
+/// What the zeros at the end of a marked file may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The rest of a block of direct I/O.
+    Padding,
+    /// Space or zeros ahead of the data, of any length.
+    Ahead,
+}
+
+/// The smallest block of direct I/O: a file that is no multiple of it does not end in padding.
+const LEAST_BLOCK: u64 = 4096;
+const LARGEST_BLOCK: u64 = super::open::MAX_BLOCK as u64;
+
+/// Where the zeros begin at which a file of this length may have ended, if that can't be told from
+/// the file. Reads through the page cache.
+pub(super) fn unfinished_from(file: &dyn Handle, mark: Mark, len: u64) -> io::Result<Option<u64>> {
+    let least = match mark {
+        Mark::Padding if !len.is_multiple_of(LEAST_BLOCK) => return Ok(None),
+        Mark::Padding => len.saturating_sub(LARGEST_BLOCK),
+        Mark::Ahead => 0,
+    };
+    let from = end_of_data(file, least, len)?;
+    Ok((from < len).then_some(from))
+}
+
+/// The end of the last byte in `least..len` that is not zero; `least` if there is none.
+fn end_of_data(file: &dyn Handle, least: u64, len: u64) -> io::Result<u64> {
+    let mut piece = vec![0; 64 << 10];
+    let mut end = len;
+    while end > least {
+        let at = end.saturating_sub(piece.len() as u64).max(least);
+        let found = file.read_at(&mut piece[..(end - at) as usize], at)?;
+        if let Some(last) = piece[..found].iter().rposition(|byte| *byte != 0) {
+            return Ok(at + last as u64 + 1);
+        }
+        end = at;
+    }
+    Ok(least)
+}
+
+#[cfg(target_os = "linux")]
+pub(super) use xattr::{get, set};
+
+#[cfg(target_os = "linux")]
+mod xattr {
+    #![allow(unsafe_code)]
+
+    use std::ffi::CStr;
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+
+    use super::Mark;
+
+    const NAME: &CStr = c"user.writeflush";
+
+    fn text(mark: Mark) -> &'static [u8] {
+        match mark {
+            Mark::Padding => b"padding",
+            Mark::Ahead => b"ahead",
+        }
+    }
+
+    fn checked(result: i64) -> io::Result<usize> {
+        usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Sets the mark, or takes it away.
+    pub(in super::super) fn set(file: &File, mark: Option<Mark>) -> io::Result<()> {
+        let fd = file.as_raw_fd();
+        // SAFETY: a live descriptor, a live name and value.
+        let result = checked(i64::from(unsafe {
+            match mark.map(text) {
+                Some(text) => {
+                    libc::fsetxattr(fd, NAME.as_ptr(), text.as_ptr().cast(), text.len(), 0)
+                }
+                None => libc::fremovexattr(fd, NAME.as_ptr()),
+            }
+        }));
+        match result {
+            Err(error) if error.raw_os_error() == Some(libc::ENODATA) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// The mark of a file; `None` also where the file system has none.
+    pub(in super::super) fn get(file: &File) -> Option<Mark> {
+        let mut value = [0; 16];
+        let place = value.as_mut_ptr().cast();
+        // SAFETY: a live descriptor and name, and as many writable bytes.
+        let len = checked(unsafe {
+            libc::fgetxattr(file.as_raw_fd(), NAME.as_ptr(), place, value.len()) as i64
+        });
+        let known = [Mark::Padding, Mark::Ahead];
+        known
+            .into_iter()
+            .find(|mark| Some(text(*mark)) == len.as_ref().ok().map(|len| &value[..*len]))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn set(_file: &std::fs::File, mark: Option<Mark>) -> io::Result<()> {
+    match mark {
+        Some(_) => Err(io::ErrorKind::Unsupported.into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn get(_file: &std::fs::File) -> Option<Mark> {
+    None
+}
