@@ -87,6 +87,13 @@ impl Control {
         self.core.stream.failure().cloned()
     }
 
+    /// Whether this process only shares the memory of the one that opened the file (`vfork`): what
+    /// lies there is its owner's. Makes a system call.
+    #[doc(hidden)]
+    pub fn is_lent(&self) -> bool {
+        self.core.stream.is_lent()
+    }
+
     /// Poisons the stream because a call on it panicked: bytes that it had reserved never come, and
     /// whoever waits for them would wait for ever.
     #[doc(hidden)]

@@ -171,6 +171,9 @@ impl Core {
     /// # Errors
     /// Sticky here, unless nothing has been touched for want of memory or of a backend.
     pub(crate) fn go_on_at(&self, to: u64) -> Result<Self, Error> {
+        if self.stream.is_not_ours() {
+            return Err(Error::Forked);
+        }
         self.may_wait()?;
         let options = &self.facts.options;
         let _unsignalled = NoSignal::here();
@@ -327,11 +330,17 @@ impl Core {
 
     /// Waits for a fence; `Ok(false)` when the deadline has passed.
     pub(crate) fn wait_durable(&self, goal: Goal, by: Option<Instant>) -> Result<bool, Error> {
-        match self.runner.wait(&self.stream.progress, by, || self.reached(goal)) {
+        self.judge(self.runner.wait(&self.stream.progress, by, || self.reached(goal)))
+    }
+
+    /// `Ok(false)` when the deadline has passed.
+    fn judge(&self, waited: Waited) -> Result<bool, Error> {
+        match waited {
             Waited::Ready => Ok(true),
             Waited::TimedOut => Ok(false),
             Waited::Failed => Err(self.stopped()),
             Waited::InWaker => Err(Error::InWaker),
+            Waited::NotOurs => Err(Error::Forked),
         }
     }
 
@@ -351,11 +360,7 @@ impl Core {
         let position = self.stream.sequencer.accepted();
         self.stream.want_written(position);
         let written = || self.stream.written() >= position;
-        match self.runner.wait(&self.stream.progress, None, written) {
-            Waited::Ready => Ok(()),
-            Waited::Failed | Waited::TimedOut => Err(self.stopped()),
-            Waited::InWaker => Err(Error::InWaker),
-        }
+        self.judge(self.runner.wait(&self.stream.progress, None, written)).map(drop)
     }
 
     /// Waits until `len` bytes from position `from` on, which the caller owns, have room;
@@ -379,12 +384,7 @@ impl Core {
     }
 
     fn wait_space(&self, by: Option<Instant>, ready: impl Fn() -> bool) -> Result<bool, Error> {
-        match self.runner.wait(&self.stream.space, by, ready) {
-            Waited::Ready => Ok(true),
-            Waited::TimedOut => Ok(false),
-            Waited::Failed => Err(self.stopped()),
-            Waited::InWaker => Err(Error::InWaker),
-        }
+        self.judge(self.runner.wait(&self.stream.space, by, ready))
     }
 
     /// A buffer has filled up: how much of the memory is in use now?
@@ -404,7 +404,7 @@ impl Core {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > accepted) {
             return Err(Error::PatchRange { offset, len: bytes.len(), accepted });
         }
-        if self.stream.is_left_behind() {
+        if self.stream.is_not_ours() {
             return Err(Error::Forked);
         }
         let number = {
@@ -446,11 +446,8 @@ impl Core {
                 }
                 queued.get().is_some()
             };
-            match self.runner.wait(&self.stream.space, None, queue) {
-                Waited::Ready => number = queued.get().unwrap_or(number),
-                Waited::Failed | Waited::TimedOut => return Err(self.stopped()),
-                Waited::InWaker => return Err(Error::InWaker),
-            }
+            self.judge(self.runner.wait(&self.stream.space, None, queue))?;
+            number = queued.get().unwrap_or(number);
             self.stream.counters.patches.add(1);
         }
         Ok(number)
@@ -460,7 +457,7 @@ impl Core {
     /// describes no more than that over bytes that are there, and flushes it. The driver has ended
     /// all it had under way. Grants nothing; an error of its own is told by the close.
     pub(crate) fn last_header<H: AsRef<[u8]>>(&self, offset: u64, header: impl FnOnce(u64) -> H) {
-        if !self.stream.is_cut_short() {
+        if !self.stream.is_cut_short() || self.stream.is_not_ours() {
             return;
         }
         let durable = self.stream.durable();
@@ -492,10 +489,14 @@ impl Core {
     /// the driver's thread does it all when the waker has returned, and keeps its errors as the
     /// stream's.
     pub(crate) fn close(&self) -> Result<Summary, CloseError> {
-        let (errors, file_len) = match self.closing.swap(true, Ordering::SeqCst) {
-            true => (vec![Error::Closed], None),
-            false if self.runner.may_wait() => self.finish(),
-            false => (self.finish_later(), None),
+        let (errors, file_len) = if self.stream.is_not_ours() {
+            (vec![Error::Forked], None) // file, lock and driver are the parent's, maybe this memory
+        } else if self.closing.swap(true, Ordering::SeqCst) {
+            (vec![Error::Closed], None)
+        } else if self.runner.may_wait() {
+            self.finish()
+        } else {
+            (self.finish_later(), None)
         };
         let summary = self.summary(file_len);
         if errors.is_empty() {
@@ -507,9 +508,6 @@ impl Core {
 
     /// Also gives the length of the file that it leaves.
     fn finish(&self) -> (Vec<Error>, Option<u64>) {
-        if self.stream.is_left_behind() {
-            return (vec![Error::Forked], None); // file, lock and driver are the parent's
-        }
         let _unsignalled = NoSignal::here();
         self.shut();
         drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
@@ -535,6 +533,9 @@ impl Core {
         self.shut();
         let (stream, held) = (self.stream.clone(), ignore_poison(self.held.lock()).take());
         let finish = move || {
+            if stream.is_left_behind() {
+                return; // the waker forked: the parent's thread does it
+            }
             stream.sequencer.stop();
             stream.memory.give_pages_back();
             let is_whole = stream.failure().is_none();
@@ -571,7 +572,7 @@ impl Core {
     #[cfg(any(windows, test))]
     pub(crate) fn rescue(&self) -> std::io::Result<()> {
         let out_of_reach = || std::io::Error::from(std::io::ErrorKind::WouldBlock);
-        if self.stream.failure().is_some() {
+        if self.stream.is_not_ours() || self.stream.failure().is_some() {
             return Err(out_of_reach());
         }
         let held = self.held.try_lock().map_err(|_| out_of_reach())?;

@@ -134,13 +134,19 @@ pub enum Error {
     InWaker,
     /// The writer is closed.
     Closed,
-    /// The writer was opened before this process was forked: it belongs to the parent, which goes
-    /// on undisturbed.
+    /// The writer was opened before this process was forked, however (`fork`, `_Fork`, clone(2)):
+    /// it belongs to the parent, which goes on undisturbed. In a child that shares its parent's
+    /// memory (`vfork`) closing, patching and waiting for another thread answer this; a push there
+    /// is one of the parent's.
     Forked,
 }
 
 impl Error {
+    /// What the operating system said; an error of our own that came that way is itself again.
     pub(crate) fn io(operation: Operation, path: &Arc<Path>, source: io::Error) -> Self {
+        if let Some(own) = source.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
+            return own.clone();
+        }
         Self::Io { operation, path: path.clone(), source: Arc::new(source) }
     }
 

@@ -490,8 +490,8 @@ impl Stream {
         self.fail(Error::io(operation, &self.path, error));
     }
 
-    /// Whether this is a forked child of the process that opened the stream. Then it is poisoned
-    /// here, without a wake-up: the child has no other thread, and may find any lock taken.
+    /// Whether this process has a copy of the stream, and another opened it. Then the copy is
+    /// poisoned, without a wake-up: the child has no other thread, and may find any lock taken.
     #[inline]
     pub(crate) fn is_left_behind(&self) -> bool {
         let gone = self.process.is_gone();
@@ -499,6 +499,23 @@ impl Stream {
             self.leave_behind();
         }
         gone
+    }
+
+    /// Nothing moves any more: it has failed, or is a child's copy.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_left_behind() || self.failure().is_some()
+    }
+
+    /// Whether this is another process than the one that opened the stream: one with a copy, or
+    /// one that shares its memory, where nothing is poisoned, since the stream is its owner's.
+    /// Makes a system call.
+    pub(crate) fn is_not_ours(&self) -> bool {
+        self.is_left_behind() || self.is_lent()
+    }
+
+    /// Whether this is another process, which shares the memory. Makes a system call.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.process.is_lent()
     }
 
     #[cold]

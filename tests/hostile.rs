@@ -11,7 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -24,29 +25,71 @@ use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Option
 
 // ---- forks ------------------------------------------------------------------------------------------
 
-/// Runs `body` in a forked child; returns its exit status. It may not allocate much or panic: only
-/// this thread is there.
-fn forked(body: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child calls `body` and leaves without running anything else of this process.
-    unsafe {
-        match libc::fork() {
-            0 => libc::_exit(body()),
-            child => {
-                assert!(child > 0);
-                let mut status = 0;
-                assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-                assert!(libc::WIFEXITED(status), "the child was killed: {status}");
-                libc::WEXITSTATUS(status)
+/// How a process makes a child that has a copy of its memory.
+#[derive(Clone, Copy, Debug)]
+enum Fork {
+    Fork,
+    /// As `_Fork` of C does: no handler hears of it.
+    Clone,
+}
+
+impl Fork {
+    fn call(self) -> libc::pid_t {
+        // SAFETY: what the child may do is up to the caller. clone(2) without a stack and with no
+        // flag but the signal is a fork.
+        unsafe {
+            match self {
+                Self::Fork => libc::fork(),
+                Self::Clone => libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as _,
             }
         }
     }
+
+    /// Runs `body` in a child; returns its exit status. It may not allocate much or panic: only
+    /// this thread is there.
+    fn run(self, body: impl FnOnce() -> i32) -> i32 {
+        match self.call() {
+            // SAFETY: the child leaves without running anything else of this process.
+            0 => unsafe { libc::_exit(body()) },
+            child => exit_status(child),
+        }
+    }
+}
+
+/// Waits for a child that has to end by itself.
+fn exit_status(child: libc::pid_t) -> i32 {
+    assert!(child > 0);
+    let mut status = 0;
+    // SAFETY: a plain system call with a live integer.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) }, child);
+    assert!(libc::WIFEXITED(status), "the child was killed: {status}");
+    libc::WEXITSTATUS(status)
+}
+
+/// Runs `body` in a child that shares this memory, as that of `vfork` does, while this thread waits
+/// in the kernel; returns its exit status.
+fn beside(mut body: impl FnMut() -> i32) -> i32 {
+    extern "C" fn run<F: FnMut() -> i32>(body: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: what `clone` below was given, and nobody else uses meanwhile.
+        unsafe { libc::_exit((*body.cast::<F>())()) }
+    }
+    fn entry<F: FnMut() -> i32>(_: &F) -> extern "C" fn(*mut libc::c_void) -> libc::c_int {
+        run::<F>
+    }
+    let entry = entry(&body);
+    let mut stack = vec![0u128; 1 << 16];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let argument = (&raw mut body).cast();
+    // SAFETY: a stack of its own, aligned, and what it is given outlive the child: this thread
+    // waits for its end.
+    exit_status(unsafe { libc::clone(entry, stack.as_mut_ptr_range().end.cast(), flags, argument) })
 }
 
 /// A child of the child: with one thread more than the writer's own.
 #[test]
 fn a_forked_child_is_refused_and_disturbs_nobody() {
     let Some(task) = child_task() else {
-        for number in 0..configs().len() {
+        for number in 0..2 * configs().len() {
             child_succeeds(
                 "a_forked_child_is_refused_and_disturbs_nobody",
                 &number.to_string(),
@@ -55,7 +98,8 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
         }
         return;
     };
-    let config = configs()[task.parse::<usize>().unwrap()];
+    let number = task.parse::<usize>().unwrap();
+    let (config, way) = (configs()[number / 2], [Fork::Fork, Fork::Clone][number % 2]);
     watched("a fork", move || {
         let directory = directory();
         let path = directory.path().join("take");
@@ -65,7 +109,7 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
         let _ = writer.write(&data[..10_000]).unwrap();
         let before = writer.fence();
         let mut writer = Some(writer);
-        let status = forked(|| {
+        let status = way.run(|| {
             let mut mine = writer.take().unwrap();
             let refused = |result: Result<u64, Error>| matches!(result, Err(Error::Forked));
             // What was durable before the fork is no wait and no lie.
@@ -78,6 +122,11 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
                 // The first call of all is a push.
                 refused(mine.try_write(&data[..5])),
                 before.is_durable().is_ok() || refused(before.wait()),
+                // Nor any thread of it, nor any child.
+                std::thread::scope(|scope| {
+                    scope.spawn(|| refused(mine.try_write(&data[..5]))).join().unwrap_or(false)
+                }),
+                way.run(|| refused(mine.write_flush(&data[..5])).into()) == 1,
                 refused(mine.write_flush(&data[..9_000])),
                 told(control.flush()),
                 told(control.fence().wait()),
@@ -88,15 +137,27 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
             answers.iter().filter(|answer| !**answer).count() as i32
         });
         assert_eq!(status, 0, "{config}: so many answers of the child were wrong");
-        // One that does nothing but end, its destructors run.
+        // One that does nothing but end, its destructors run; and one that is another program.
         assert_eq!(
-            forked(|| {
+            way.run(|| {
                 drop(writer.take());
                 0
             }),
             0,
             "{config}"
         );
+        let exec = || std::process::Command::new("true").exec().raw_os_error().unwrap_or(-1);
+        assert_eq!(way.run(exec), 0, "{config}");
+        // One that records to a file of its own.
+        let own = directory.path().join("child's");
+        let record = || -> Result<bool, Error> {
+            let mut mine = config.options().create(&own)?;
+            mine.write_flush(&data[..9_000])?;
+            let stranger = way.run(|| matches!(mine.try_write(b"x"), Err(Error::Forked)).into());
+            Ok(stranger == 1 && mine.close().is_ok())
+        };
+        assert_eq!(way.run(|| i32::from(record().unwrap_or(false))), 1, "{config}");
+        assert_file(&own, &data[..9_000], &config);
         let mut writer = writer.unwrap();
         let second = Options::new().lock_wait(Duration::ZERO).append(&path);
         assert!(matches!(second, Err(Error::Locked { .. })), "{config}: the lock is the parent's");
@@ -104,6 +165,119 @@ fn a_forked_child_is_refused_and_disturbs_nobody() {
         assert_eq!(writer.flush().unwrap(), 30_000);
         writer.close().unwrap();
         assert_file(&path, &data, &config);
+    });
+}
+
+/// Memory that a child shares is not poisoned there: it is its owner's.
+#[test]
+fn a_child_that_shares_the_memory_ends_nothing_in_it() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let writer = config.create(&path).into_shared();
+        writer.write_flush(b"ours, ").unwrap();
+        let ticket = writer.fence();
+        let status = beside(|| {
+            let answers = [
+                writer.clone().close().is_err_and(|e| matches!(e.errors[..], [Error::Forked])),
+                writer.clone().close().is_err_and(|e| matches!(e.errors[..], [Error::Forked])),
+                matches!(writer.patch(0, b"O"), Err(Error::Forked)),
+                matches!(writer.checkpoint(0, |_| b"O"), Err(Error::Forked)),
+                ticket.wait().is_ok(), // it was through before
+            ];
+            answers.iter().filter(|answer| !**answer).count() as i32
+        });
+        assert_eq!(status, 0, "{config}: so many answers of the child were wrong");
+        assert!(writer.error().is_none(), "{config}");
+        writer.write_flush(b"as before").unwrap();
+        writer.close().unwrap();
+        assert_file(&path, b"ours, as before", &config);
+    });
+}
+
+/// Nor is it told to wait for a thread of the parent's. (A fence may be through before the look.)
+#[test]
+fn a_child_that_shares_the_memory_waits_for_no_thread() {
+    each_config(|config, directory| {
+        if config.drive == Drive::Caller {
+            return; // who waits drives, there too
+        }
+        let path = directory.join("take");
+        let writer = config.create(&path).into_shared();
+        let refused = || writer.write_flush(b"x").is_err_and(|e| matches!(e, Error::Forked));
+        assert!((0..1000).any(|_| beside(|| refused().into()) == 1), "{config}");
+        writer.write_flush(b"on").unwrap();
+        let durable = writer.close().unwrap().positions.durable;
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), durable, "{config}");
+    });
+}
+
+/// What was granted before a fork: the child's is a wiped copy, and the parent's is untouched.
+#[test]
+fn a_grant_in_a_child_is_zeros_of_its_own() {
+    let name = "a_grant_in_a_child_is_zeros_of_its_own";
+    if child_task().is_none() {
+        return child_succeeds(name, "alone", |_| {});
+    }
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let mut writer = config.create(&path);
+        let mut grant = writer.grant(1000).unwrap();
+        grant.fill(7);
+        let status = Fork::Fork.run(|| {
+            let wiped = grant.iter().all(|byte| *byte == 0);
+            grant.fill(8);
+            i32::from(wiped && grant.iter().all(|byte| *byte == 8))
+        });
+        assert_eq!(status, 1, "{config}");
+        grant.commit(1000);
+        writer.close().unwrap();
+        assert_file(&path, &[7; 1000], &config);
+    });
+}
+
+/// A child of the thread that drives: it finds itself between two steps of a driver whose ring it
+/// does not have.
+#[test]
+fn a_waker_that_forks_leaves_parent_and_child_alive() {
+    struct Forks(AtomicI32);
+    impl std::task::Wake for Forks {
+        fn wake(self: Arc<Self>) {
+            if self.0.load(Ordering::SeqCst) == -1 {
+                self.0.store(Fork::Clone.call(), Ordering::SeqCst);
+            }
+        }
+    }
+    let name = "a_waker_that_forks_leaves_parent_and_child_alive";
+    let Some(task) = child_task() else {
+        for number in 0..configs().len() {
+            child_succeeds(name, &number.to_string(), |_| {});
+        }
+        return;
+    };
+    let config = configs()[task.parse::<usize>().unwrap()];
+    watched(name, move || {
+        let directory = directory();
+        let path = directory.path().join("take");
+        let mut writer = config.create(&path);
+        let forks = Arc::new(Forks(AtomicI32::new(-1)));
+        let waker = Waker::from(forks.clone());
+        while forks.0.load(Ordering::SeqCst) == -1 {
+            let _ = writer.write(b"x").unwrap();
+            let mut ticket = writer.fence();
+            let _ = std::pin::Pin::new(&mut ticket).poll(&mut Context::from_waker(&waker));
+            let waited = ticket.wait();
+            if forks.0.load(Ordering::SeqCst) == 0 {
+                // This thread drove: in the child, which has no writer.
+                // SAFETY: leaves without running anything else of this process.
+                unsafe { libc::_exit(0) };
+            }
+            waited.unwrap();
+        }
+        // The driver's thread, alone in the child, ends and the child with it.
+        assert_eq!(exit_status(forks.0.load(Ordering::SeqCst)), 0, "{config}");
+        writer.write_flush(b"on").unwrap();
+        let durable = writer.close().unwrap().positions.durable;
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), durable, "{config}");
     });
 }
 

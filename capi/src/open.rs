@@ -145,6 +145,9 @@ fn close(number: wf_writer) -> Result<Result<Summary, CloseError>, wf_status> {
         return Err(busy("a checkpoint waits for its header: close after it"));
     }
     let open = OPEN.get(number).ok_or_else(closed)?;
+    if open.control.is_lent() {
+        return Err(failed(number, &Error::Forked)); // the number is the parent's as well
+    }
     // The one producer has to be outside, and its writer is taken before the number is given up.
     let alone = match &open.producer {
         Producer::Many(_) => None,

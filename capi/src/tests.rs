@@ -536,6 +536,34 @@ fn a_forked_child_closes_without_waiting_for_its_parents_threads() {
     });
 }
 
+/// A child of `vfork` shares the memory: the number that it closes is its parent's.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_that_shares_the_memory_closes_no_number_of_its_parents() {
+    extern "C" fn child(writer: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: what `clone` below was given.
+        let writer = unsafe { *writer.cast::<wf_writer>() };
+        let answers = [close(writer).0, close(writer).0].map(|found| found == WF_FORKED);
+        // SAFETY: the child leaves without running anything else of this process.
+        unsafe { libc::_exit(answers.iter().filter(|right| !**right).count() as i32) }
+    }
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_at(&dir.path().join("take"), small());
+    assert_eq!(write(writer, b"ours"), WF_OK);
+    let mut stack = vec![0u128; 1 << 14];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let mut status = 0;
+    // SAFETY: a stack of its own, aligned, and the number outlive the child: this thread waits.
+    unsafe {
+        let top = stack.as_mut_ptr_range().end.cast();
+        let pid = libc::clone(child, top, flags, (&raw mut writer).cast());
+        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+    }
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status}");
+    assert_eq!(close(writer), (WF_OK, 4));
+}
+
 // ---- threads that close what others use -----------------------------------------------------------
 
 const RECORD: usize = 500;

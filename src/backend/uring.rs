@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,9 @@ use io_uring::{IoUring, opcode, squeue, types};
 use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
+use crate::error::Error;
 use crate::file::{Handle, OsFile, os_file};
+use crate::fork::Process;
 use crate::options::Drive;
 
 /// The token of the read that waits on the doorbell.
@@ -25,7 +28,9 @@ const TRIAL: Token = Token::MAX - 1;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct UringBackend {
-    ring: IoUring,
+    /// Its mappings are not there in a child (`dontfork`): nothing may touch it there.
+    ring: ManuallyDrop<IoUring>,
+    process: Process,
     files: Vec<Attached>,
     bell: Arc<Bell>,
     /// Where the doorbell's read puts its count: on the heap, so that it stays where the kernel
@@ -195,7 +200,8 @@ impl UringBackend {
         // SAFETY: a descriptor that was just made and belongs to nobody else.
         let bell = Arc::new(Bell(unsafe { OwnedFd::from_raw_fd(fd) }));
         Ok(Self {
-            ring,
+            ring: ManuallyDrop::new(ring),
+            process: Process::this(),
             files: Vec::with_capacity(1),
             bell,
             bell_count: Box::new(0),
@@ -211,6 +217,7 @@ impl UringBackend {
     fn ring(depth: usize, drive: Drive) -> io::Result<IoUring> {
         let entries = (depth as u32 + 2).next_power_of_two();
         let mut builder = IoUring::builder();
+        builder.dontfork();
         if drive != Drive::Poll {
             // Completions are delivered when the driver enters the kernel, not by an interrupt of
             // whatever it does. A polling driver does not enter the kernel to look.
@@ -219,7 +226,7 @@ impl UringBackend {
         builder.build(entries).or_else(|error| {
             // Kernels before 5.19 do not know the flag.
             if error.raw_os_error() == Some(libc::EINVAL) {
-                IoUring::new(entries)
+                IoUring::builder().dontfork().build(entries)
             } else {
                 Err(error)
             }
@@ -234,6 +241,11 @@ impl UringBackend {
         // dropping the backend reaps the doorbell.
         unsafe { self.ring.submission().push(&entry) }.expect("room() was asked before");
         self.chain.pushed(token, link);
+    }
+
+    /// Not in a child: a waker may have forked on the thread that drives.
+    fn is_ours(&self) -> io::Result<()> {
+        if self.process.is_gone() { Err(Error::Forked.into()) } else { Ok(()) }
     }
 
     fn arm_bell(&mut self) {
@@ -374,7 +386,7 @@ impl Io for UringBackend {
     }
 
     fn room(&mut self) -> usize {
-        self.depth - self.in_flight
+        if self.process.is_gone() { 0 } else { self.depth - self.in_flight }
     }
 
     fn submit(&mut self, file: FileId, token: Token, op: Op) {
@@ -407,10 +419,12 @@ impl Io for UringBackend {
     }
 
     fn kick(&mut self) -> io::Result<()> {
+        self.is_ours()?;
         if self.ring.submission().is_empty() { Ok(()) } else { self.enter(0, None) }
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.is_ours()?;
         if !self.ring.completion().is_empty() {
             return self.kick();
         }
@@ -419,6 +433,7 @@ impl Io for UringBackend {
     }
 
     fn reap(&mut self) -> Option<Completion> {
+        self.is_ours().ok()?;
         loop {
             let entry = self.ring.completion().next()?;
             if entry.user_data() == BELL {
@@ -479,6 +494,9 @@ pub(super) fn locked_memory() -> String {
 impl Drop for UringBackend {
     /// Waits for every operation: the kernel must not write from, or into, freed memory.
     fn drop(&mut self) {
+        if self.process.is_gone() {
+            return;
+        }
         self.bell.wake();
         loop {
             while self.reap().is_some() {}
@@ -487,11 +505,15 @@ impl Drop for UringBackend {
                 // let go now, so that the file system can be unmounted after a close.
                 let _ = self.ring.submitter().unregister_files();
                 let _ = self.ring.submitter().unregister_buffers();
+                // SAFETY: never used again.
+                unsafe { ManuallyDrop::drop(&mut self.ring) };
                 return;
             }
             if self.enter(1, None).is_err() {
                 // The ring itself is broken; leaking the count is the safe way out.
                 std::mem::forget(std::mem::take(&mut self.bell_count));
+                // SAFETY: never used again.
+                unsafe { ManuallyDrop::drop(&mut self.ring) };
                 return;
             }
         }

@@ -15,7 +15,7 @@ impl Core {
     /// Whether this process may end the writer, and this thread: not a forked child, and not whoever
     /// turns the driver at this moment, which could go no further.
     pub(crate) fn can_end_here(&self) -> bool {
-        !self.stream.is_left_behind()
+        !self.stream.is_not_ours()
             && self.stream.failure().is_none()
             && !self.runner.is_driven_here()
             && self.is_of_the_system()

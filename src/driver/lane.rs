@@ -243,7 +243,7 @@ impl Lane {
     /// operation a call, so that its effect is published before the next.
     pub(crate) fn advance(&mut self, io: &mut dyn Io) -> bool {
         let mut moved = false;
-        while self.stream.failure().is_none() && io.room() >= 2 && self.start_one(io) {
+        while !self.stream.is_lost() && io.room() >= 2 && self.start_one(io) {
             moved = true;
             if io.abilities().blocking {
                 break;
@@ -255,7 +255,7 @@ impl Lane {
     /// Whether [`advance`](Self::advance) would start something.
     pub(crate) fn has_work(&self, io: &mut dyn Io) -> bool {
         let (committed, wanted) = (self.stream.committed(), self.stream.wanted());
-        if self.stream.failure().is_some() || io.room() < 2 {
+        if self.stream.is_lost() || io.room() < 2 {
             return false;
         }
         match self.obstacle {
@@ -275,7 +275,7 @@ impl Lane {
     /// When it wants to be asked again, though nothing is in flight.
     pub(crate) fn pauses_until(&self) -> Option<Instant> {
         match self.obstacle {
-            Obstacle::Pause { until } if self.stream.failure().is_none() => Some(until),
+            Obstacle::Pause { until } if !self.stream.is_lost() => Some(until),
             _ => None,
         }
     }

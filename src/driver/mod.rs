@@ -115,7 +115,9 @@ impl Driver {
     }
 
     fn is_busy(&mut self, reason: &impl Fn() -> bool) -> bool {
-        reason() || self.lanes.iter().any(|lane| lane.has_work(&mut *self.io))
+        // A waker may have forked on this thread: nobody would wake the child.
+        let gone = |lane: &Lane| lane.stream().is_left_behind();
+        reason() || self.lanes.iter().any(|lane| gone(lane) || lane.has_work(&mut *self.io))
     }
 
     /// When a file has been left alone for so long that its padding is cut off; `None` while there

@@ -60,7 +60,7 @@ impl End {
     /// Told to stop, and nothing is left to do, the close that a waker began included; or a failure,
     /// after which there is nothing to do at all.
     fn is_reached(&self, stream: &Stream) -> bool {
-        stream.failure().is_some()
+        stream.is_lost()
             || self.stop.load(Ordering::SeqCst)
                 && match &*ignore_poison(self.rest.lock()) {
                     Rest::Close(close) => close.is_due(stream),
@@ -101,6 +101,8 @@ pub(crate) enum Waited {
     TimedOut,
     /// Not at all: see [`Runner::may_wait`].
     InWaker,
+    /// The wait would be for a thread that this process doesn't have.
+    NotOurs,
 }
 
 impl Runner {
@@ -148,6 +150,7 @@ impl Runner {
         deadline: Option<Instant>,
         ready: impl Fn() -> bool,
     ) -> Waited {
+        let mut knows_whose = false;
         loop {
             let ticket = event.ticket();
             if let Some(ended) = self.ended(deadline, &ready) {
@@ -156,13 +159,19 @@ impl Runner {
             if !self.may_wait() {
                 return Waited::InWaker;
             }
-            match &self.who {
-                Who::Thread { .. } => event.sleep(ticket, deadline),
-                Who::Caller { driver, company, limited, .. } => match self.take(driver, *limited) {
-                    Some(mut lead) => self.lead(&mut lead, company, deadline, &ready),
-                    None => event.sleep(ticket, deadline),
-                },
+            if let Who::Caller { driver, company, limited, .. } = &self.who
+                && let Some(mut lead) = self.take(driver, *limited)
+            {
+                self.lead(&mut lead, company, deadline, &ready);
+                continue;
             }
+            // Once, beside a system call that sleeps. Whoever leads makes one a commit, and does no
+            // harm in a child that shares this memory: he is a thread like any other there.
+            if !knows_whose && self.stream.is_not_ours() {
+                return Waited::NotOurs;
+            }
+            knows_whose = true;
+            event.sleep(ticket, deadline);
         }
     }
 
@@ -198,7 +207,7 @@ impl Runner {
     fn ended(&self, deadline: Option<Instant>, ready: &impl Fn() -> bool) -> Option<Waited> {
         if ready() {
             Some(Waited::Ready)
-        } else if self.stream.is_left_behind() || self.stream.failure().is_some() {
+        } else if self.stream.is_lost() {
             Some(Waited::Failed)
         } else if deadline.is_some_and(|at| Instant::now() >= at) {
             Some(Waited::TimedOut)
@@ -234,10 +243,10 @@ impl Runner {
 
     /// Moves things on without waiting, where callers drive; returns whether it could.
     pub(crate) fn poll(&self) -> bool {
-        if self.stream.is_left_behind() {
+        let Who::Caller { driver, limited, .. } = &self.who else { return false };
+        if self.stream.is_not_ours() {
             return false;
         }
-        let Who::Caller { driver, limited, .. } = &self.who else { return false };
         let Some(mut lead) = self.take(driver, *limited) else { return false };
         if let Some(driver) = lead.driver() {
             driver.turn();
@@ -324,9 +333,9 @@ impl Runner {
 }
 
 impl Drop for Runner {
-    /// A forked child leaks the driver: the ring is its parent's.
+    /// A child leaks the driver: the ring is its parent's.
     fn drop(&mut self) {
-        if self.stream.is_left_behind()
+        if self.stream.is_not_ours()
             && let Who::Caller { driver, .. } = &mut self.who
         {
             std::mem::forget(ignore_poison(driver.get_mut()).take());

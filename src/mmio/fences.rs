@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::control::Control;
 use crate::driver::thread::spawn;
+use crate::fork::Process;
 use crate::sync::ignore_poison;
 use crate::sync::thread::JoinHandle;
 
@@ -18,6 +19,7 @@ pub(super) struct PeriodicFences {
     /// What it makes durable.
     of: Arc<Mutex<Control>>,
     thread: Option<JoinHandle<()>>,
+    process: Process,
 }
 
 impl PeriodicFences {
@@ -26,7 +28,7 @@ impl PeriodicFences {
         let of = Arc::new(Mutex::new(control));
         let of_thread = of.clone();
         let thread = spawn("fences", move || fence(every, &of_thread, &stopped))?;
-        Ok(Self { stop: Some(stop), of, thread: Some(thread) })
+        Ok(Self { stop: Some(stop), of, thread: Some(thread), process: Process::this() })
     }
 
     /// The file has gone on with another writer. Waits for nothing.
@@ -46,8 +48,12 @@ fn fence(every: Duration, of: &Mutex<Control>, stop: &Receiver<()>) {
 }
 
 impl Drop for PeriodicFences {
-    /// Waits for a fence that is under way: the file is being closed, so not for space.
+    /// Waits for a fence that is under way: the file is being closed, so not for space. A child has
+    /// no such thread to wait for, and what it shares of the stream is its parent's.
     fn drop(&mut self) {
+        if !self.process.is_this() {
+            return std::mem::forget((self.stop.take(), self.thread.take()));
+        }
         ignore_poison(self.of.lock()).core.stream.end_patience();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -14,13 +14,15 @@ use super::settings::Settings;
 use crate::control::Control;
 use crate::error::Error;
 use crate::file::{Share, try_share, unlock};
+use crate::fork::Process;
 use crate::ticket::Ticket;
 use crate::writer::Writer;
 
 /// An open file.
 #[derive(Debug)]
 pub(super) enum Storage {
-    ReadOnly(File),
+    /// And whose lock says so.
+    ReadOnly(File, Process),
     Recording(Box<Recording>),
 }
 
@@ -65,7 +67,7 @@ impl Storage {
             MMIO_READ if !creates => {
                 let file = File::open(path).map_err(refused)?;
                 match try_share(&file, share(flags)).map_err(refused)? {
-                    true => Ok(Self::ReadOnly(file)),
+                    true => Ok(Self::ReadOnly(file, Process::this())),
                     false => Err(Failure::shared(path)),
                 }
             }
@@ -84,7 +86,7 @@ impl Storage {
 
     pub(super) fn len(&self) -> io::Result<u64> {
         match self {
-            Self::ReadOnly(file) => Ok(file.metadata()?.len()),
+            Self::ReadOnly(file, _) => Ok(file.metadata()?.len()),
             Self::Recording(recording) => Ok(recording.writer.positions().accepted),
         }
     }
@@ -92,7 +94,7 @@ impl Storage {
     /// Reads at a position; fewer bytes than asked for at the end only.
     pub(super) fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::ReadOnly(file) => read_at(file, at, bytes),
+            Self::ReadOnly(file, _) => read_at(file, at, bytes),
             Self::Recording(recording) => recording.read(at, bytes),
         }
     }
@@ -100,7 +102,7 @@ impl Storage {
     /// Takes all the bytes, copied; waits only while no buffer has room, and behind a long gap.
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::ReadOnly(_) => Err(io::Error::new(
+            Self::ReadOnly(..) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the file was opened for reading only: open it with MMIO_WRITE or MMIO_READWRITE",
             )),
@@ -111,7 +113,7 @@ impl Storage {
     /// The writer's handle, if the file is open for writing.
     pub(super) fn control(&self) -> Option<&Control> {
         match self {
-            Self::ReadOnly(_) => None,
+            Self::ReadOnly(..) => None,
             Self::Recording(recording) => Some(recording.writer.control()),
         }
     }
@@ -124,8 +126,10 @@ impl Storage {
     /// Drains, fences, trims, lets go.
     pub(super) fn close(self) -> Result<(), Failure> {
         match self {
-            Self::ReadOnly(file) => {
-                unlock(&file); // explicitly: a forked child may hold the descriptor still
+            Self::ReadOnly(file, process) => {
+                if process.is_this() {
+                    unlock(&file); // explicitly: a forked child may hold the descriptor still
+                }
                 Ok(())
             }
             Self::Recording(recording) => {

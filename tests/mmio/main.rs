@@ -5,6 +5,8 @@ mod caller;
 #[path = "../common/mod.rs"]
 mod common;
 mod fences;
+#[cfg(unix)]
+mod forks;
 mod front_end;
 mod names;
 mod random;
