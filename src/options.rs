@@ -58,7 +58,10 @@ pub enum Drive {
     /// buffer while it sleeps makes one system call to wake it.
     #[default]
     Thread,
-    /// Whoever waits for the writer: the lowest flush latency, no thread. Work goes on only
+    /// Whoever waits for the writer, and with io_uring and direct I/O **one thread's sleep in the
+    /// kernel (`vfork`, a disk or network that hangs) delays another's flush** of what the sleeper
+    /// had submitted: where threads that may sleep so share a writer, take `Thread`. The lowest flush
+    /// latency, no thread. Work goes on only
     /// inside calls on the writer, its tickets and its control handles. A push that fills a
     /// buffer submits it where the backend is asynchronous, and does whatever else has come up for
     /// the driver; with `Sync` only calls that wait write anything, so a loop of `try_write` alone

@@ -11,15 +11,15 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::groups::{self, Group};
 use common::{
-    Config, Mount, assert_file, bytes, child_succeeds, child_task, configs, directory, each_config,
-    may_mount, watched, with_own_mounts,
+    Config, Mount, SMALL, assert_file, bytes, child_succeeds, child_task, configs, directory,
+    each_config, may_mount, watched, with_own_mounts,
 };
 use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Options, Preallocate};
 
@@ -255,6 +255,9 @@ fn a_waker_that_forks_leaves_parent_and_child_alive() {
         return;
     };
     let config = configs()[task.parse::<usize>().unwrap()];
+    if (config.backend, config.drive) == (BackendChoice::Sync, Drive::Caller) {
+        return; // a poll does all there is to do, and wakes nobody
+    }
     watched(name, move || {
         let directory = directory();
         let path = directory.path().join("take");
@@ -320,6 +323,44 @@ fn a_descriptor_that_someone_else_closed_is_an_error_and_no_lie() {
         assert_eq!(failed.errors[0].raw_os_error(), Some(libc::EBADF), "{config}");
         let found = std::fs::read(&path).unwrap();
         assert!(durable >= 20_000 && found[..durable] == data[..durable], "{config}");
+    });
+}
+
+/// One that sits in a `vfork`, where nothing of the kernel's runs on it, while another flushes what
+/// it has pushed. Where callers drive that may last as long as the sleep does (`Drive::Caller`).
+#[test]
+fn no_threads_sleep_delays_anothers_flush_but_where_callers_drive() {
+    use std::io::{Read, Write};
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let mut writer = config.options().buffers(4).create(&path).unwrap();
+        let control = writer.control().clone();
+        let (mut ended, mut end) = std::io::pipe().unwrap();
+        let asleep = Arc::new(AtomicBool::new(false));
+        let sleeps = asleep.clone();
+        let sleeper = std::thread::spawn(move || {
+            writer.try_write(&[7; SMALL]).unwrap(); // a whole buffer: on its way
+            let status = beside(|| {
+                sleeps.store(true, Ordering::SeqCst);
+                i32::from(ended.read_exact(&mut [0]).is_err())
+            });
+            assert_eq!(status, 0);
+            writer
+        });
+        while !asleep.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        let flusher = std::thread::spawn(move || control.flush());
+        let mut wake = || end.write_all(b"!").unwrap();
+        if config.drive == Drive::Caller {
+            wake();
+            assert_eq!(flusher.join().unwrap().unwrap(), SMALL as u64, "{config}");
+        } else {
+            assert_eq!(flusher.join().unwrap().unwrap(), SMALL as u64, "{config}");
+            wake(); // not before
+        }
+        sleeper.join().unwrap().close().unwrap();
+        assert_file(&path, &[7; SMALL], &config);
     });
 }
 
