@@ -334,3 +334,37 @@ fn a_limit_on_the_length_of_files_is_an_error_and_no_signal() {
         });
     }
 }
+
+/// A child of the process that met it: the file is its parent's.
+#[test]
+fn a_forked_child_writes_no_header_after_a_full_disk() {
+    const NAME: &str = "a_forked_child_writes_no_header_after_a_full_disk";
+    if child_task().is_none() {
+        return child_succeeds(NAME, "limited", |_| {});
+    }
+    let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+    // SAFETY: a plain system call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    for config in configs() {
+        watched(&config.to_string(), move || {
+            let directory = directory();
+            let path = directory.path().join("take");
+            let mut writer = options(config).create(&path).unwrap();
+            write_until_full(&mut writer);
+            // SAFETY: the child makes one call that is refused, and leaves.
+            unsafe {
+                match libc::fork() {
+                    0 => libc::_exit(writer.checkpoint(0, |_| [9; 8]).is_ok().into()),
+                    child => {
+                        let mut status = 0;
+                        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+                        assert_eq!(status, 0, "{config}");
+                    }
+                }
+            }
+            let written = writer.close().unwrap_err().summary.positions.written;
+            let file = std::fs::read(&path).unwrap();
+            assert_same(&file, &expected(written as usize), &config);
+        });
+    }
+}

@@ -304,7 +304,7 @@ impl Lane {
             && self.plan.idle()
             && !self.in_flight()
             && self.patch.is_none()
-            && self.stream.failure().is_none();
+            && !self.stream.is_lost();
         padded.then(|| *self.resting.get_or_insert_with(Instant::now) + QUIET)
     }
 
