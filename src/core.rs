@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::backend::{Abilities, Backend, Io};
+use crate::blocks::align_down;
 use crate::buffers::Memory;
 use crate::canary::Canary;
 use crate::driver::run::{CloseLater, Runner, Waited};
-use crate::driver::{Around, Driver, Forms, Geometry, Lane, Plan, align_down};
+use crate::driver::{Around, Driver, Forms, Geometry, Lane, Plan};
 use crate::error::{Error, Operation};
 use crate::file::{self, Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit};
 use crate::options::{BackendChoice, DiskFull, FenceForm, Options};

@@ -84,6 +84,7 @@
 compile_error!("writeflush needs the positional I/O of Unix or Windows");
 
 mod backend;
+mod blocks;
 mod buffers;
 #[cfg(feature = "canary")]
 #[doc(hidden)]

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::blocks::{align_down, align_up, split_patch};
 use super::length::Length;
 use super::plan::{Covers, Plan, Write, WriteFence};
 use crate::backend::{FileId, Io, Op, Token};
+use crate::blocks::{align_down, align_up, split_patch};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::error::{Operation, lacks_space};

@@ -9,7 +9,6 @@
 //! A [`Driver`] is a state machine over one backend and any number of lanes, one a file. It knows
 //! nothing of threads: [`run`] says who turns it.
 
-mod blocks;
 mod company;
 mod lane;
 mod length;
@@ -26,7 +25,6 @@ use crate::error::Operation;
 use crate::stream::Stream;
 use crate::sync::Instant;
 
-pub(crate) use blocks::{align_down, align_up};
 pub(crate) use lane::{Around, Lane, LaneToken};
 pub(crate) use plan::{Forms, Geometry, Plan};
 

@@ -16,6 +16,7 @@ use super::lock::{self, Share};
 use super::mark::{self, Mark};
 use super::open::{MAX_BLOCK, OpenMode};
 use super::place::{self, Place};
+use crate::blocks::{align_down, align_up};
 use crate::options::Options;
 
 /// An open file. Its data goes through a backend.
@@ -477,7 +478,6 @@ fn reserve_anew(file: &File, bytes: u64) -> io::Result<()> {
 fn overwrite(file: &File, at: u64, bytes: &[u8], block: u64) -> io::Result<()> {
     use crate::backend::read_full;
     use crate::buffers::Memory;
-    use crate::driver::{align_down, align_up};
     let (from, to) = (align_down(at, block), align_up(at + bytes.len() as u64, block));
     let size = align_up(to - from, MAX_BLOCK as u64) as usize;
     let memory = Memory::new(size.max(Memory::ALIGN), 1, 0, MAX_BLOCK)

@@ -17,7 +17,7 @@
 //! 6. A write that the medium has *refused* for want of space holds back every new one, until all
 //!    that were refused have completed after all. Fences go on meanwhile, over what is there.
 
-use super::blocks::{align_down, align_up};
+use crate::blocks::{align_down, align_up};
 use crate::canary::Canary;
 use crate::stream::Wanted;
 

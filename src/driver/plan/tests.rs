@@ -8,7 +8,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::blocks::split_patch;
+use crate::blocks::split_patch;
 
 const GEOMETRY: Geometry = Geometry { block: 16, buffer: 64, bounce: 32 };
 
