@@ -39,12 +39,13 @@ impl Control {
         self.core.stream.overruns.places()
     }
 
-    /// Whether the medium is full, and the writer waits for space ([`DiskFull::Wait`]). No lock, no
-    /// system call.
+    /// Whether the medium is full, and the writer waits for space ([`DiskFull::Wait`]); never of one
+    /// that has failed. No lock, no system call.
     ///
     /// [`DiskFull::Wait`]: crate::DiskFull::Wait
     pub fn is_waiting_for_space(&self) -> bool {
-        self.core.stream.is_waiting_for_space()
+        let stream = &self.core.stream;
+        stream.is_waiting_for_space() && stream.failure().is_none()
     }
 
     /// From now on nobody waits for space: a full medium ends the stream, as under

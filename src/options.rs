@@ -161,6 +161,18 @@ impl std::fmt::Debug for ThreadSetup {
     }
 }
 
+/// Whether an open is to give up.
+#[derive(Clone, Default)]
+struct Cancel(Option<Arc<IsCancelled>>);
+
+type IsCancelled = dyn Fn() -> bool + Send + Sync;
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "somebody may" } else { "nobody" })
+    }
+}
+
 /// How to open a [`Writer`]. Nothing is looked at before it is opened.
 ///
 /// ```
@@ -193,7 +205,7 @@ pub struct Options {
     pub(crate) mode: u32,
     pub(crate) lock: bool,
     pub(crate) lock_wait: Duration,
-    cancel: Option<Arc<AtomicBool>>,
+    cancel: Cancel,
     /// What the lock says beyond "one writer".
     pub(crate) share: Share,
     grant_limit: Option<usize>,
@@ -219,7 +231,7 @@ impl Default for Options {
             mode: 0o644,
             lock: true,
             lock_wait: Duration::from_secs(1),
-            cancel: None,
+            cancel: Cancel::default(),
             share: Share::default(),
             grant_limit: None,
             append_at: None,
@@ -315,13 +327,23 @@ impl Options {
     /// Has an open give up with [`Error::Cancelled`] once the flag is true, as if it had failed: it
     /// looks while it waits for the lock, and between any two pieces of 1 MiB of
     /// [`Preallocate::Zero`], which may take minutes. An open that has returned never looks again.
-    pub fn cancel_open(mut self, flag: Arc<AtomicBool>) -> Self {
-        self.cancel = Some(flag);
+    pub fn cancel_open(self, flag: Arc<AtomicBool>) -> Self {
+        self.cancel_open_if(move || flag.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// As [`cancel_open`](Self::cancel_open), for those who have no such flag: C. Called on the
+    /// thread that opens.
+    #[doc(hidden)]
+    pub fn cancel_open_if(
+        mut self,
+        is_cancelled: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.cancel = Cancel(Some(Arc::new(is_cancelled)));
         self
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.as_ref().is_some_and(|flag| flag.load(std::sync::atomic::Ordering::Relaxed))
+        self.cancel.0.as_ref().is_some_and(|is_cancelled| is_cancelled())
     }
 
     /// The longest grant, in bytes (default: 64 KiB, or a buffer if that is less); costs as much

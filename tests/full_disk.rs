@@ -9,7 +9,6 @@
 mod common;
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,29 +40,8 @@ fn mounted(kind: &str, at: &Path) -> Mount {
     Mount::ext4_with(&image, at, "loop")
 }
 
-/// As many bytes as are to be had, or `most`.
-fn take_space(path: &Path, most: i64) {
-    let file = File::create(path).unwrap();
-    let (mut from, mut len) = (0, most.min(1 << 30));
-    while len >= 64 << 10 && from < most {
-        // SAFETY: a live descriptor; plain integers.
-        match unsafe { libc::fallocate(file.as_raw_fd(), 0, from, len) } {
-            0 => from += len,
-            _ => len /= 2,
-        }
-    }
-    let _ = file.sync_all(); // a file system that is full may have no room for that either
-}
-
-/// Leaves [`ROOM`] to others, until the file that is returned is removed.
 fn fill_up(at: &Path) -> PathBuf {
-    let (room, fill) = (at.join("room"), at.join("fill"));
-    take_space(&room, ROOM);
-    take_space(&fill, i64::MAX);
-    std::fs::remove_file(&room).unwrap();
-    // SAFETY: a live descriptor. What is removed has to be free.
-    unsafe { libc::syncfs(File::open(at).unwrap().as_raw_fd()) };
-    fill
+    common::fill_up(at, ROOM)
 }
 
 fn options(config: Config) -> Options {

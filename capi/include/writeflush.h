@@ -156,6 +156,11 @@ intptr_t WF_WINAPI wf_mmio_procedure(void *info,
 #define WF_MEDIUM_STABLE 3
 
 /*
+ A number that could not be had.
+ */
+#define WF_UNKNOWN UINT64_MAX
+
+/*
  How a file is opened.
  */
 #define WF_CREATE 0
@@ -254,6 +259,19 @@ intptr_t WF_WINAPI wf_mmio_procedure(void *info,
  ... and later writes `fill_byte` in their place.
  */
 #define WF_ON_FULL_FILL 4
+
+/*
+ A full medium ends the stream: what the file holds without a gap is made durable first, and the
+ close cuts the file there.
+ */
+#define WF_ON_DISK_FULL_FAIL 0
+
+/*
+ What was accepted stays in the buffers until there is space, and the writer goes on. Meanwhile
+ the buffers fill up, `on_full` says what happens then, and fences wait. A close does not: it tries
+ once more, then ends as with `WF_ON_DISK_FULL_FAIL`.
+ */
+#define WF_ON_DISK_FULL_WAIT 1
 
 /*
  Any thread may push, several at once.
@@ -389,6 +407,10 @@ enum wf_status
    position that you know.
    */
   WF_UNFINISHED = -14,
+  /*
+   The open was called off (`wf_options.cancel`).
+   */
+  WF_CANCELLED = -15,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -598,6 +620,12 @@ typedef void (*wf_header)(void *context, uint64_t durable, void *header);
 typedef int32_t (*wf_thread_setup)(void *context);
 
 /*
+ Whether the open is to give up: not 0, and `wf_open` answers `WF_CANCELLED`, as if it had failed.
+ It is asked on the thread that opens. It has to return.
+ */
+typedef int32_t (*wf_cancel)(void *context);
+
+/*
  How to open a writer. Set it with `wf_options_init`, then change what you want to. Later versions
  of the library add fields at the end.
  */
@@ -695,7 +723,54 @@ typedef struct {
    For `WF_APPEND_AT`: a position up to the file's length.
    */
   uint64_t append_at;
+  /*
+   `WF_ON_DISK_FULL_...`: what happens when the medium is full in the middle of a recording.
+   */
+  uint32_t on_disk_full;
+  /*
+   0: for a later version.
+   */
+  uint32_t reserved;
+  /*
+   Is asked again and again while an open waits for the lock, and between any two pieces of 1 MiB
+   of `WF_PREALLOCATE_ZERO`, which may take minutes; never once `wf_open` has returned (with
+   `wf_mmio_settings`: in every OPEN from then on). Null (default): nothing calls an open off.
+   */
+  wf_cancel cancel;
+  /*
+   What `cancel` gets: where another thread, or a signal handler, leaves its mark, atomically. It
+   has to live as long as `cancel` may be asked.
+   */
+  void *cancel_context;
 } wf_options;
+
+/*
+ What a close tells.
+ */
+typedef struct {
+  /*
+   The last positions, as in `wf_positions`; all four are equal after a close without error.
+   */
+  uint64_t accepted;
+  /*
+   Handed to the kernel.
+   */
+  uint64_t submitted;
+  /*
+   The kernel has it.
+   */
+  uint64_t written;
+  /*
+   Survives a power cut; true whatever the status.
+   */
+  uint64_t durable;
+  /*
+   The length of the file that the close leaves, in bytes; `WF_UNKNOWN` if it could not be asked,
+   or the file was not this writer's to close. After a failure it may be more than what is
+   durable, and less than what was accepted.
+   */
+  uint64_t file_len;
+} wf_summary;
 
 #ifdef __cplusplus
 extern "C" {
@@ -887,18 +962,16 @@ wf_status wf_mmio_settings(const wf_options *options, uint64_t fence_ms, uint64_
  `path`: bytes that end with a zero, on Windows UTF-8. `options`: null for the defaults, which
  create the file, or empty the one that is there.
 
- Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the thread that drives (but with
- `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
- `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_IO`: a file that was there is as it was, and none is there that
- was not. An old file is emptied last; if that step itself fails, or with `WF_PANIC`, it may be
- empty.
+ Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the
+ thread that drives (but with `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which
+ option), `WF_LOCKED`, `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_CANCELLED`, `WF_IO`: a
+ file that was there is as it was, and none is there that was not. An old file is emptied last; if
+ that step itself fails, or with `WF_PANIC`, it may be empty.
 
  `path` is null or a string that ends with a zero; `options` is null or points to a
  `wf_options` of as many bytes as its `size` says; `writer` is null or writable.
  */
-wf_status wf_open(const char *path,
-                  const wf_options *options,
-                  wf_writer *writer);
+wf_status wf_open(const char *path, const wf_options *options, wf_writer *writer);
 
 /*
  Writes out everything, cuts the file to its exact length, makes data, length and name durable,
@@ -919,6 +992,15 @@ wf_status wf_open(const char *path,
  `durable` is null or writable.
  */
 wf_status wf_close(wf_writer writer, uint64_t *durable);
+
+/*
+ As `wf_close`; tells more of it, to a `wf_summary` of `size` bytes (its sizeof). It is filled in
+ where the number is gone, also with an error, but not with `WF_PANIC`. Also `WF_INVALID` (null, a
+ wrong size): nothing was done.
+
+ `summary` is null or points to `size` writable bytes.
+ */
+wf_status wf_close_summary(wf_writer writer, wf_summary *summary, size_t size);
 
 /*
  What poisoned the writer: `WF_OK` if nothing did, else the status that its calls answer from now
@@ -1016,6 +1098,28 @@ wf_status wf_grant_commit(wf_writer writer, size_t len);
  `wf_grant_commit`. `WF_CLOSED`, `WF_PANIC`.
  */
 wf_status wf_grant_abandon(wf_writer writer);
+
+/*
+ Whether the medium is full, and the writer waits for space (`WF_ON_DISK_FULL_WAIT`): 1 or 0 to
+ `*is_waiting`; always 0 of one that has failed.
+
+ No wait, no lock, no allocation, no system call. Any thread. `WF_INVALID` (null), `WF_CLOSED`,
+ `WF_PANIC`.
+
+ `is_waiting` is null or writable.
+ */
+wf_status wf_is_waiting_for_space(wf_writer writer, uint32_t *is_waiting);
+
+/*
+ From now on nobody waits for space: a full medium ends the stream, as with
+ `WF_ON_DISK_FULL_FAIL`. For a recorder that has to end although the medium stays full: what waits
+ for a fence then hears so (`WF_IO`), and a `wf_checkpoint` behind it writes the header of what is
+ durable.
+
+ No wait, no lock, no allocation; may make a system call, to wake the driver. Any thread.
+ `WF_CLOSED`, `WF_PANIC`.
+ */
+wf_status wf_stop_waiting_for_space(wf_writer writer);
 
 #if defined(_WIN32)
 /*

@@ -54,6 +54,8 @@ pub enum wf_status {
     /// The file was not closed, and ends in zeros that may be padding: `WF_APPEND_AT` goes on at a
     /// position that you know.
     WF_UNFINISHED = -14,
+    /// The open was called off (`wf_options.cancel`).
+    WF_CANCELLED = -15,
 }
 
 use wf_status::*;
@@ -148,6 +150,7 @@ pub(crate) fn status_of(error: &Error) -> wf_status {
         Error::Options(_) => WF_INVALID,
         Error::Locked { .. } => WF_LOCKED,
         Error::Unfinished { .. } => WF_UNFINISHED,
+        Error::Cancelled => WF_CANCELLED,
         Error::Full { .. } => WF_FULL,
         Error::TooLong { .. } => WF_TOO_LONG,
         Error::Deadline { .. } => WF_DEADLINE,

@@ -18,6 +18,7 @@ mod producer;
 mod push;
 mod sized;
 mod slots;
+mod space;
 #[cfg(all(test, not(loom), target_os = "linux"))]
 mod tests;
 #[cfg(windows)]
@@ -37,6 +38,7 @@ pub use mmio::*;
 pub use open::*;
 pub use options::*;
 pub use push::*;
+pub use space::*;
 
 /// A writer that is open. 0 is none. Any thread may use it, several at once; a number that was
 /// closed is refused for ever.

@@ -11,7 +11,7 @@ use crate::fences::in_header;
 use crate::options::*;
 use crate::producer::{One, Producer};
 use crate::slots::Then;
-use crate::{OPEN, WRITERS, put, wf_writer};
+use crate::{OPEN, WRITERS, put, sized, wf_writer};
 use wf_status::*;
 
 /// An open writer.
@@ -37,11 +37,11 @@ impl Open {
 /// `path`: bytes that end with a zero, on Windows UTF-8. `options`: null for the defaults, which
 /// create the file, or empty the one that is there.
 ///
-/// Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the thread that drives (but with
-/// `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which option), `WF_LOCKED`,
-/// `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_IO`: a file that was there is as it was, and none is there that
-/// was not. An old file is emptied last; if that step itself fails, or with `WF_PANIC`, it may be
-/// empty.
+/// Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the
+/// thread that drives (but with `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which
+/// option), `WF_LOCKED`, `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_CANCELLED`, `WF_IO`: a
+/// file that was there is as it was, and none is there that was not. An old file is emptied last; if
+/// that step itself fails, or with `WF_PANIC`, it may be empty.
 ///
 /// # Safety
 /// `path` is null or a string that ends with a zero; `options` is null or points to a
@@ -122,21 +122,78 @@ fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wf_close(writer: wf_writer, durable: *mut u64) -> wf_status {
     guarded(|| {
-        let result = match close(writer) {
-            Ok(result) => result,
-            Err(status) => return status,
-        };
-        let (status, position) = match result {
-            Ok(summary) => (WF_OK, summary.positions.durable),
-            Err(error) => {
-                let status = error.errors.first().map_or(WF_IO, status_of);
-                (refuse(status, error.to_string()), error.summary.positions.durable)
-            }
-        };
         // SAFETY: the caller's promise.
-        unsafe { put(durable, position) };
-        status
+        close_telling(writer, |summary| unsafe { put(durable, summary.positions.durable) })
     })
+}
+
+/// A number that could not be had.
+pub const WF_UNKNOWN: u64 = u64::MAX;
+
+/// What a close tells.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct wf_summary {
+    /// The last positions, as in `wf_positions`; all four are equal after a close without error.
+    pub accepted: u64,
+    /// Handed to the kernel.
+    pub submitted: u64,
+    /// The kernel has it.
+    pub written: u64,
+    /// Survives a power cut; true whatever the status.
+    pub durable: u64,
+    /// The length of the file that the close leaves, in bytes; `WF_UNKNOWN` if it could not be asked,
+    /// or the file was not this writer's to close. After a failure it may be more than what is
+    /// durable, and less than what was accepted.
+    pub file_len: u64,
+}
+
+/// As `wf_close`; tells more of it, to a `wf_summary` of `size` bytes (its sizeof). It is filled in
+/// where the number is gone, also with an error, but not with `WF_PANIC`. Also `WF_INVALID` (null, a
+/// wrong size): nothing was done.
+///
+/// # Safety
+/// `summary` is null or points to `size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_close_summary(
+    writer: wf_writer,
+    summary: *mut wf_summary,
+    size: usize,
+) -> wf_status {
+    guarded(|| {
+        if summary.is_null() {
+            return invalid("the pointer to the summary is null");
+        }
+        if let Err(status) = sized::check(size) {
+            return status;
+        }
+        // SAFETY: the caller's promise; the struct has no padding.
+        close_telling(writer, |told| unsafe { sized::put(summary, size, &summed_up(told)) })
+    })
+}
+
+fn summed_up(summary: &Summary) -> wf_summary {
+    wf_summary {
+        accepted: summary.positions.accepted,
+        submitted: summary.positions.submitted,
+        written: summary.positions.written,
+        durable: summary.positions.durable,
+        file_len: summary.file_len.unwrap_or(WF_UNKNOWN),
+    }
+}
+
+fn close_telling(writer: wf_writer, tell: impl FnOnce(&Summary)) -> wf_status {
+    match close(writer) {
+        Ok(Ok(summary)) => {
+            tell(&summary);
+            WF_OK
+        }
+        Ok(Err(error)) => {
+            tell(&error.summary);
+            refuse(error.errors.first().map_or(WF_IO, status_of), error.to_string())
+        }
+        Err(status) => status,
+    }
 }
 
 fn close(number: wf_writer) -> Result<Result<Summary, CloseError>, wf_status> {

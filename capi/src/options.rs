@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::time::Duration;
 
-use rust::{BackendChoice, Direct, Drive, FenceForm, OnFull, Options, Preallocate};
+use rust::{BackendChoice, Direct, DiskFull, Drive, FenceForm, OnFull, Options, Preallocate};
 
 use crate::failure::{invalid, wf_status};
 use crate::sized;
@@ -54,6 +54,14 @@ pub const WF_ON_FULL_DROP: u32 = 3;
 /// ... and later writes `fill_byte` in their place.
 pub const WF_ON_FULL_FILL: u32 = 4;
 
+/// A full medium ends the stream: what the file holds without a gap is made durable first, and the
+/// close cuts the file there.
+pub const WF_ON_DISK_FULL_FAIL: u32 = 0;
+/// What was accepted stays in the buffers until there is space, and the writer goes on. Meanwhile
+/// the buffers fill up, `on_full` says what happens then, and fences wait. A close does not: it tries
+/// once more, then ends as with `WF_ON_DISK_FULL_FAIL`.
+pub const WF_ON_DISK_FULL_WAIT: u32 = 1;
+
 /// Any thread may push, several at once.
 pub const WF_PRODUCERS_MANY: u32 = 0;
 /// One thread at a time may push: cheaper, and the only one that has grants. A second one gets
@@ -81,6 +89,10 @@ pub const WF_FENCE_WRITE_THROUGH: u32 = 4;
 /// What the driver's thread does first, on itself: takes a name, a priority, cores. 0: go on; else an
 /// error number of the system, with which `wf_open` is refused (`WF_IO`). It has to return.
 pub type wf_thread_setup = Option<unsafe extern "C" fn(context: *mut c_void) -> i32>;
+
+/// Whether the open is to give up: not 0, and `wf_open` answers `WF_CANCELLED`, as if it had failed.
+/// It is asked on the thread that opens. It has to return.
+pub type wf_cancel = Option<unsafe extern "C" fn(context: *mut c_void) -> i32>;
 
 /// How to open a writer. Set it with `wf_options_init`, then change what you want to. Later versions
 /// of the library add fields at the end.
@@ -137,20 +149,31 @@ pub struct wf_options {
     pub lock_wait_ms: u64,
     /// For `WF_APPEND_AT`: a position up to the file's length.
     pub append_at: u64,
+    /// `WF_ON_DISK_FULL_...`: what happens when the medium is full in the middle of a recording.
+    pub on_disk_full: u32,
+    /// 0: for a later version.
+    pub reserved: u32,
+    /// Is asked again and again while an open waits for the lock, and between any two pieces of 1 MiB
+    /// of `WF_PREALLOCATE_ZERO`, which may take minutes; never once `wf_open` has returned (with
+    /// `wf_mmio_settings`: in every OPEN from then on). Null (default): nothing calls an open off.
+    pub cancel: wf_cancel,
+    /// What `cancel` gets: where another thread, or a signal handler, leaves its mark, atomically. It
+    /// has to live as long as `cancel` may be asked.
+    pub cancel_context: *mut c_void,
 }
 
-/// What a C program hands to the thread that it sets up.
+/// What a C program hands to a function of its own.
 struct Context(*mut c_void);
 
-// SAFETY: the caller of `wf_open` has promised that it may be used on another thread.
+// SAFETY: the caller of `wf_open` has promised that its functions may be given it on another thread.
 unsafe impl Send for Context {}
-// SAFETY: as above; one thread at a time is set up.
+// SAFETY: as above; one thread at a time is set up, and one opens.
 unsafe impl Sync for Context {}
 
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_options>()
-        == 8 * size_of::<u64>() + 12 * size_of::<u32>() + 2 * size_of::<*mut c_void>()
+        == size_of::<[u64; 8]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
 );
 
 impl Default for wf_options {
@@ -178,6 +201,10 @@ impl Default for wf_options {
             thread_context: std::ptr::null_mut(),
             lock_wait_ms: 1000,
             append_at: 0,
+            on_disk_full: WF_ON_DISK_FULL_FAIL,
+            reserved: 0,
+            cancel: None,
+            cancel_context: std::ptr::null_mut(),
         }
     }
 }
@@ -275,6 +302,14 @@ impl wf_options {
             WF_FENCE_WRITE_THROUGH => FenceForm::WriteThrough,
             _ => return Err(invalid("wf_options.fence is none of WF_FENCE_...")),
         };
+        let on_disk_full = match self.on_disk_full {
+            WF_ON_DISK_FULL_FAIL => DiskFull::Fail,
+            WF_ON_DISK_FULL_WAIT => DiskFull::Wait,
+            _ => return Err(invalid("wf_options.on_disk_full is none of WF_ON_DISK_FULL_...")),
+        };
+        if self.reserved != 0 {
+            return Err(invalid("wf_options.reserved is not 0"));
+        }
         if self.lock > 1 {
             return Err(invalid("wf_options.lock is neither 0 nor 1"));
         }
@@ -299,6 +334,14 @@ impl wf_options {
                 }
             });
         }
+        if let Some(cancel) = self.cancel {
+            let context = Context(self.cancel_context);
+            options = options.cancel_open_if(move || {
+                let Context(context) = &context;
+                // SAFETY: the caller's promise; it has to return.
+                unsafe { cancel(*context) != 0 }
+            });
+        }
         Ok(options
             .buffer_size(number(self.buffer_size)?)
             .buffers(self.buffers as usize)
@@ -307,6 +350,7 @@ impl wf_options {
             .direct(direct)
             .drive(drive)
             .on_full(on_full)
+            .on_disk_full(on_disk_full)
             .preallocate(preallocate)
             .fence_form(fence)
             .mode(self.permissions)

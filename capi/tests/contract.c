@@ -57,6 +57,11 @@ static void no_such_writer(wf_writer writer) {
   CHECK(wf_grant_commit(writer, 1) == WF_CLOSED);
   CHECK(wf_grant_abandon(writer) == WF_CLOSED);
   CHECK(wf_checkpoint(writer, 0, 0, no_header, NULL, NULL) == WF_CLOSED);
+  uint32_t is_waiting = 7;
+  CHECK(wf_is_waiting_for_space(writer, &is_waiting) == WF_CLOSED && is_waiting == 7);
+  CHECK(wf_stop_waiting_for_space(writer) == WF_CLOSED);
+  wf_summary summary;
+  CHECK(wf_close_summary(writer, &summary, sizeof summary) == WF_CLOSED);
   CHECK(wf_close(writer, &durable) == WF_CLOSED);
   CHECK(durable == 7);
 }
@@ -81,6 +86,8 @@ static void options_that_cannot_be(const char *path) {
   WRONG(direct, 9);
   WRONG(drive, 9);
   WRONG(on_full, 9);
+  WRONG(on_disk_full, 9);
+  WRONG(reserved, 1);
   WRONG(preallocate, 9);
   WRONG(fence, 9);
   WRONG(fill_byte, 256);
@@ -172,6 +179,50 @@ static void a_whole_life(const char *path) {
   CHECK(fread(read, 1, sizeof read, file) == 13);
   CHECK(memcmp(read, "Hello world!\n", 13) == 0);
   fclose(file);
+}
+
+static int32_t called_off(void *asked) {
+  return ++*(int *)asked == 3;
+}
+
+/* A flag of the caller's, looked at while a long open goes on; the file is as if it had failed. */
+static void an_open_that_is_called_off(const char *path) {
+  int asked = 0;
+  wf_options options;
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);
+  options.preallocate = WF_PREALLOCATE_ZERO;
+  options.preallocate_bytes = 8 << 20;
+  options.cancel = called_off;
+  options.cancel_context = &asked;
+  wf_writer writer = 1;
+  CHECK(wf_open(path, &options, &writer) == WF_CANCELLED);
+  CHECK(writer == 0 && asked == 3);
+  char text[256];
+  CHECK(wf_last_error(text, sizeof text) > 1 && strstr(text, "called off") != NULL);
+  FILE *file = fopen(path, "rb");
+  CHECK(file != NULL && fread(text, 1, sizeof text, file) == 13);
+  CHECK(memcmp(text, "Hello world!\n", 13) == 0);
+  fclose(file);
+  asked = 3; /* never again 3 */
+  CHECK(wf_open(path, &options, &writer) == WF_OK);
+  CHECK(asked > 3);
+  CHECK(wf_close(writer, NULL) == WF_OK);
+}
+
+static void a_summary(const char *path) {
+  wf_writer writer;
+  wf_summary summary;
+  uint32_t is_waiting = 7;
+  CHECK(wf_open(path, NULL, &writer) == WF_OK);
+  CHECK(wf_write(writer, "12345", 5) == WF_OK);
+  CHECK(wf_is_waiting_for_space(writer, NULL) == WF_INVALID);
+  CHECK(wf_is_waiting_for_space(writer, &is_waiting) == WF_OK && is_waiting == 0);
+  CHECK(wf_stop_waiting_for_space(writer) == WF_OK);
+  CHECK(wf_close_summary(writer, NULL, sizeof summary) == WF_INVALID);
+  CHECK(wf_close_summary(writer, &summary, 7) == WF_INVALID);
+  CHECK(wf_close_summary(writer, &summary, sizeof summary) == WF_OK);
+  CHECK(summary.accepted == 5 && summary.submitted == 5 && summary.written == 5);
+  CHECK(summary.durable == 5 && summary.file_len == 5 && WF_UNKNOWN == UINT64_MAX);
 }
 
 static wf_options two_small_buffers(void) {
@@ -381,7 +432,9 @@ static void a_forked_child(const char *path, int without_handlers) {
     CHECK(wf_write_flush(writer, "child", 5, NULL) == WF_FORKED);
     CHECK(wf_error(writer) == WF_FORKED);
     CHECK(wf_patch(writer, 0, "C", 1) == WF_FORKED);
-    CHECK(wf_close(writer, NULL) == WF_FORKED);
+    wf_summary summary;
+    CHECK(wf_close_summary(writer, &summary, sizeof summary) == WF_FORKED);
+    CHECK(summary.file_len == WF_UNKNOWN);
     no_such_writer(writer);
     _exit(0);
   }
@@ -482,6 +535,8 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) no_such_writer(strangers[i]);
   options_that_cannot_be(path);
   a_whole_life(path);
+  an_open_that_is_called_off(path);
+  a_summary(path);
   full_buffers(path);
   too_early_and_too_late(path);
   grants(path);

@@ -1,5 +1,7 @@
 //! File systems of a test's own, for tests that run as root on Linux.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -47,6 +49,31 @@ pub fn run(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {err}");
 }
 
+/// As many bytes as are to be had, or `most`.
+fn take_space(path: &Path, most: i64) {
+    let file = File::create(path).unwrap();
+    let (mut from, mut len) = (0, most.min(1 << 30));
+    while len >= 64 << 10 && from < most {
+        // SAFETY: a live descriptor; plain integers.
+        match unsafe { libc::fallocate(file.as_raw_fd(), 0, from, len) } {
+            0 => from += len,
+            _ => len /= 2,
+        }
+    }
+    let _ = file.sync_all(); // a file system that is full may have no room for that either
+}
+
+/// Leaves `room` bytes of the file system to others, until the file that is returned is removed.
+pub fn fill_up(at: &Path, room: i64) -> PathBuf {
+    let (kept, fill) = (at.join("kept"), at.join("fill"));
+    take_space(&kept, room);
+    take_space(&fill, i64::MAX);
+    std::fs::remove_file(&kept).unwrap();
+    // SAFETY: a live descriptor. What is removed has to be free.
+    unsafe { libc::syncfs(File::open(at).unwrap().as_raw_fd()) };
+    fill
+}
+
 /// A mount in a child's own namespace.
 #[derive(Debug)]
 pub struct Mount(pub PathBuf);
@@ -59,7 +86,7 @@ impl Mount {
 
     /// Makes an ext4 image of this size.
     pub fn make_ext4(image: &Path, mib: u64) {
-        std::fs::File::create(image).unwrap().set_len(mib << 20).unwrap();
+        File::create(image).unwrap().set_len(mib << 20).unwrap();
         let image = image.to_str().unwrap();
         run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", "-J", "size=4", image]);
     }

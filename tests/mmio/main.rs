@@ -8,6 +8,8 @@ mod fences;
 #[cfg(unix)]
 mod forks;
 mod front_end;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod names;
 mod random;
 mod refusals;
