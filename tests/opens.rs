@@ -403,7 +403,7 @@ fn what_close_says_is_an_error_of_the_close() {
             drop(config.create(&path)); // nobody hears of it
         }
         use writeflush::mmio::{File, MMIOERR_CANNOTWRITE};
-        let mut file = File::create(&place.join("take.wav")).unwrap();
+        let mut file = File::create(place.join("take.wav")).unwrap();
         file.write(b"RIFF").unwrap();
         assert_eq!(file.close().unwrap_err().code, MMIOERR_CANNOTWRITE);
     });
