@@ -298,13 +298,14 @@ impl Lane {
 
     // ---- padding --------------------------------------------------------------------------------
 
-    /// When its padding is to be cut off; `None` if there is none, or something is under way.
+    /// Whether nothing is under way, and nothing waits to be asked for again.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.plan.idle() && !self.in_flight() && self.patch.is_none() && !self.stream.is_lost()
+    }
+
+    /// When its padding is to be cut off; `None` if there is none, or it is not at rest.
     pub(crate) fn cut_at(&mut self) -> Option<Instant> {
-        let padded = self.length.padded_from(self.plan.written()).is_some()
-            && self.plan.idle()
-            && !self.in_flight()
-            && self.patch.is_none()
-            && !self.stream.is_lost();
+        let padded = self.is_at_rest() && self.length.padded_from(self.plan.written()).is_some();
         padded.then(|| *self.resting.get_or_insert_with(Instant::now) + QUIET)
     }
 

@@ -136,6 +136,12 @@ impl Driver {
         }
     }
 
+    /// Whether no file has anything under way.
+    #[cfg(all(test, unix, not(any(loom, shuttle))))]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.lanes.iter().all(Lane::is_at_rest)
+    }
+
     /// Waits until nothing is in the kernel's hands any more: memory and file may go then.
     pub(crate) fn settle(&mut self) {
         while self.lanes.iter().any(Lane::in_flight) && !Slip::FreedEarly.is_planted() {

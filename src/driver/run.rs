@@ -256,12 +256,15 @@ impl Runner {
     }
 
     /// As if nobody had asked for anything for long, where there is no clock and the caller drives.
+    /// Says whether nothing was under way.
     #[cfg(all(test, unix, not(any(loom, shuttle))))]
-    pub(crate) fn rest(&self) {
-        let Who::Caller { driver, .. } = &self.who else { return };
-        if let Some(driver) = self.take(driver, false).as_mut().and_then(Lead::driver) {
-            driver.cut_padding(Instant::now() + std::time::Duration::from_secs(1));
-        }
+    pub(crate) fn rest(&self) -> bool {
+        let Who::Caller { driver, .. } = &self.who else { return false };
+        let mut lead = self.take(driver, false);
+        let Some(driver) = lead.as_mut().and_then(Lead::driver) else { return false };
+        driver.turn();
+        driver.cut_padding(Instant::now() + std::time::Duration::from_secs(1));
+        driver.is_at_rest()
     }
 
     /// Whether work goes on only inside calls.
