@@ -145,7 +145,7 @@ impl Core {
         let means = Means::new(options, path)?;
         let mut opened = OpenFile::new(&*options.host, options, path, mode)?;
         let started = Self::start_or_fall_back(options, &opened, means);
-        let ready = started.and_then(|core| match opened.empty(options) {
+        let ready = started.and_then(|core| match opened.cut(options) {
             Ok(()) => Ok(core),
             Err(error) => {
                 core.abandon();

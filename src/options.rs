@@ -428,7 +428,8 @@ impl Options {
     }
 
     /// As [`append`](Self::append), but goes on at `position`, to which the file is cut under the
-    /// lock: for what knows how far its bytes are good. A failure behind the cut leaves it cut.
+    /// lock: for who knows how far its bytes are good. The cut is the last step of the open, so that
+    /// one that fails before it changes nothing.
     ///
     /// # Errors
     /// [`Error::Options`] if the file is shorter, and as [`create`](Self::create).

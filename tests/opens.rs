@@ -24,9 +24,10 @@ use writeflush::{
 type Way = fn(&Options, &Path) -> Result<Writer, Error>;
 
 /// Every way to open a file that is there.
-const WAYS: [Way; 3] = [
+const WAYS: [Way; 4] = [
     |options, path| options.create(path),
     |options, path| options.append(path),
+    |options, path| options.append_at(path, 3),
     |options, path| options.open(path),
 ];
 
@@ -128,6 +129,34 @@ fn a_create_over_a_large_file_needs_no_second_place_for_it() {
             }
         }
     }
+}
+
+/// What was behind its place is gone, also where space was asked for ahead.
+#[test]
+fn an_append_at_a_place_keeps_what_is_before_it_and_nothing_else() {
+    const AT: usize = 5000;
+    each_config(|config, directory| {
+        let ahead = [
+            Preallocate::None,
+            Preallocate::Reserve(20_000),
+            Preallocate::Reserve(100_000),
+            Preallocate::Zero(20_000),
+            Preallocate::Zero(100_000),
+        ];
+        for ahead in ahead {
+            let path = directory.join("take");
+            let old = bytes(1, 50_000);
+            std::fs::write(&path, &old).unwrap();
+            let options = config.options().preallocate(ahead);
+            let mut writer = options.append_at(&path, AT as u64).unwrap();
+            let found = std::fs::read(&path).unwrap();
+            assert_eq!(found[..AT], old[..AT], "{config}, {ahead:?}");
+            assert!(found[AT..].iter().all(|byte| *byte == 0), "old bytes, {config}, {ahead:?}");
+            assert_eq!(writer.write_flush(b"new").unwrap(), AT as u64 + 3);
+            writer.close().unwrap();
+            assert_file(&path, &[&old[..AT], b"new"].concat(), &config);
+        }
+    });
 }
 
 #[test]

@@ -59,8 +59,8 @@ enum Found {
     Old(u64),
     /// One of this length, behind whose end there may be space or zeros now.
     Lengthened(u64),
-    /// One whose content has gone, or a part of it: it is left empty.
-    Emptied,
+    /// One whose content has gone from here on, or a part of it: it is left this long.
+    Cut(u64),
 }
 
 impl OpenFile {
@@ -148,15 +148,14 @@ impl OpenFile {
                 let _ = self.file.remove().and_then(|()| self.file.sync_directory());
             }
             Found::Old(_) => {}
-            Found::Lengthened(len) => cut(len),
-            Found::Emptied => cut(0),
+            Found::Lengthened(len) | Found::Cut(len) => cut(len),
         }
         if options.lock {
             self.file.unlock(); // explicitly: a forked child may hold the descriptor still
         }
     }
 
-    /// All but the cut of an old file to 0: space, and a durable name.
+    /// All but the cut of an old file: space, and a durable name.
     fn prepare(&mut self, options: &Options) -> Result<(), Error> {
         let path = self.path.clone();
         let fail = |operation| {
@@ -168,7 +167,7 @@ impl OpenFile {
             self.mark = self.found_mark;
         }
         if self.mode == OpenMode::Append {
-            self.find_end(options)?;
+            self.check_end(options)?;
         }
         if self.may_go_direct(options)? {
             match self.file.go_direct(options.buffer_size) {
@@ -186,14 +185,17 @@ impl OpenFile {
         if self.found != Found::Nothing {
             self.found = Found::Old(found);
         }
-        if matches!(self.mode, OpenMode::Append | OpenMode::Overwrite) {
-            self.existing = found;
-        }
-        if self.mode == OpenMode::Append {
-            self.start = below_the_end(found).map_err(fail(Operation::Open))?;
+        match self.mode {
+            OpenMode::Create | OpenMode::CreateNew => {}
+            OpenMode::Overwrite => self.existing = found,
+            OpenMode::Append => {
+                let end = options.append_at.unwrap_or(found);
+                self.start = below_the_end(end).map_err(fail(Operation::Open))?;
+                self.existing = self.start;
+            }
         }
         if Canary::EmptyFirst.is_planted() {
-            self.empty(options)?;
+            self.cut(options)?;
         }
         self.preallocate(options, found)?;
         self.file.sync_all().map_err(fail(Operation::Flush))?;
@@ -230,33 +232,51 @@ impl OpenFile {
         if zeros { self.zero(options, found, bytes) } else { Ok(()) }
     }
 
-    /// The last step of a create over an old file, when nothing else can fail any more: its content
-    /// goes. Durably, so that no power cut shows it behind new bytes.
-    pub(crate) fn empty(&mut self, options: &Options) -> Result<(), Error> {
+    /// The last step of an open that drops old bytes, when nothing else can fail any more: of a
+    /// create all of them, of an append those behind its place. Durably, so that no power cut shows
+    /// them behind new ones.
+    pub(crate) fn cut(&mut self, options: &Options) -> Result<(), Error> {
         let (Found::Old(found) | Found::Lengthened(found)) = self.found else { return Ok(()) };
-        if self.mode != OpenMode::Create || found == 0 {
+        let kept = match self.mode {
+            OpenMode::Create => 0,
+            OpenMode::Append => self.start,
+            OpenMode::CreateNew | OpenMode::Overwrite => return Ok(()),
+        };
+        if kept >= found {
             return Ok(());
         }
-        let path = self.path.clone();
-        let fail = |operation| {
-            let path = path.clone();
-            move |error| Error::io(operation, &path, error)
-        };
-        self.found = Found::Emptied;
+        self.found = Found::Cut(kept);
+        match self.mode {
+            OpenMode::Create => self.empty(options, found)?,
+            _ => {
+                self.set_len(kept)?;
+                self.preallocate(options, kept)?; // the cut took what was behind the end, too
+            }
+        }
+        self.file.sync_all().map_err(|error| Error::io(Operation::Flush, &self.path, error))
+    }
+
+    /// Its `found` bytes go, and what was had for space ahead stays.
+    fn empty(&self, options: &Options, found: u64) -> Result<(), Error> {
         match options.preallocate {
             Preallocate::Zero(bytes) if bytes > 0 => {
                 if bytes < found {
-                    self.file.set_len(bytes).map_err(fail(Operation::Trim))?;
+                    self.set_len(bytes)?;
                 }
-                self.zero(options, 0, found.min(bytes))?;
+                self.zero(options, 0, found.min(bytes))
             }
             Preallocate::Reserve(bytes) if bytes > 0 => match self.file.reserve_anew(bytes) {
-                Err(error) if is_unknown(&error) => {} // and told, or of use to nobody
-                reserved => reserved.map_err(fail(Operation::Preallocate))?,
+                Err(error) if is_unknown(&error) => Ok(()), // and told, or of use to nobody
+                reserved => {
+                    reserved.map_err(|error| Error::io(Operation::Preallocate, &self.path, error))
+                }
             },
-            _ => self.file.set_len(0).map_err(fail(Operation::Trim))?,
+            _ => self.set_len(0),
         }
-        self.file.sync_all().map_err(fail(Operation::Flush))
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), Error> {
+        self.file.set_len(len).map_err(|error| Error::io(Operation::Trim, &self.path, error))
     }
 
     /// Whole blocks only, of the largest kind, so that the same code serves direct I/O; the close
@@ -383,15 +403,14 @@ fn below_the_end(start: u64) -> io::Result<u64> {
 }
 
 impl OpenFile {
-    /// Where an append goes on: where it was told to, to which the file is cut; or at the end of the
-    /// file, if that is the end of its data for certain.
-    fn find_end(&mut self, options: &Options) -> Result<(), Error> {
+    /// Refuses an append that is told to go on behind the end of the file, or is not told where, and
+    /// the end of the file is not for certain that of its data.
+    fn check_end(&self, options: &Options) -> Result<(), Error> {
         let fail = |operation| {
             let path = self.path.clone();
             move |error| Error::io(operation, &path, error)
         };
         let len = self.file.len().map_err(fail(Operation::Open))?;
-        self.start = len;
         match (options.append_at, self.found_mark) {
             (Some(position), _) if position > len => {
                 return Err(Error::Options(
@@ -401,10 +420,6 @@ impl OpenFile {
                     )
                     .into(),
                 ));
-            }
-            (Some(position), _) if position < len => {
-                self.start = position;
-                self.file.set_len(position).map_err(fail(Operation::Trim))?;
             }
             (None, Some(mark)) => {
                 let from = mark::unfinished_from(&*self.file, mark, len);
