@@ -594,6 +594,7 @@ impl Core {
         }
         // The one that was at hand may be there already: then it changes nothing.
         self.stream.each_abandoned_patch(|patch| file.write_all_at(&patch.bytes, patch.from))?;
+        let file = file.ours()?;
         file.set_len(held.len(end))?;
         file.sync_all()
     }
@@ -671,7 +672,7 @@ mod tests {
         let held = core.held.lock().unwrap();
         let file = held.as_ref().unwrap().file.os_file().unwrap();
         // SAFETY: a live descriptor; plain integers.
-        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) }, 0);
+        assert_eq!(unsafe { libc::fcntl(file.ours().unwrap().as_raw_fd(), libc::F_SETFL, 0) }, 0);
     }
 
     /// Of a process that ends: its driver never turns again.

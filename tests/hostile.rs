@@ -5,8 +5,9 @@
 
 mod common;
 
+use std::fs::File;
 use std::future::Future;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -321,6 +322,53 @@ fn a_descriptor_that_someone_else_closed_is_an_error_and_no_lie() {
         }
         let failed = writer.close().unwrap_err();
         assert_eq!(failed.errors[0].raw_os_error(), Some(libc::EBADF), "{config}");
+        let found = std::fs::read(&path).unwrap();
+        assert!(durable >= 20_000 && found[..durable] == data[..durable], "{config}");
+    });
+}
+
+/// Whoever closes all numbers, and then opens files of his own.
+#[test]
+fn a_file_that_has_our_old_number_is_touched_by_nobody() {
+    let name = "a_file_that_has_our_old_number_is_touched_by_nobody";
+    let Some(task) = child_task() else {
+        for number in 0..configs().len() {
+            child_succeeds(name, &number.to_string(), |_| {});
+        }
+        return;
+    };
+    let config = configs()[task.parse::<usize>().unwrap()];
+    watched(name, move || {
+        use std::os::unix::fs::MetadataExt;
+        let directory = directory();
+        let (path, strangers) =
+            (directory.path().join("take"), directory.path().join("stranger's"));
+        let precious = bytes(3, 30_000);
+        std::fs::write(&strangers, &precious).unwrap();
+        let before = std::fs::metadata(&strangers).unwrap();
+        let mut writer = config.create(&path);
+        let data = bytes(2, 50_000);
+        assert_eq!(writer.write_flush(&data[..20_000]).unwrap(), 20_000);
+        let number = descriptor_of(&path);
+        // SAFETY: just what must not be done; the stranger's descriptor is never closed by a drop.
+        let stranger = unsafe {
+            let opened = File::options().read(true).write(true).open(&strangers).unwrap();
+            assert_eq!(libc::dup2(opened.as_raw_fd(), number), number);
+            std::mem::ManuallyDrop::new(File::from_raw_fd(number))
+        };
+        assert!(stranger.try_lock().is_ok());
+        let _ = writer.write(&data[20_000..]);
+        let _ = writer.flush();
+        let durable = writer.positions().durable as usize;
+        let failed = writer.close().unwrap_err();
+        assert!(failed.to_string().contains("somebody else closed its descriptor"), "{failed}");
+        assert_eq!(std::fs::read(&strangers).unwrap(), precious, "{config}");
+        let after = std::fs::metadata(&strangers).unwrap();
+        assert_eq!((after.len(), after.mtime_nsec()), (before.len(), before.mtime_nsec()));
+        let another = File::open(&strangers).unwrap();
+        assert!(another.try_lock().is_err(), "{config}: the stranger's lock is gone");
+        // SAFETY: plain integers.
+        assert!(unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0, "{config}: it was closed");
         let found = std::fs::read(&path).unwrap();
         assert!(durable >= 20_000 && found[..durable] == data[..durable], "{config}");
     });

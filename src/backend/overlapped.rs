@@ -240,7 +240,7 @@ impl Io for OverlappedBackend {
         // by now.
         let writes = unsafe {
             ReOpenFile(
-                file.as_raw_handle(),
+                file.ours()?.as_raw_handle(),
                 GENERIC_READ | GENERIC_WRITE,
                 FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
                 FILE_FLAG_OVERLAPPED | FILE_FLAG_WRITE_THROUGH | direct,
@@ -321,7 +321,7 @@ impl Io for OverlappedBackend {
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        super::sync::read_full(&self.files[file.0 as usize].file, at, region)
+        super::sync::read_full(self.files[file.0 as usize].file.ours()?, at, region)
     }
 }
 
@@ -505,6 +505,7 @@ impl DataSync {
     }
 
     fn flush(self, file: &OsFile) -> io::Result<()> {
+        let file = file.ours()?;
         const DATA_SYNC_ONLY: u32 = 4;
         let Some(call) = self.0 else { return file.sync_data() };
         let mut status_block = [0usize; 2];

@@ -34,10 +34,10 @@ impl SyncBackend {
     }
 
     fn perform(&mut self, file: FileId, op: Op) -> io::Result<usize> {
-        let file = &*self.files[file.0 as usize];
         if std::mem::take(&mut self.broken_link) {
             return Err(cancelled());
         }
+        let file = self.files[file.0 as usize].ours()?;
         match op {
             Op::Write { at, region, dsync, link } => {
                 // SAFETY: the driver keeps the region alive and unchanged until the completion.
@@ -111,11 +111,11 @@ impl Io for SyncBackend {
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        read_full(&self.files[file.0 as usize], at, region)
+        read_full(self.files[file.0 as usize].ours()?, at, region)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        self.files[file.0 as usize].set_len(len)
+        self.files[file.0 as usize].ours()?.set_len(len)
     }
 }
 

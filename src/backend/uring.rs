@@ -147,7 +147,11 @@ impl Attached {
     fn target(&self, id: FileId) -> (types::Fd, squeue::Flags) {
         match self.fixed_file {
             true => (types::Fd(id.0 as i32), squeue::Flags::FIXED_FILE),
-            false => (types::Fd(self.file.as_raw_fd()), squeue::Flags::empty()),
+            false => {
+                // No number, which is refused (EBADF), where somebody else has closed it.
+                let number = self.file.ours().map_or(-1, |file| file.as_raw_fd());
+                (types::Fd(number), squeue::Flags::empty())
+            }
         }
     }
 }
@@ -361,7 +365,7 @@ impl Io for UringBackend {
         // One file per ring today: the table has one entry. A refusal costs speed only: the plain
         // forms are used.
         let fixed_file = id.0 == 0
-            && match submitter.register_files(&[file.as_raw_fd()]) {
+            && match submitter.register_files(&[file.ours()?.as_raw_fd()]) {
                 Ok(()) => true,
                 Err(error) => {
                     self.shortfalls.push(format!("a registered file was refused ({error})"));
@@ -455,11 +459,11 @@ impl Io for UringBackend {
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        super::sync::read_full(&self.files[file.0 as usize].file, at, region)
+        super::sync::read_full(self.files[file.0 as usize].file.ours()?, at, region)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        self.files[file.0 as usize].file.set_len(len)
+        self.files[file.0 as usize].file.ours()?.set_len(len)
     }
 }
 

@@ -239,10 +239,7 @@ mod held {
 
         /// Its descriptor, unless somebody has closed it behind our back.
         fn number(&self) -> io::Result<RawFd> {
-            match self.file.is_itself() {
-                true => Ok(self.file.as_raw_fd()),
-                false => Err(io::Error::from_raw_os_error(libc::EBADF)),
-            }
+            self.file.ours().map(AsRawFd::as_raw_fd)
         }
 
         /// Device and number of what has this name; `None`: nothing has.
@@ -262,9 +259,9 @@ mod held {
         /// Where the directory may not be read all of the file system is flushed, of which `file` is
         /// one file.
         fn sync(&self, file: Option<&File>) -> io::Result<()> {
-            self.number()?;
+            let directory = self.file.ours()?;
             match file {
-                _ if self.is_readable => self.file.sync_all(),
+                _ if self.is_readable => directory.sync_all(),
                 // SAFETY: a live descriptor.
                 Some(file) => answer(unsafe { libc::syncfs(file.as_raw_fd()) }),
                 None => Err(io::Error::from_raw_os_error(libc::EACCES)),

@@ -108,9 +108,13 @@ impl OsFile {
     pub(crate) fn open_for_reading(&self, name: &Path) -> io::Result<File> {
         use std::os::fd::AsRawFd;
         // A description of its own: this one may be for direct I/O.
-        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd())).or_else(|_| {
+        File::open(format!("/proc/self/fd/{}", self.ours()?.as_raw_fd())).or_else(|_| {
             let file = File::open(name)?; // where there is no /proc
-            if identity(&file) == self.identity { Ok(file) } else { Err(no_longer_named(name)) }
+            if identity(&file).ok() == self.identity {
+                Ok(file)
+            } else {
+                Err(no_longer_named(name))
+            }
         })
     }
 
@@ -124,13 +128,13 @@ impl OsFile {
     /// Writes all the bytes at a position, past every backend and through the page cache.
     #[cfg(any(windows, test))]
     pub(crate) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        write_all(&self.file, bytes, at)
+        write_all(self.ours()?, bytes, at)
     }
 
     pub(super) fn new(file: File) -> Self {
         Self {
             #[cfg(unix)]
-            identity: identity(&file),
+            identity: identity(&file).ok(),
             #[cfg(unix)]
             is_closed: AtomicBool::new(false),
             #[cfg(windows)]
@@ -142,7 +146,20 @@ impl OsFile {
     /// Whether the descriptor is still that of the file that was opened.
     #[cfg(unix)]
     pub(super) fn is_itself(&self) -> bool {
-        identity(&self.file) == self.identity
+        identity(&self.file).is_ok_and(|found| Some(found) == self.identity)
+    }
+
+    /// The file, for a call on its descriptor: an error where that is another one's by now, or
+    /// nobody's. Costs a system call on Unix (fstat(2)). Who closes the number of somebody else
+    /// between this look and the call is not found out.
+    pub(crate) fn ours(&self) -> io::Result<&File> {
+        #[cfg(unix)]
+        if Some(identity(&self.file)?) != self.identity {
+            return Err(io::Error::other(
+                "somebody else closed its descriptor, and another file has the number now",
+            ));
+        }
+        Ok(&self.file)
     }
 
     /// Closes the descriptor, or a duplicate of it where somebody may still use its number: either
@@ -151,7 +168,7 @@ impl OsFile {
     fn close(self: &Arc<Self>) -> io::Result<()> {
         use std::os::fd::{AsRawFd, IntoRawFd};
         if !self.is_itself() || self.is_closed.load(Ordering::Relaxed) {
-            return Ok(()); // not ours to close
+            return Ok(()); // not ours to close, as the steps before have told
         }
         let number = if Arc::strong_count(self) > 1 {
             let Ok(copy) = self.file.try_clone() else { return Ok(()) };
@@ -187,19 +204,11 @@ fn no_longer_named(name: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, sentence)
 }
 
-/// Device and number; `None` for a descriptor that is not open.
+/// Device and number; an error for a descriptor that is not open.
 #[cfg(unix)]
-fn identity(file: &File) -> Option<(u64, u64)> {
+fn identity(file: &File) -> io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-impl std::ops::Deref for OsFile {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.file
-    }
+    file.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl Drop for OsFile {
@@ -239,19 +248,22 @@ struct SystemFile {
 
 impl Handle for SystemFile {
     fn try_lock(&self) -> io::Result<bool> {
-        Ok(lock::try_lock(&self.file)? && lock::try_share(&self.file, self.share)?)
+        let file = self.file.ours()?;
+        Ok(lock::try_lock(file)? && lock::try_share(file, self.share)?)
     }
 
     fn unlock(&self) {
-        lock::unlock(&self.file);
+        if let Ok(file) = self.file.ours() {
+            lock::unlock(file);
+        }
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file.ours()?.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.file.ours()?.set_len(len)
     }
 
     fn go_direct(&self, buffer_size: usize) -> io::Result<u64> {
@@ -259,57 +271,57 @@ impl Handle for SystemFile {
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
-        reserve(&self.file, bytes)
+        reserve(self.file.ours()?, bytes)
     }
 
     fn reserve_anew(&self, bytes: u64) -> io::Result<()> {
-        reserve_anew(&self.file, bytes)
+        reserve_anew(self.file.ours()?, bytes)
     }
 
     fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize> {
-        write_at(&self.file, zeros, at)
+        write_at(self.file.ours()?, zeros, at)
     }
 
     fn overwrite(&self, at: u64, bytes: &[u8], block: u64) -> io::Result<()> {
-        overwrite(&self.file, at, bytes, block)
+        overwrite(self.file.ours()?, at, bytes, block)
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.ours()?.sync_all()
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.entry.sync_name_of(&self.file)
+        self.entry.sync_name_of(self.file.ours()?)
     }
 
     fn set_mark(&self, mark: Option<Mark>) -> io::Result<()> {
-        mark::set(&self.file, mark)
+        mark::set(self.file.ours()?, mark)
     }
 
     fn mark(&self) -> Option<Mark> {
-        mark::get(&self.file)
+        mark::get(self.file.ours().ok()?)
     }
 
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         #[cfg(unix)]
-        return std::os::unix::fs::FileExt::read_at(&**self.file, bytes, at);
+        return std::os::unix::fs::FileExt::read_at(self.file.ours()?, bytes, at);
         #[cfg(windows)]
-        return std::os::windows::fs::FileExt::seek_read(&**self.file, bytes, at);
+        return std::os::windows::fs::FileExt::seek_read(self.file.ours()?, bytes, at);
     }
 
     fn is_named(&self) -> io::Result<bool> {
         #[cfg(unix)]
-        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) > 0);
+        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.ours()?.metadata()?) > 0);
         #[cfg(not(unix))]
         Ok(true)
     }
 
     fn has_its_name(&self) -> io::Result<bool> {
-        self.entry.names(&self.file)
+        self.entry.names(self.file.ours()?)
     }
 
     fn remove(&self) -> io::Result<()> {
-        self.entry.remove(&self.file)
+        self.entry.remove(self.file.ours()?)
     }
 
     fn close(&self) -> io::Result<()> {
@@ -317,7 +329,7 @@ impl Handle for SystemFile {
     }
 
     fn place(&self) -> Place {
-        place::look(&self.file)
+        place::look(&self.file.file)
     }
 
     fn os_file(&self) -> Option<&Arc<OsFile>> {
@@ -332,6 +344,7 @@ impl Handle for SystemFile {
 #[cfg(target_os = "linux")]
 fn go_direct(file: &OsFile, buffer_size: usize) -> io::Result<u64> {
     use std::os::fd::AsRawFd;
+    let file = file.ours()?;
     let block = fitting_block(file, buffer_size)?;
     let fd = file.as_raw_fd();
     // SAFETY: a live descriptor; plain integers.
@@ -345,7 +358,7 @@ fn go_direct(file: &OsFile, buffer_size: usize) -> io::Result<u64> {
 /// Only notes it: the backend opens the file again without buffering.
 #[cfg(windows)]
 fn go_direct(file: &OsFile, buffer_size: usize) -> io::Result<u64> {
-    let block = fitting_block(file, buffer_size)?;
+    let block = fitting_block(file.ours()?, buffer_size)?;
     file.direct_block.store(block, std::sync::atomic::Ordering::Relaxed);
     Ok(block)
 }
