@@ -189,8 +189,26 @@ pub fn child_task() -> Option<String> {
 pub fn run_child(name: &str, task: &str, prepare: impl FnOnce(&mut Command)) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, task);
+    #[cfg(target_os = "linux")]
+    end_with_its_parent(&mut command);
     prepare(&mut command);
     command.output().expect("this program starts again")
+}
+
+/// A watchdog that ends the parent leaves no child behind (PR_SET_PDEATHSIG, prctl(2)).
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn end_with_its_parent(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let end = || {
+        // SAFETY: plain integers, and all that may be called between fork and exec.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: see above.
+    unsafe { command.pre_exec(end) };
 }
 
 /// As [`run_child`]; the child has to succeed.
