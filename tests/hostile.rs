@@ -294,18 +294,26 @@ fn descriptor_of(path: &Path) -> RawFd {
     ours.next().unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-/// In a child, since another file may get the number.
+/// Runs a test of this program with every configuration, each in a process of its own: of one that
+/// closes descriptors others may get the numbers.
+fn each_in_a_child(name: &'static str, work: impl FnOnce(Config) + Send + 'static) {
+    match child_task() {
+        Some(task) => {
+            let config = configs()[task.parse::<usize>().unwrap()];
+            watched(name, move || work(config));
+        }
+        None => {
+            for number in 0..configs().len() {
+                child_succeeds(name, &number.to_string(), |_| {});
+            }
+        }
+    }
+}
+
 #[test]
 fn a_descriptor_that_someone_else_closed_is_an_error_and_no_lie() {
     let name = "a_descriptor_that_someone_else_closed_is_an_error_and_no_lie";
-    let Some(task) = child_task() else {
-        for number in 0..configs().len() {
-            child_succeeds(name, &number.to_string(), |_| {});
-        }
-        return;
-    };
-    let config = configs()[task.parse::<usize>().unwrap()];
-    watched(name, move || {
+    each_in_a_child(name, |config| {
         let directory = directory();
         let path = directory.path().join("take");
         let mut writer = config.create(&path);
@@ -331,14 +339,7 @@ fn a_descriptor_that_someone_else_closed_is_an_error_and_no_lie() {
 #[test]
 fn a_file_that_has_our_old_number_is_touched_by_nobody() {
     let name = "a_file_that_has_our_old_number_is_touched_by_nobody";
-    let Some(task) = child_task() else {
-        for number in 0..configs().len() {
-            child_succeeds(name, &number.to_string(), |_| {});
-        }
-        return;
-    };
-    let config = configs()[task.parse::<usize>().unwrap()];
-    watched(name, move || {
+    each_in_a_child(name, |config| {
         use std::os::unix::fs::MetadataExt;
         let directory = directory();
         let (path, strangers) =
