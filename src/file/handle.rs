@@ -36,9 +36,6 @@ pub(crate) trait Handle: Debug + Send + Sync {
     /// Space up to `bytes` that can't run out any more; the length grows to it.
     fn reserve(&self, bytes: u64) -> io::Result<()>;
 
-    /// As [`reserve`](Self::reserve) behind a cut to 0, but never without the space that is had.
-    fn reserve_anew(&self, bytes: u64) -> io::Result<()>;
-
     /// Writes `zeros`, aligned as direct I/O may ask, at once; returns how many bytes got there.
     fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize>;
 
@@ -274,10 +271,6 @@ impl Handle for SystemFile {
         reserve(self.file.ours()?, bytes)
     }
 
-    fn reserve_anew(&self, bytes: u64) -> io::Result<()> {
-        reserve_anew(self.file.ours()?, bytes)
-    }
-
     fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize> {
         write_at(self.file.ours()?, zeros, at)
     }
@@ -441,18 +434,18 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::ENOSPC));
     }
     // Mode 0 also sets the length, so that appends inside need no new length in the inode.
-    fallocate(file, 0, bytes)
+    fallocate(file, bytes)
 }
 
 #[cfg(target_os = "linux")]
-fn fallocate(file: &File, mode: i32, bytes: u64) -> io::Result<()> {
+fn fallocate(file: &File, bytes: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let bytes = i64::try_from(bytes)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "more than a file can hold"))?;
     let mut signals = 0..1000;
     loop {
         // SAFETY: a live descriptor; plain integers.
-        if unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, bytes) } == 0 {
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
@@ -462,28 +455,8 @@ fn fallocate(file: &File, mode: i32, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// The blocks that are there become zeros in place (FALLOC_FL_ZERO_RANGE): nobody can take them
-/// meanwhile, as between a cut and a reservation.
-#[cfg(target_os = "linux")]
-fn reserve_anew(file: &File, bytes: u64) -> io::Result<()> {
-    if file.metadata()?.len() > bytes {
-        file.set_len(bytes)?;
-    }
-    fallocate(file, libc::FALLOC_FL_ZERO_RANGE, bytes).or_else(|_| {
-        // Not on every file system, and on btrfs only with space for both.
-        file.set_len(0)?;
-        reserve(file, bytes)
-    })
-}
-
 #[cfg(not(target_os = "linux"))]
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    file.set_len(bytes)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn reserve_anew(file: &File, bytes: u64) -> io::Result<()> {
-    file.set_len(0)?;
     file.set_len(bytes)
 }
 

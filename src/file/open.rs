@@ -245,34 +245,15 @@ impl OpenFile {
         if kept >= found {
             return Ok(());
         }
+        if options.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         self.found = Found::Cut(kept);
-        match self.mode {
-            OpenMode::Create => self.empty(options, found)?,
-            _ => {
-                self.set_len(kept)?;
-                self.preallocate(options, kept)?; // the cut took what was behind the end, too
-            }
-        }
+        self.set_len(kept)?;
+        // The cut took what was behind the end, too. Zeros in place of old bytes would keep it, but a
+        // power cut would show half of both, and ext4 with `data=journal` the old ones again.
+        self.preallocate(options, kept)?;
         self.file.sync_all().map_err(|error| Error::io(Operation::Flush, &self.path, error))
-    }
-
-    /// Its `found` bytes go, and what was had for space ahead stays.
-    fn empty(&self, options: &Options, found: u64) -> Result<(), Error> {
-        match options.preallocate {
-            Preallocate::Zero(bytes) if bytes > 0 => {
-                if bytes < found {
-                    self.set_len(bytes)?;
-                }
-                self.zero(options, 0, found.min(bytes))
-            }
-            Preallocate::Reserve(bytes) if bytes > 0 => match self.file.reserve_anew(bytes) {
-                Err(error) if is_unknown(&error) => Ok(()), // and told, or of use to nobody
-                reserved => {
-                    reserved.map_err(|error| Error::io(Operation::Preallocate, &self.path, error))
-                }
-            },
-            _ => self.set_len(0),
-        }
     }
 
     fn set_len(&self, len: u64) -> Result<(), Error> {

@@ -93,11 +93,6 @@ impl Handle for SimulatedFile {
         self.set_len(bytes.max(self.len()?))
     }
 
-    fn reserve_anew(&self, bytes: u64) -> io::Result<()> {
-        self.set_len(0)?;
-        self.set_len(bytes)
-    }
-
     fn write_zeros(&self, zeros: &[u8], at: u64) -> io::Result<usize> {
         let mut medium = self.computer.medium();
         if medium.room(self.number, at as usize + zeros.len()).is_some() {

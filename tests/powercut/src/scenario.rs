@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use writeflush::{BackendChoice, Direct, Drive, FenceForm, Options, Preallocate};
 
+use crate::content::HEADER;
 use crate::medium::{FileSystem, Medium};
 
 /// How the writer is set up. Where the planner may choose among forms of a fence, recordings with
@@ -281,6 +282,11 @@ impl Plan {
             Mode::Open if random.u8(..4) > 0 => RESERVED,
             Mode::CreateOver | Mode::Append | Mode::Open => random.u64(1..40_000),
         };
+        // A header begins where an append does: in one sector, since a power cut may tear one that
+        // lies in two.
+        const SECTOR: u64 = 512;
+        let torn = old % SECTOR > SECTOR - HEADER as u64;
+        let old = if torn { old - HEADER as u64 } else { old };
         let ending = if random.u8(..3) == 0 { Ending::Drop } else { Ending::Close };
         let renamed = match random.u8(..4) {
             0 => Renamed::Never,
