@@ -391,8 +391,9 @@ impl Options {
 
     /// Creates the file, or empties the one that is there, as the last step: once the lock is held,
     /// space is had, and the driver runs. (Space is asked for beside the blocks that the old content
-    /// has, not beside all of it.) What can still fail then is that step itself: the cut, or the
-    /// zeros in place of the old content, and their flush; it leaves the file empty.
+    /// has, not beside all of it.) What can still fail then is that step itself: the cut, the space
+    /// that it freed and that is taken again at once, and the flush; it leaves the file empty. So
+    /// does a [`cancel_open`](Self::cancel_open) that comes while zeros are written then.
     ///
     /// A symbolic link is followed, also one whose target is not there yet. The directory is held
     /// open: if it is renamed or moved meanwhile, nothing changes. The file may be renamed, too; if
