@@ -56,9 +56,35 @@ pub(crate) struct Environment {
     pub(crate) revision: Option<String>,
     /// What could not be seen, and why.
     pub(crate) unseen: Vec<String>,
-    /// Ticks of all processors at the start: those stolen, and all.
+    /// At the start.
     #[serde(skip)]
-    pub(crate) ticks: Option<(u64, u64)>,
+    pub(crate) ticks: Option<Ticks>,
+}
+
+/// The time of all processors since boot, in ticks of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticks {
+    /// What the host of this machine gave to others.
+    stolen: u64,
+    all: u64,
+}
+
+impl Ticks {
+    /// `None` where the kernel doesn't say.
+    pub(crate) fn now() -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        return linux::ticks();
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Of the time since then, what was stolen, in percent. As exact as it is told, so that it
+    /// reads back the same.
+    pub(crate) fn stolen_percent_since(self, before: Self) -> Option<f64> {
+        let stolen = self.stolen.checked_sub(before.stolen)?;
+        let all = self.all.checked_sub(before.all)?;
+        (all > 0).then(|| (stolen as f64 / all as f64 * 1e4).round() / 1e2)
+    }
 }
 
 /// A disk on the way, and what a fence has to flush there.
@@ -239,7 +265,7 @@ mod linux {
     use procfs::{Current, CurrentSI};
     use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 
-    use super::Environment;
+    use super::{Environment, Ticks};
 
     pub(super) fn look(found: &mut Environment, directory: &Path) {
         found.kernel = procfs::sys::kernel::Version::current()
@@ -258,13 +284,10 @@ mod linux {
 
     pub(super) fn look_back(found: &mut Environment) {
         found.load_end = load();
-        found.steal_percent = found.ticks.zip(ticks()).and_then(|(before, now)| {
-            let [stolen, all] = [now.0.checked_sub(before.0)?, now.1.checked_sub(before.1)?];
-            (all > 0).then(|| hundredths(stolen as f64 / all as f64 * 100.0))
-        });
+        let ticks = found.ticks.zip(ticks());
+        found.steal_percent = ticks.and_then(|(before, now)| now.stolen_percent_since(before));
     }
 
-    /// As exact as it is told, so that it reads back the same.
     fn hundredths(value: f64) -> f64 {
         (value * 100.0).round() / 100.0
     }
@@ -274,11 +297,12 @@ mod linux {
     }
 
     /// Stolen, and all but those of guests, which count as user time too (proc_stat(5)).
-    fn ticks() -> Option<(u64, u64)> {
+    pub(super) fn ticks() -> Option<Ticks> {
         let all = procfs::KernelStats::current().ok()?.total;
         let parts = [all.iowait, all.irq, all.softirq, all.steal];
         let sum = all.user + all.nice + all.system + all.idle;
-        Some((all.steal?, sum + parts.into_iter().flatten().sum::<u64>()))
+        let all_parts = sum + parts.into_iter().flatten().sum::<u64>();
+        Some(Ticks { stolen: all.steal?, all: all_parts })
     }
 
     /// Asked of a file, since a directory has none.

@@ -4,6 +4,7 @@ mod compare;
 mod document;
 mod environment;
 mod error;
+mod gate;
 mod latency;
 mod output;
 mod pace;
@@ -37,6 +38,7 @@ enum Command {
     Probe(probe::Args),
     Compare(Box<compare::Args>),
     Pace(Box<pace::Args>),
+    Gate(Box<gate::Args>),
     Report(report::Args),
 }
 
@@ -56,6 +58,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::Probe(args) => probe::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Pace(args) => pace::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Report(args) => report::run(&args),
     };
     result.unwrap_or_else(|error| error::report(&error))

@@ -23,6 +23,6 @@ pub use crew::{Clock, Crew, Turn, monotonic};
 pub use device::{Counters, Counts, Device, Disk, End};
 pub use field::{Company, Conditions, Fate, Field, Go, Length, Times};
 pub use mount::Mount;
-pub use rotation::shuffled;
+pub use rotation::{block as seats, shuffled};
 pub use state::{FileState, scratch_dir};
 pub use stream::{StreamKind, stream_kinds, stream_through};

@@ -1,0 +1,116 @@
+//! What is measured, one after the other.
+
+use std::path::Path;
+
+use super::evidence::Evidence;
+use super::judge::Tier;
+use super::program::{Program, Start};
+use super::result::{Gate, Skipped};
+use super::tiers::turns::Extent;
+use super::tiers::{Bench, processes, turns};
+use crate::error::Bad;
+use crate::output::Progress;
+use crate::stop::Stop;
+
+/// One of the two that are compared.
+#[derive(Clone, Debug)]
+pub(crate) struct Side {
+    /// As the user knows it: a path, a commit.
+    pub(crate) name: String,
+    pub(crate) start: Start,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) base: Side,
+    pub(crate) candidate: Side,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) pair: Pair,
+    /// Empty: all that both know.
+    pub(crate) operations: Vec<String>,
+    pub(crate) tiers: Vec<Tier>,
+    pub(crate) extent: Extent,
+    pub(crate) seed: u64,
+}
+
+impl Plan {
+    /// Measures and judges. `folder` is on the file system that is measured. `None`: interrupted.
+    pub(crate) fn measure(&self, folder: &Path, stop: &Stop) -> Result<Option<Gate>, Bad> {
+        let Pair { base, candidate } = &self.pair;
+        let (operations, skipped) = self.operations(folder)?;
+        let mut gate = Gate::new(base.name.clone(), candidate.name.clone(), self.seed, skipped);
+        let progress = Progress::bar((operations.len() * self.tiers.len()) as u64);
+        let bench = Bench {
+            base: &base.start,
+            candidate: &candidate.start,
+            folder,
+            seed: self.seed,
+            stop,
+            progress: &progress,
+        };
+        for tier in &self.tiers {
+            for operation in &operations {
+                let Some(evidence) = self.evidence(*tier, &bench, operation)? else {
+                    return Ok(None);
+                };
+                gate.evidence.extend(evidence);
+                progress.inc(1);
+            }
+        }
+        gate.judge();
+        Ok(Some(gate))
+    }
+
+    /// `None`: interrupted.
+    fn evidence(
+        &self,
+        tier: Tier,
+        bench: &Bench<'_>,
+        operation: &str,
+    ) -> Result<Option<Vec<Evidence>>, Bad> {
+        Ok(match tier {
+            Tier::Turns => turns::measure(bench, operation, self.extent)?
+                .map(|paired| vec![Evidence::Turns(paired)]),
+            Tier::Processes => processes::measure(bench, operation)?
+                .map(|both| both.map(Evidence::Processes).to_vec()),
+        })
+    }
+
+    /// Those to be measured, and those that can't be.
+    fn operations(&self, folder: &Path) -> Result<(Vec<String>, Vec<Skipped>), Bad> {
+        let known = |start: &Start| Program::start(start, folder)?.list();
+        let base = known(&self.pair.base.start)?;
+        let candidate = known(&self.pair.candidate.start)?;
+        let asked = match self.operations.as_slice() {
+            [] => candidate.clone(),
+            asked => asked.to_vec(),
+        };
+        let mut skipped = Vec::new();
+        let mut measured = Vec::new();
+        for name in asked {
+            if !candidate.contains(&name) {
+                return Err(Bad::new(format!(
+                    "the candidate has no operation '{name}': it has {}",
+                    candidate.join(", ")
+                )));
+            }
+            if base.contains(&name) {
+                measured.push(name);
+            } else {
+                skipped.push(Skipped { what: name, why: "the base does not have it".into() });
+            }
+        }
+        let gone = base.iter().filter(|name| !candidate.contains(name));
+        skipped.extend(gone.map(|name| Skipped {
+            what: name.clone(),
+            why: "the candidate no longer has it".into(),
+        }));
+        if measured.is_empty() {
+            return Err(Bad::new("the two programs have no operation in common"));
+        }
+        Ok((measured, skipped))
+    }
+}
