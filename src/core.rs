@@ -14,7 +14,9 @@ use crate::canary::Canary;
 use crate::driver::run::{CloseLater, Runner, Waited};
 use crate::driver::{Around, Driver, Forms, Geometry, Lane, Plan};
 use crate::error::{Error, Operation};
-use crate::file::{self, Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit};
+use crate::file::{
+    self, Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, below_the_end, file_limit,
+};
 use crate::options::{BackendChoice, DiskFull, FenceForm, Options};
 use crate::stats::Stats;
 pub(crate) use crate::stream::Goal;
@@ -34,6 +36,8 @@ pub(crate) struct Facts {
     /// Bytes in a device write when nobody asks for a fence.
     pub(crate) piece: u64,
     pub(crate) start: u64,
+    /// Bytes that were in the file before and stay, where nobody writes over them.
+    pub(crate) existing: u64,
 }
 
 pub(crate) struct Core {
@@ -165,40 +169,6 @@ impl Core {
         self.runner.retire();
     }
 
-    /// Goes on in the same open file, whatever its name is by now and without letting go of its
-    /// lock, behind a gap that the file system makes: the stream that is returned begins at `to`.
-    /// Everything before is durable then, so it waits for the disk. This stream is over.
-    ///
-    /// # Errors
-    /// Sticky here, unless nothing has been touched for want of memory or of a backend.
-    pub(crate) fn go_on_at(&self, to: u64) -> Result<Self, Error> {
-        if self.stream.is_not_ours() {
-            return Err(Error::Forked);
-        }
-        self.may_wait()?;
-        let options = &self.facts.options;
-        let _unsignalled = NoSignal::here();
-        let means = Means::new(options, &self.stream.path)?;
-        self.flush()?;
-        self.runner.retire();
-        self.stream.sequencer.stop();
-        let mut held = ignore_poison(self.held.lock());
-        let (file, marked) = match held.as_ref() {
-            Some(held) => (held.file.clone(), held.marked),
-            None => return Err(Error::Closed),
-        };
-        let started = OpenFile::go_on(&self.stream.path, file, self.facts.block, marked, to)
-            .and_then(|mut opened| {
-                opened.place.durability = self.facts.durability.clone(); // its directory's, too
-                Self::start_or_fall_back(options, &opened, means)
-            });
-        match &started {
-            Ok(_) => *held = None, // the file is the other's to close
-            Err(error) => self.stream.fail(error.clone()),
-        }
-        started
-    }
-
     /// Another backend, where the choice is free, if this one can't work on the driver's thread.
     fn start_or_fall_back(
         options: &Options,
@@ -260,6 +230,7 @@ impl Core {
             block: opened.block,
             piece: piece as u64,
             start: opened.start,
+            existing: opened.existing,
         };
         let bounds = (floor, opened.start);
         let stream = Arc::new(Stream::new(opened.path.clone(), memory, bounds, io.waker()));
@@ -386,6 +357,24 @@ impl Core {
 
     fn wait_space(&self, by: Option<Instant>, ready: impl Fn() -> bool) -> Result<bool, Error> {
         self.judge(self.runner.wait(&self.stream.space, by, ready))
+    }
+
+    /// For the only producer: the file goes on at `to`, in a later block than all that was accepted,
+    /// behind a gap that reads as zeros and that the file system makes. Waits until what came before
+    /// is in the file.
+    ///
+    /// # Errors
+    /// Sticky only if the stream has failed: after any other nothing has changed.
+    pub(crate) fn make_gap(&self, to: u64) -> Result<(), Error> {
+        if self.stream.is_not_ours() {
+            return Err(Error::Forked);
+        }
+        self.may_wait()?;
+        let refused = |error| Error::io(Operation::Trim, &self.stream.path, error);
+        self.stream.want_gap(below_the_end(to).map_err(refused)?);
+        let answered = || self.stream.gap.wanted().is_none();
+        self.judge(self.runner.wait(&self.stream.progress, None, answered))?;
+        self.stream.gap.outcome().map_err(refused)
     }
 
     /// A buffer has filled up: how much of the memory is in use now?
@@ -580,7 +569,10 @@ impl Core {
         let held = held.as_ref().ok_or_else(out_of_reach)?; // closed
         let file = held.file.os_file().ok_or_else(out_of_reach)?;
         self.stream.halt();
-        let end = self.stream.committed();
+        let mut end = self.stream.committed();
+        if end - self.stream.written() > self.stream.memory.capacity() as u64 {
+            end = self.stream.written(); // behind a gap that was just being made: all else is there
+        }
         // From the block on that the last write may have ended in: a patch may have changed it in
         // memory since. No patch goes to the disk alone from there on (`Plan::floor`).
         let mut at = align_down(self.stream.written(), self.facts.block);
@@ -615,9 +607,11 @@ impl Core {
         let (stream, counters) = (&self.stream, &self.stream.counters);
         let (overruns, overrun_bytes, longest_overrun) = stream.overruns.totals();
         let fences = counters.fences_asked.get();
+        let gap_bytes = counters.gap_bytes.get();
         Stats {
             writes: counters.producer.writes.get(),
-            bytes: stream.sequencer.accepted() - self.facts.start,
+            bytes: (stream.sequencer.accepted() - self.facts.start).saturating_sub(gap_bytes),
+            gap_bytes,
             sealed: counters.sealed.get(),
             device_bytes: counters.device_bytes.get(),
             fences,

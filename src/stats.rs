@@ -58,6 +58,7 @@ pub(crate) struct ProducerCounters {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) producer: CachePadded<ProducerCounters>,
+    pub(crate) gap_bytes: Counter,
     pub(crate) sealed: Counter,
     pub(crate) device_bytes: Counter,
     pub(crate) fences_asked: Signal,
@@ -90,8 +91,11 @@ impl Counters {
 pub struct Stats {
     /// Calls that took bytes.
     pub writes: u64,
-    /// Bytes accepted since open.
+    /// Bytes accepted since open, the zeros of short gaps included.
     pub bytes: u64,
+    /// Bytes in gaps that the file system made, behind a `seek` of [`std::io::Seek`]: the accepted
+    /// position has grown by these and `bytes`.
+    pub gap_bytes: u64,
     /// Pieces handed to the device: full buffers and those sealed by a fence.
     pub sealed: u64,
     /// Bytes handed to the device, padding and rewritten tail blocks included; patches are not.

@@ -1,5 +1,6 @@
 //! What producers, waiters and the driver share about one file.
 
+mod gap;
 mod tasks;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use crate::sync::{
     AtomicBool, AtomicU64, Event, Mutex, OnceLock, Ordering, fence, ignore_poison, raise,
 };
 
+use gap::Gap;
 pub(crate) use tasks::{Place, Tasks, unharmed};
 
 /// Four file positions, each the end of a prefix of the file. At any instant
@@ -110,6 +112,7 @@ pub(crate) struct Stream {
     // Apart, so that neither the driver nor who asks takes away the cache lines that a push reads.
     published: CachePadded<Published>,
     requests: CachePadded<Requests>,
+    pub(crate) gap: CachePadded<Gap>,
     patches: CachePadded<Mutex<Patches>>,
     failure: OnceLock<Error>,
     /// It failed for want of space, nothing is in flight, and no fence has failed: what the file
@@ -189,6 +192,7 @@ impl Stream {
                 patches_queued: AtomicU64::new(0),
                 ending: AtomicBool::new(false),
             }),
+            gap: CachePadded::default(),
             patches: CachePadded::new(Mutex::new(Patches {
                 waiting: VecDeque::with_capacity(Patch::QUEUE),
                 #[cfg(any(windows, test))]
@@ -343,6 +347,19 @@ impl Stream {
 
     pub(crate) fn awake(&self) {
         self.doorbell.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Of the only producer, which waits for the answer: asks for a gap that ends at `to`.
+    pub(crate) fn want_gap(&self, to: u64) {
+        self.gap.ask(to);
+        self.ring_doorbell();
+    }
+
+    /// Of the driver: the file goes on at `to`, behind a gap, and its producer there when it has the
+    /// answer.
+    pub(crate) fn go_on_at(&self, to: u64) {
+        self.counters.gap_bytes.add(to - self.sequencer.committed());
+        self.sequencer.commit_exclusive(to);
     }
 
     // ---- patches --------------------------------------------------------------------------------

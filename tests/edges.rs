@@ -146,22 +146,70 @@ fn an_append_near_the_end_of_all_positions_is_refused() {
 }
 
 #[test]
-fn a_seek_leaves_no_longer_gap_than_it_can_fill() {
+fn a_long_gap_is_the_hole_that_a_file_would_leave() {
+    use std::io::{Seek, SeekFrom, Write};
+    const FAR: u64 = (3 << 30) + 123;
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let mut writer = config.create(&path);
+        let control = writer.control().clone();
+        writer.write_all(b"start").unwrap();
+        let before = writer.fence();
+        writer.seek(SeekFrom::Start(FAR)).unwrap();
+        assert_eq!(Write::write(&mut writer, b"").unwrap(), 0);
+        assert_eq!(writer.positions().accepted, 5, "{config}: no byte, no gap");
+        writer.write_all(b"far").unwrap();
+        let now = control.positions();
+        assert!(now.accepted == FAR + 3 && now.written >= FAR, "{config}: {now:?}");
+        assert_eq!(before.wait().unwrap(), 5);
+        control.patch(1 << 30, b"patched").unwrap();
+        assert_eq!(writer.flush().unwrap(), FAR + 3);
+        let summary = writer.close().unwrap();
+        assert_eq!((summary.stats.bytes, summary.stats.gap_bytes), (8, FAR - 5), "{config}");
+        assert_eq!(summary.file_len, Some(FAR + 3));
+
+        let mut file = std::fs::File::open(&path).unwrap();
+        let mut read = |at, wanted: &[u8]| {
+            let mut found = vec![1; wanted.len()];
+            file.seek(SeekFrom::Start(at)).unwrap();
+            std::io::Read::read_exact(&mut file, &mut found).unwrap();
+            assert_eq!(found, wanted, "{config}");
+        };
+        read(0, &[b"start", &[0; 9000][..]].concat());
+        read((1 << 30) - 9, b"\0\0\0\0\0\0\0\0\0patched\0\0");
+        read(FAR - 9000, &[&[0; 9000][..], b"far"].concat());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = file.metadata().unwrap();
+            assert_eq!(metadata.len(), FAR + 3, "{config}");
+            assert!(metadata.blocks() * 512 <= 1 << 20, "{config}: the gap takes space");
+        }
+    });
+}
+
+/// As from a `File`; `patch` and `flush` go on.
+#[test]
+fn a_gap_that_can_not_be_made_takes_nothing_and_harms_nobody() {
     use std::io::{Seek, SeekFrom, Write};
     each_config(|config, directory| {
         let path = directory.join("take");
         let mut writer = config.create(&path);
         writer.write_all(b"start").unwrap();
-        for position in [3 << 30, i64::MAX as u64] {
+        for position in [(1 << 62) + 1, i64::MAX as u64] {
             writer.seek(SeekFrom::Start(position)).unwrap();
             let error = writer.write_all(b"x").unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{config}: {error}");
+            assert_eq!(error.kind(), ErrorKind::FileTooLarge, "{config}: {error}");
+            assert!(error.to_string().contains("at most 4611686018427387904"), "{error}");
+            assert_eq!(writer.positions().accepted, 5, "{config}");
         }
         assert!(writer.seek(SeekFrom::Start(1 << 63)).is_err());
         assert!(writer.seek(SeekFrom::Current(i64::MAX)).is_err());
         writer.seek(SeekFrom::End(0)).unwrap();
         writer.write_all(b", end").unwrap();
+        writer.patch(0, b"S").unwrap();
+        writer.flush().unwrap();
         writer.close().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"start, end", "{config}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"Start, end", "{config}");
     });
 }

@@ -9,6 +9,7 @@
 mod common;
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -113,19 +114,14 @@ fn write_until_full(writer: &mut Writer) -> Error {
     unreachable!()
 }
 
-#[test]
-fn a_full_disk_leaves_a_whole_file_and_a_true_header() {
-    everywhere("a_full_disk_leaves_a_whole_file_and_a_true_header", |config, at| {
+/// Records until `meet` has met the full disk, and closes: everything in the file is whole.
+fn everywhere_full(name: &str, meet: impl Fn(&mut Writer) -> Error + Copy + Send + 'static) {
+    everywhere(name, move |config, at| {
         let path = at.join("take");
         let mut writer = options(config).create(&path).unwrap();
         let fill = fill_up(at);
-        let first = write_until_full(&mut writer);
-        assert_eq!(first.raw_os_error(), Some(libc::ENOSPC), "{config}: {first}");
-        assert!(matches!(first, Error::Io { operation: Operation::Write, .. }), "{first}");
-        for _ in 0..2 {
-            let error = writer.checkpoint(0, u64::to_le_bytes).unwrap_err();
-            assert_eq!(error.to_string(), first.to_string());
-        }
+        let error = meet(&mut writer);
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{config}: {error}");
         let failed = writer.close().unwrap_err();
         assert_whole(&path, &failed, config);
         std::fs::remove_file(&path).unwrap();
@@ -133,15 +129,25 @@ fn a_full_disk_leaves_a_whole_file_and_a_true_header() {
     });
 }
 
+#[test]
+fn a_full_disk_leaves_a_whole_file_and_a_true_header() {
+    everywhere_full("a_full_disk_leaves_a_whole_file_and_a_true_header", |writer| {
+        let first = write_until_full(writer);
+        assert!(matches!(first, Error::Io { operation: Operation::Write, .. }), "{first}");
+        for _ in 0..2 {
+            let error = writer.checkpoint(0, u64::to_le_bytes).unwrap_err();
+            assert_eq!(error.to_string(), first.to_string());
+        }
+        first
+    });
+}
+
 /// A checkpoint is what meets the full disk: bytes that no write before it brought to the disk.
 #[test]
 fn a_checkpoint_that_meets_a_full_disk_leaves_a_true_header() {
-    everywhere("a_checkpoint_that_meets_a_full_disk_leaves_a_true_header", |config, at| {
-        let path = at.join("take");
-        let mut writer = options(config).create(&path).unwrap();
-        let fill = fill_up(at);
+    everywhere_full("a_checkpoint_that_meets_a_full_disk_leaves_a_true_header", |writer| {
         let record = bytes(2, RECORD);
-        let error = loop {
+        loop {
             for _ in 0..50 {
                 if writer.try_write(&record).is_err() {
                     break;
@@ -150,12 +156,7 @@ fn a_checkpoint_that_meets_a_full_disk_leaves_a_true_header() {
             if let Err(error) = writer.checkpoint(0, u64::to_le_bytes) {
                 break error;
             }
-        };
-        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{config}: {error}");
-        let failed = writer.close().unwrap_err();
-        assert_whole(&path, &failed, config);
-        std::fs::remove_file(&path).unwrap();
-        std::fs::remove_file(&fill).unwrap();
+        }
     });
 }
 
@@ -308,6 +309,40 @@ fn a_limit_on_the_length_of_files_is_an_error_and_no_signal() {
                 let refused = options(config).preallocate(ahead).create(&path).unwrap_err();
                 assert_eq!(refused.raw_os_error(), Some(libc::EFBIG), "{config}: {refused}");
             }
+            assert_eq!(signal_state(), (false, false), "{config}");
+        });
+    }
+}
+
+/// Here the limit comes when the writer is open, so that nobody has blocked the signal.
+#[test]
+fn a_gap_past_the_limit_is_refused_and_the_writer_goes_on() {
+    const NAME: &str = "a_gap_past_the_limit_is_refused_and_the_writer_goes_on";
+    if child_task().is_none() {
+        return child_succeeds(NAME, "limited", |_| {});
+    }
+    let limit_files_to = |len| {
+        let limit = libc::rlimit { rlim_cur: len, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: a plain system call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    };
+    for config in configs() {
+        watched(&config.to_string(), move || {
+            let directory = directory();
+            let path = directory.path().join("take");
+            limit_files_to(libc::RLIM_INFINITY);
+            let mut writer = options(config).create(&path).unwrap();
+            writer.write_all(b"start").unwrap();
+            limit_files_to(1 << 20);
+            writer.seek(SeekFrom::Start(100 << 20)).unwrap();
+            let refused = writer.write_all(b"far").unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::FileTooLarge, "{config}: {refused}");
+            assert!(writer.error().is_none() && writer.positions().accepted == 5, "{config}");
+            writer.seek(SeekFrom::End(0)).unwrap();
+            writer.write_all(b", end").unwrap();
+            assert_eq!(writer.flush().unwrap(), 10, "{config}");
+            writer.close().unwrap();
+            assert_same(&std::fs::read(&path).unwrap(), b"start, end", &config);
             assert_eq!(signal_state(), (false, false), "{config}");
         });
     }

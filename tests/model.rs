@@ -157,6 +157,27 @@ fn standard_write_and_seek() {
     run(Program::new(&[SeekPastEnd(5000), SeekBack(1000), IoWrite(10), Write(10), IoWrite(10)]));
 }
 
+/// A longer gap is made by the file system.
+const LONGEST_FILLED: u64 = 4 << 20;
+
+#[test]
+fn gaps_of_every_kind() {
+    for gap in [LONGEST_FILLED, LONGEST_FILLED + 4095] {
+        let patched =
+            [PatchEnd(10, 10), SeekPastEnd(gap), Patch(500, 9000), IoWrite(5), Patch(999, 4)];
+        let fenced =
+            [Fence, SeekPastEnd(gap), IoWrite(4096), Fence, Await, Await, Checkpoint(0, 44)];
+        let across = [SeekBack(5), IoWrite(10), PatchEnd(9000, 9000), IoFlush, SeekPastEnd(gap)];
+        let on = [IoWrite(50_000), Seek(300), IoWrite(5000), Flush, Share, Write(100_000)];
+        let ops = [&[Write(5000)], &patched[..], &fenced, &across, &on].concat();
+        run(Program::new(&ops));
+        run(Program::new(&ops).open(Open::Append(bytes(76, 4097))));
+        let short = [IoWrite(1), SeekPastEnd(gap), IoWrite(1)];
+        run(Program::new(&short).open(Open::Overwrite(bytes(75, 20_000))));
+        run(Program::new(&short[1..]).preallocate(Preallocate::Reserve(5 << 20)));
+    }
+}
+
 #[test]
 fn append_keeps_what_is_there() {
     for existing in [0, 1, 511, 512, 4095, 4096, 4097, 8191, 12_289] {
@@ -265,6 +286,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(IoFlush),
         1 => (0..=1000u64).prop_map(Seek),
         1 => (0..9000u64).prop_map(SeekPastEnd),
+        1 => (LONGEST_FILLED - 2..LONGEST_FILLED + 9000).prop_map(SeekPastEnd),
         1 => (0..9000u64).prop_map(SeekBack),
     ]
 }

@@ -10,6 +10,7 @@ mod sync;
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 mod uring;
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -147,6 +148,16 @@ pub(crate) trait Io: Send + std::fmt::Debug {
     fn set_len(&mut self, _file: FileId, _len: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Makes the file at least so long at once, while nothing is under way on it: behind its end it
+    /// reads as zeros.
+    fn lengthen(&mut self, _file: FileId, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+fn lengthen(file: &File, len: u64) -> io::Result<()> {
+    if file.metadata()?.len() < len { file.set_len(len) } else { Ok(()) }
 }
 
 /// The best backend that works here, or the one that was asked for, with the reason for a

@@ -323,6 +323,10 @@ impl Io for OverlappedBackend {
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         super::sync::read_full(self.files[file.0 as usize].file.ours()?, at, region)
     }
+
+    fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        super::lengthen(self.files[file.0 as usize].file.ours()?, len)
+    }
 }
 
 impl Drop for OverlappedBackend {

@@ -117,6 +117,10 @@ impl Io for SyncBackend {
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.files[file.0 as usize].ours()?.set_len(len)
     }
+
+    fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        super::lengthen(self.files[file.0 as usize].ours()?, len)
+    }
 }
 
 fn cancelled() -> io::Error {

@@ -465,6 +465,10 @@ impl Io for UringBackend {
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.files[file.0 as usize].file.ours()?.set_len(len)
     }
+
+    fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        super::lengthen(self.files[file.0 as usize].file.ours()?, len)
+    }
 }
 
 /// Why buffers are not registered: each write looks up and pins their pages anew.

@@ -12,6 +12,7 @@ use crate::blocks::{align_down, align_up, split_patch};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::error::{Operation, lacks_space};
+use crate::file::NoSignal;
 use crate::options::DiskFull;
 use crate::stream::{Patch, Stream, Wanted};
 use crate::sync::Instant;
@@ -254,7 +255,8 @@ impl Lane {
 
     /// Whether [`advance`](Self::advance) would start something.
     pub(crate) fn has_work(&self, io: &mut dyn Io) -> bool {
-        let (committed, wanted) = (self.stream.committed(), self.stream.wanted());
+        let committed = self.stream.committed();
+        let wanted = self.wanted();
         if self.stream.is_lost() || io.room() < 2 {
             return false;
         }
@@ -267,6 +269,7 @@ impl Lane {
                 !self.put_off.is_empty()
                     || self.plan.next_write(committed, &wanted).is_some()
                     || self.plan.fence_due(&wanted).is_some()
+                    || self.gap_ready(committed).is_some()
                     || self.patch_ready(committed)
             }
         }
@@ -292,7 +295,17 @@ impl Lane {
     fn patch_ready(&self, committed: u64) -> bool {
         match &self.patch {
             Some(patch) => patch.in_flight.is_none() && !self.plan.in_flight_below(patch.to),
-            None => self.stream.patch_waits(committed),
+            None => self.stream.gap.wanted().is_none() && self.stream.patch_waits(committed),
+        }
+    }
+
+    /// What is asked for. In front of a gap everything is to be in the file, what was patched in
+    /// memory too.
+    fn wanted(&self) -> Wanted {
+        let wanted = self.stream.wanted();
+        match self.stream.gap.wanted() {
+            Some(_) => Wanted { written: self.stream.committed(), ..wanted },
+            None => wanted,
         }
     }
 
@@ -322,9 +335,41 @@ impl Lane {
         self.length.cut_to(exact);
     }
 
+    // ---- gaps -----------------------------------------------------------------------------------
+
+    /// Where a gap ends that can be made now: all before it is in the file, and nothing is in flight.
+    fn gap_ready(&self, committed: u64) -> Option<u64> {
+        let to = self.stream.gap.wanted()?;
+        (self.plan.is_through(committed) && self.patch.is_none()).then_some(to)
+    }
+
+    /// Makes the gap that the producer waits for. One that is refused harms nobody: nothing of what
+    /// follows has been taken, and the file is as it was.
+    fn make_gap(&mut self, committed: u64, io: &mut dyn Io) -> bool {
+        let Some(to) = self.gap_ready(committed) else { return false };
+        let made = {
+            let _unsignalled = NoSignal::here();
+            io.lengthen(self.file, to)
+        };
+        if made.is_ok() {
+            let head = align_down(to, self.block);
+            // SAFETY: nothing is in flight, and all that the ring held is in the file; the producer
+            // owns what follows, and waits for the answer.
+            unsafe { self.stream.memory.fill(head, (to - head) as usize, 0) };
+            self.length.reaches(to);
+            self.plan.left_gap(to);
+            self.stream.go_on_at(to);
+            self.publish();
+        }
+        self.stream.gap.answer(made);
+        self.changed.progress = true;
+        self.resting = None;
+        true
+    }
+
     fn start_one(&mut self, io: &mut dyn Io) -> bool {
         // What is wanted before what is committed: a fence never asks for more than is accepted.
-        let wanted = self.stream.wanted();
+        let wanted = self.wanted();
         let committed = self.stream.committed();
         self.note_fence(&wanted);
         match self.obstacle {
@@ -335,7 +380,7 @@ impl Lane {
             Obstacle::Pause { .. } => self.obstacle = Obstacle::None,
             Obstacle::None => {}
         }
-        if self.ask_again(io) {
+        if self.ask_again(io) || self.make_gap(committed, io) {
             return true;
         }
         // A patcher, or a producer, that keeps up with a backend which does one thing at a time
@@ -504,7 +549,7 @@ impl Lane {
 
     /// Takes the next patch: its memory part goes into the ring at once.
     fn take_patch(&mut self, committed: u64) -> bool {
-        if self.patch.is_some() {
+        if self.patch.is_some() || self.stream.gap.wanted().is_some() {
             return false;
         }
         let Some(patch) = self.stream.take_patch(committed) else { return false };

@@ -14,7 +14,7 @@ impl Length {
         Self { kept, now: kept }
     }
 
-    /// A device write ends at `end`, its padding included.
+    /// A device write ends at `end`, its padding included; or the file was made so long.
     pub(crate) fn reaches(&mut self, end: u64) {
         self.now = self.now.max(end);
     }

@@ -17,7 +17,7 @@ pub(crate) use limit::{NoSignal, file_limit};
 pub(crate) use lock::{Share, try_share, unlock};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use mark::Mark;
-pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, close, finish};
+pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, below_the_end, close, finish};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use place::Place;
 pub use place::{Durability, Medium};

@@ -102,37 +102,6 @@ impl OpenFile {
         }
     }
 
-    /// A file that is open already and goes on at `start`, behind its end: what lies between reads
-    /// as zeros, and is durable like all that came before.
-    pub(crate) fn go_on(
-        path: &Arc<Path>,
-        file: Arc<dyn Handle>,
-        block: u64,
-        marked: bool,
-        start: u64,
-    ) -> Result<Self, Error> {
-        let fail = |operation| move |error| Error::io(operation, path, error);
-        below_the_end(start).map_err(fail(Operation::Trim))?;
-        if file.len().map_err(fail(Operation::Trim))? < start {
-            file.set_len(start).map_err(fail(Operation::Trim))?;
-        }
-        file.sync_all().map_err(fail(Operation::Flush))?;
-        Ok(Self {
-            place: file.place(),
-            path: path.clone(),
-            file,
-            mode: OpenMode::Append,
-            start,
-            existing: start,
-            block,
-            fallbacks: Vec::new(),
-            found: Found::Old(start),
-            found_mark: None,
-            mark: None,
-            marked,
-        })
-    }
-
     /// The open has failed: a new file is not left behind, and an old one is as long as before, with
     /// the blocks that it had (a cut to the same length frees those behind the end).
     pub(crate) fn take_back(&self, options: &Options) {
@@ -374,7 +343,7 @@ pub(super) fn cannot_sync(error: &io::Error) -> bool {
 
 /// A first position from which no writer gets to the end of all positions: they have 63 bits, and
 /// what is reckoned with them (a whole ring, blocks, patches) has to fit as well.
-fn below_the_end(start: u64) -> io::Result<u64> {
+pub(crate) fn below_the_end(start: u64) -> io::Result<u64> {
     const LAST: u64 = 1 << 62;
     if start <= LAST {
         return Ok(start);

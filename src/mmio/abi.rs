@@ -31,7 +31,7 @@ pub const MMIOM_READ: u32 = 0;
 ///
 /// It copies and returns, and waits for the disk only where there is no room in the buffers. The
 /// zeros of a gap take room too; a gap of more than 4 MiB is made by the file system instead, which
-/// waits until all that came before is durable. So a deadline thread makes no such jump.
+/// waits until all that came before is written. So a deadline thread makes no such jump.
 pub const MMIOM_WRITE: u32 = 1;
 /// Moves the position: offset, `SEEK_SET`, `SEEK_CUR` or `SEEK_END`. Answers the new position or −1.
 /// After a −1 every READ and WRITE is refused until a SEEK from the start or the end succeeds.

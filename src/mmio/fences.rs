@@ -2,13 +2,11 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::control::Control;
 use crate::driver::thread::spawn;
 use crate::fork::Process;
-use crate::sync::ignore_poison;
 use crate::sync::thread::JoinHandle;
 
 /// A thread that makes a file durable at an interval, until it is dropped.
@@ -17,7 +15,7 @@ pub(super) struct PeriodicFences {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
     /// What it makes durable.
-    of: Arc<Mutex<Control>>,
+    of: Control,
     thread: Option<JoinHandle<()>>,
     process: Process,
 }
@@ -25,23 +23,16 @@ pub(super) struct PeriodicFences {
 impl PeriodicFences {
     pub(super) fn start(every: Duration, control: Control) -> io::Result<Self> {
         let (stop, stopped) = channel();
-        let of = Arc::new(Mutex::new(control));
-        let of_thread = of.clone();
-        let thread = spawn("fences", move || fence(every, &of_thread, &stopped))?;
+        let of = control.clone();
+        let thread = spawn("fences", move || fence(every, &control, &stopped))?;
         Ok(Self { stop: Some(stop), of, thread: Some(thread), process: Process::this() })
-    }
-
-    /// The file has gone on with another writer. Waits for nothing.
-    pub(super) fn follow(&self, control: &Control) {
-        *ignore_poison(self.of.lock()) = control.clone();
     }
 }
 
-fn fence(every: Duration, of: &Mutex<Control>, stop: &Receiver<()>) {
+fn fence(every: Duration, of: &Control, stop: &Receiver<()>) {
     while stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-        let control = ignore_poison(of.lock()).clone();
         // With nothing new it returns at once. An error is sticky: whoever writes next gets it.
-        if control.flush().is_err() {
+        if of.flush().is_err() {
             return;
         }
     }
@@ -54,7 +45,7 @@ impl Drop for PeriodicFences {
         if !self.process.is_this() {
             return std::mem::forget((self.stop.take(), self.thread.take()));
         }
-        ignore_poison(self.of.lock()).core.stream.end_patience();
+        self.of.core.stream.end_patience();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -14,7 +14,7 @@
 //! * WRITE and WRITEFLUSH answer the bytes taken, or −1, and leave `lDiskOffset` at the new position.
 //! * It is random access: overwrites, gaps (which read as zeros), and reads of what was written. A
 //!   READ after an overwrite costs a fence; a WRITE behind a gap of more than 4 MiB waits until all
-//!   before it is durable. NTFS fills such a gap with zeros, on the disk, at the first write behind it
+//!   before it is written. NTFS fills such a gap with zeros, on the disk, at the first write behind it
 //!   (its *valid data length* ends where the gap begins), and a write there is a synchronous one.
 //! * winmm hides the −1 of a buffered write, so **every refused WRITE makes CLOSE answer
 //!   MMIOERR_CANNOTWRITE**; CLOSE drains, fences and trims.

@@ -142,9 +142,6 @@ impl Storage {
 }
 
 impl Recording {
-    /// Beyond this many bytes a gap is made by the file system, not filled with zeros.
-    const LONG_GAP: u64 = 4 << 20;
-
     fn open(path: &Path, flags: u32) -> Result<Self, Error> {
         let Settings { mut options, fence_every, fence_bytes } = Settings::in_force();
         options.share = share(flags);
@@ -164,9 +161,6 @@ impl Recording {
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let end = self.writer.positions().accepted;
-        if at.saturating_sub(end) > Self::LONG_GAP {
-            self.leap(at)?;
-        }
         self.writer.seek(SeekFrom::Start(at))?;
         self.writer.write_all(bytes)?;
         self.overwritten |= at < end;
@@ -175,17 +169,6 @@ impl Recording {
             self.unfenced = 0;
             drop(self.writer.fence()); // goes on by itself; a failure is sticky
         }
-        Ok(())
-    }
-
-    /// Goes on behind a long gap, which takes no space.
-    fn leap(&mut self, to: u64) -> io::Result<()> {
-        self.writer.go_on_at(to)?;
-        if let Some(fences) = &self.fences {
-            fences.follow(self.writer.control());
-        }
-        self.unfenced = 0;
-        self.overwritten = false;
         Ok(())
     }
 

@@ -248,7 +248,7 @@ impl Computer {
         self.medium().current(path).map(<[u8]>::to_vec)
     }
 
-    /// Whether no cut in idle time fails.
+    /// Whether no cut in idle time fails, and no gap.
     pub(crate) fn makes_every_cut(&self) -> bool {
         self.medium().faults.failing_cut.is_none()
     }
@@ -439,6 +439,14 @@ impl Medium {
         }
         self.change_length(file, len);
         Ok(())
+    }
+
+    /// For a gap, which takes no space.
+    pub(super) fn lengthen(&mut self, file: u64, len: u64) -> io::Result<()> {
+        match self.file(file).current.len() as u64 >= len {
+            true => Ok(()),
+            false => self.cut_padding(file, len),
+        }
     }
 
     fn change_length(&mut self, file: u64, len: u64) {

@@ -390,6 +390,11 @@ impl Io for SimulatedIo {
         assert_eq!(self.queue().in_flight(), 0, "a cut beside operations in flight");
         self.computer.medium().cut_padding(self.files[file.0 as usize], len)
     }
+
+    fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        assert_eq!(self.queue().in_flight(), 0, "a gap beside operations in flight");
+        self.computer.medium().lengthen(self.files[file.0 as usize], len)
+    }
 }
 
 impl Drop for SimulatedIo {

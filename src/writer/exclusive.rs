@@ -41,7 +41,8 @@ pub struct Writer {
     control: Control,
     /// The core's stream, without the way through the core.
     stream: Arc<Stream>,
-    /// The accepted position: `committed` of the sequencer, which only this writer moves.
+    /// The accepted position: `committed` of the sequencer, which only this writer moves (or the
+    /// driver, over a gap that this writer waits for).
     position: u64,
     /// Where that position lies in the ring.
     offset: usize,
@@ -60,29 +61,39 @@ impl Writer {
         Core::open(options, path, mode).map(Self::over)
     }
 
-    /// Goes on in the same file at `to`, behind a gap that reads as zeros. Waits for the disk.
-    pub(crate) fn go_on_at(&mut self, to: u64) -> Result<(), Error> {
-        *self = Self::over(self.core().go_on_at(to)?);
+    /// Goes on at `to`, behind a gap that the file system makes. Waits for what came before to be in
+    /// the file.
+    pub(super) fn go_on_at(&mut self, to: u64) -> Result<(), Error> {
+        self.core().make_gap(to)?;
+        self.place_at(to);
         Ok(())
+    }
+
+    fn place_at(&mut self, position: u64) {
+        let size = self.core().facts.piece;
+        self.position = position;
+        self.offset = self.stream.memory.offset(position);
+        self.buffer_end = position - position % size + size;
     }
 
     fn over(core: Core) -> Self {
         let core = Arc::new(core);
         #[cfg(any(windows, all(unix, not(any(loom, shuttle)))))]
         crate::process_end::remember(&core);
-        let position = core.facts.start;
-        let size = core.facts.piece;
-        Self {
+        let start = core.facts.start;
+        let mut writer = Self {
             stream: core.stream.clone(),
-            offset: core.stream.memory.offset(position),
             control: Control { core },
-            position,
+            position: 0,
+            offset: 0,
             limit: 0,
-            buffer_end: position - position % size + size,
+            buffer_end: 0,
             writes: 0,
             cursor: None,
             shared: false,
-        }
+        };
+        writer.place_at(start);
+        writer
     }
 
     /// A handle for other threads.

@@ -18,6 +18,9 @@ use crate::overrun::{OnFull, Push};
 /// [`patch`]: crate::Control::patch
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0); // the end stays where it is, as that of a `File`
+        }
         if self.cursor.is_some() {
             self.repay_all(); // what is owed lies before the end that the cursor was set by
         }
@@ -31,7 +34,8 @@ impl Write for Writer {
             }
             cursor => {
                 if let Some(cursor) = cursor {
-                    self.pad_to(cursor)?;
+                    self.check_length(bytes.len())?;
+                    self.leave_gap_to(cursor)?;
                 }
                 self.cursor = None;
                 match (Writer::write(self, bytes)?, self.core().facts.options.on_full) {
@@ -49,8 +53,10 @@ impl Write for Writer {
 }
 
 impl Writer {
-    /// Gaps are made of zeros that go through the buffers to the disk.
-    const LONGEST_GAP: u64 = 1 << 30;
+    /// The longest gap that is filled with zeros; a longer one is made by the file system. (Short in
+    /// the crate's own tests, so that the simulated computer meets both.) At least a block of direct
+    /// I/O there.
+    const LONGEST_FILLED: u64 = if cfg!(test) { 4096 } else { 4 << 20 };
 
     /// Where the next byte will lie: behind the fill bytes that are still owed.
     fn end(&self) -> u64 {
@@ -61,16 +67,28 @@ impl Writer {
         self.cursor = (position != self.end()).then_some(position);
     }
 
-    fn pad_to(&mut self, position: u64) -> io::Result<()> {
-        let gap = position.saturating_sub(self.accepted());
-        if gap > Self::LONGEST_GAP {
-            let text = format!(
-                "a gap of {gap} bytes would be filled with zeros: leave at most {}, or make it with \
-                 File::set_len before the writer appends",
-                Self::LONGEST_GAP
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    /// Refuses what the policy never takes, before a gap is left for it.
+    fn check_length(&self, offered: usize) -> Result<(), Error> {
+        let limit = self.core().longest_whole();
+        match self.core().facts.options.on_full {
+            OnFull::Block => Ok(()),
+            _ if offered <= limit => Ok(()),
+            _ => Err(Error::TooLong { offered, limit }),
         }
+    }
+
+    /// What lies between the end and `position` reads as zeros.
+    fn leave_gap_to(&mut self, position: u64) -> io::Result<()> {
+        // What a recycled file holds there is written over in any case.
+        let old_end = self.core().facts.existing.clamp(self.accepted(), position);
+        if position - old_end <= Self::LONGEST_FILLED {
+            return self.fill_to(position);
+        }
+        self.fill_to(old_end)?;
+        Ok(self.go_on_at(position)?)
+    }
+
+    fn fill_to(&mut self, position: u64) -> io::Result<()> {
         const ZEROS: [u8; 4096] = [0; 4096];
         while self.accepted() < position {
             let len = (position - self.accepted()).min(ZEROS.len() as u64) as usize;
@@ -83,9 +101,18 @@ impl Writer {
     }
 }
 
-/// A write behind the end fills the gap with zeros, which go through the buffers and to the disk like
-/// other bytes (a `File` leaves a hole): a gap of more than 1 GiB is refused with
-/// [`InvalidInput`](io::ErrorKind::InvalidInput), and nothing is written.
+/// A write behind the end leaves a gap that reads as zeros. Up to 4 MiB of them go through the buffers
+/// and to the disk like other bytes; a longer gap is made by the file system, as a `File`
+/// leaves it, and takes no space where files can have holes. (On NTFS it does, unless the file is a
+/// sparse one: zeros are written by the first write behind it.) Only where a recycled file held bytes
+/// ([`Options::open`](crate::Options::open)) zeros are written over all of them.
+///
+/// The first write behind a gap of more than 4 MiB waits until all that came before is *written*,
+/// under any policy, and while [`DiskFull::Wait`](crate::DiskFull::Wait) waits for space. Positions
+/// are those of the file: with the write that follows, a gap counts as accepted, submitted and written
+/// at once, and the next fence makes it durable. If the file can't be so long the call fails
+/// ([`FileTooLarge`](io::ErrorKind::FileTooLarge), behind 2^62 in any case), nothing has changed but
+/// for those zeros over old bytes, and the writer goes on.
 ///
 /// The end is the accepted position, and whatever the policy `Fill` still owes. Moving the cursor
 /// does no I/O; a write at a cursor that was moved waits for room, if anything is owed.

@@ -405,7 +405,7 @@ impl Twin {
         let end = self.end();
         let Positions { accepted, submitted, written, durable, .. } = summary.positions;
         assert_eq!([accepted, submitted, written, durable], [end; 4], "{config}");
-        assert_eq!(summary.stats.bytes, end - self.started);
+        assert_eq!(summary.stats.bytes + summary.stats.gap_bytes, end - self.started);
         // Of a shared writer: see `shared.rs`.
         assert!(shared || summary.stats.high_water <= (self.longest + self.buffer) as u64);
         assert_eq!(summary.overruns, []);

@@ -92,7 +92,7 @@ impl Sequencer {
         })
     }
 
-    /// Hands everything below `to` to the driver.
+    /// Hands everything below `to` to the driver. (Over a gap the driver does, while the producer waits.)
     #[inline]
     pub(crate) fn commit_exclusive(&self, to: u64) {
         self.committed.store(to, Ordering::Release);

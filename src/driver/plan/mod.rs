@@ -173,6 +173,11 @@ impl Plan {
         self.flights.is_empty() && self.flush.is_none() && self.patching.is_none()
     }
 
+    /// Whether the file holds all that is committed, with what was patched in memory.
+    pub(crate) fn is_through(&self, committed: u64) -> bool {
+        self.idle() && self.next >= committed
+    }
+
     /// Whether a write in flight touches a byte below `end`.
     pub(crate) fn in_flight_below(&self, end: u64) -> bool {
         self.flights.iter().any(|flight| flight.write.from < end)
@@ -356,6 +361,15 @@ impl Plan {
     fn note_written(&mut self) {
         let oldest = self.flights.first().map_or(self.submitted, |oldest| oldest.fresh_from);
         self.written = self.written.max(oldest);
+    }
+
+    /// The file goes on at `to`, in a later block: what lies between reads as zeros, and is in the
+    /// file like all that came before. A fence makes it durable.
+    pub(crate) fn left_gap(&mut self, to: u64) {
+        let block = self.geometry.block;
+        assert!(self.idle() && align_down(to, block) >= align_up(self.next, block));
+        (self.next, self.submitted, self.written) = (to, to, to);
+        self.dirty = true;
     }
 
     pub(crate) fn flush_started(&mut self, covers: Covers) {

@@ -346,6 +346,30 @@ fn a_write_that_is_all_that_is_dirty_carries_its_fence() {
 }
 
 #[test]
+fn a_gap_is_written_at_once_and_durable_with_the_next_fence() {
+    let mut plan = plan(true, false);
+    let wanted = Wanted { written: 20, ..want(0) };
+    let write = plan.next_write(20, &wanted).unwrap();
+    plan.write_started(write);
+    assert!(!plan.is_through(20), "it is in flight");
+    plan.write_completed(write.from);
+    plan.patched_memory(17, 19);
+    assert!(!plan.is_through(20), "the patched tail goes out once more");
+    let write = plan.next_write(20, &wanted).unwrap();
+    plan.write_started(write);
+    plan.write_completed(write.from);
+    assert!(plan.is_through(20) && !plan.is_through(21));
+
+    plan.left_gap(1000);
+    assert_eq!((plan.submitted(), plan.written(), plan.durable()), (1000, 1000, 0));
+    assert_eq!((plan.in_use(), plan.floor()), (992, 992), "from its block on memory is needed");
+    // The length is metadata of its own: no write's own fence is taken for enough.
+    let write = plan.next_write(1010, &want(1010)).unwrap();
+    assert_eq!((write.from, write.to, write.fence), (992, 1010, WriteFence::None));
+    assert_eq!(plan.fence_due(&want(1000)).unwrap().position, 1000);
+}
+
+#[test]
 fn a_fence_waits_for_every_covered_write_and_is_not_shared_with_later_ones() {
     let mut plan = plan(true, true);
     let wanted = want(70);
