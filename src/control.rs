@@ -104,7 +104,7 @@ impl Control {
     }
 
     /// The open file once more, for reading, whatever its name is by now.
-    pub(crate) fn open_for_reading(&self) -> std::io::Result<std::fs::File> {
+    pub(crate) fn open_for_reading(&self) -> std::io::Result<crate::file::OsFile> {
         self.core.open_for_reading()
     }
 

@@ -261,7 +261,7 @@ impl Core {
     }
 
     /// The open file once more, for reading.
-    pub(crate) fn open_for_reading(&self) -> std::io::Result<std::fs::File> {
+    pub(crate) fn open_for_reading(&self) -> std::io::Result<file::OsFile> {
         let held = ignore_poison(self.held.lock());
         let held = held.as_ref().ok_or(Error::Closed)?;
         file::os_file(&*held.file)?.open_for_reading(&self.stream.path)

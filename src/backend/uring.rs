@@ -4,14 +4,18 @@
 //! ARCHITECTURE.md for what was measured.
 #![allow(unsafe_code)]
 
+mod bell;
+mod ring;
+
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{opcode, squeue, types};
 
+use self::bell::Ear;
+use self::ring::Ring;
 use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
@@ -20,25 +24,24 @@ use crate::file::{Handle, OsFile, os_file};
 use crate::fork::Process;
 use crate::options::Drive;
 
-/// The token of the read that waits on the doorbell.
+/// The token of the operation that waits for the doorbell.
 const BELL: Token = Token::MAX;
-/// The token of what asks for a worker, and of what calls that off.
-const TRIAL: Token = Token::MAX - 1;
+/// The token of what asks for a worker, and of what calls something off.
+const ASIDE: Token = Token::MAX - 1;
 /// How long the kernel may take to start a worker: a few times 10 µs, on a busy machine more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct UringBackend {
-    /// Its mappings are not there in a child (`dontfork`): nothing may touch it there.
-    ring: ManuallyDrop<IoUring>,
+    /// Its mappings are not there in a child: nothing may touch it there.
+    ring: Ring,
     process: Process,
     files: Vec<Attached>,
-    bell: Arc<Bell>,
-    /// Where the doorbell's read puts its count: on the heap, so that it stays where the kernel
-    /// writes.
-    bell_count: Box<u64>,
+    ear: Ear,
     bell_armed: bool,
-    /// Submitted and not yet reaped, the doorbell left out.
+    /// Submitted and not yet reaped, the doorbell and what goes on aside left out.
     in_flight: usize,
+    /// That.
+    aside: usize,
     chain: Chain,
     depth: usize,
     shortfalls: Vec<String>,
@@ -156,17 +159,6 @@ impl Attached {
     }
 }
 
-#[derive(Debug)]
-struct Bell(OwnedFd);
-
-impl Wake for Bell {
-    fn wake(&self) {
-        let one = 1u64;
-        // SAFETY: eight bytes of a live u64. A full counter (the only error) wakes as well.
-        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
-    }
-}
-
 impl std::fmt::Debug for UringBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UringBackend")
@@ -182,8 +174,8 @@ impl UringBackend {
     pub(crate) fn new(depth: usize, drive: Drive) -> io::Result<Self> {
         let asked = depth.min(MOST);
         let mut depth = asked;
-        let ring = loop {
-            match Self::ring(depth, drive) {
+        let mut ring = loop {
+            match Ring::new((depth as u32 + 2).next_power_of_two(), drive) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && depth > FEWEST => {
                     depth = (depth / 2).max(FEWEST);
                 }
@@ -196,21 +188,18 @@ impl UringBackend {
                 locked_memory()
             )
         });
-        // SAFETY: a plain system call; the result is checked.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a descriptor that was just made and belongs to nobody else.
-        let bell = Arc::new(Bell(unsafe { OwnedFd::from_raw_fd(fd) }));
+        let ear = match ring.knows(opcode::FutexWait::CODE) {
+            true => Ear::of_a_word(),
+            false => Ear::of_a_line().inspect_err(|_| ring.let_go())?,
+        };
         Ok(Self {
-            ring: ManuallyDrop::new(ring),
+            ring,
             process: Process::this(),
             files: Vec::with_capacity(1),
-            bell,
-            bell_count: Box::new(0),
+            ear,
             bell_armed: false,
             in_flight: 0,
+            aside: 0,
             chain: Chain::None,
             depth,
             shortfalls: smaller.into_iter().collect(),
@@ -218,31 +207,12 @@ impl UringBackend {
         })
     }
 
-    fn ring(depth: usize, drive: Drive) -> io::Result<IoUring> {
-        let entries = (depth as u32 + 2).next_power_of_two();
-        let mut builder = IoUring::builder();
-        builder.dontfork();
-        if drive != Drive::Poll {
-            // Completions are delivered when the driver enters the kernel, not by an interrupt of
-            // whatever it does. A polling driver does not enter the kernel to look.
-            builder.setup_coop_taskrun();
-        }
-        builder.build(entries).or_else(|error| {
-            // Kernels before 5.19 do not know the flag.
-            if error.raw_os_error() == Some(libc::EINVAL) {
-                IoUring::builder().dontfork().build(entries)
-            } else {
-                Err(error)
-            }
-        })
-    }
-
     fn push(&mut self, entry: squeue::Entry, token: Token, link: bool) {
         let flags = if link { squeue::Flags::IO_LINK } else { squeue::Flags::empty() };
         let entry = entry.flags(flags).user_data(token); // beside the flags that it has
-        // SAFETY: what the entry points to (a region, the doorbell's count) outlives the
-        // operation: the driver keeps memory and files until everything has been reaped, and
-        // dropping the backend reaps the doorbell.
+        // SAFETY: what the entry points to (a region, the doorbell) outlives the operation: the driver
+        // keeps memory and files until everything has been reaped, and dropping the backend reaps
+        // the doorbell.
         unsafe { self.ring.submission().push(&entry) }.expect("room() was asked before");
         self.chain.pushed(token, link);
     }
@@ -252,11 +222,15 @@ impl UringBackend {
         if self.process.is_gone() { Err(Error::Forked.into()) } else { Ok(()) }
     }
 
+    fn push_aside(&mut self, entry: squeue::Entry) {
+        self.push(entry, ASIDE, false);
+        self.aside += 1;
+    }
+
     fn arm_bell(&mut self) {
         if !self.bell_armed {
-            let fd = types::Fd(self.bell.0.as_raw_fd());
-            let count = (&raw mut *self.bell_count).cast();
-            self.push(opcode::Read::new(fd, count, 8).build(), BELL, false);
+            let entry = self.ear.operation();
+            self.push(entry, BELL, false);
             self.bell_armed = true;
         }
     }
@@ -269,6 +243,7 @@ impl UringBackend {
             self.enter(1, Some(until))?;
             results.extend(self.ring.completion().map(|entry| entry.result()));
         }
+        self.aside -= results.len();
         Ok(results)
     }
 
@@ -276,16 +251,9 @@ impl UringBackend {
         if self.shortage.again.is_some() && !self.pause(want, deadline) {
             return Ok(());
         }
-        let submitter = self.ring.submitter();
-        let result = match deadline {
-            None => submitter.submit_and_wait(want),
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                let left = left.min(Duration::from_secs(1 << 30));
-                let timespec = types::Timespec::from(left);
-                submitter.submit_with_args(want, &types::SubmitArgs::new().timespec(&timespec))
-            }
-        };
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let limit = deadline.map(|at| left(at).min(Duration::from_secs(1 << 30)));
+        let result = self.ring.enter(want, limit);
         let left = self.ring.submission().len();
         self.chain.taken(left);
         match result {
@@ -297,7 +265,7 @@ impl UringBackend {
                     Err(error)
                 }
             }
-            Ok(_) => {
+            Ok(()) => {
                 self.shortage = Shortage::default();
                 Ok(())
             }
@@ -342,11 +310,11 @@ impl Io for UringBackend {
     /// flush is cancelled without end, or waits for ever: so one is tried now.
     fn begin(&mut self) -> io::Result<()> {
         let nothing = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
-        self.push(nothing, TRIAL, false);
+        self.push_aside(nothing);
         match self.trials(1)?[..] {
-            [0] => return Ok(()),
+            [0] => return self.ring.settle_on_this_thread(),
             [] => {
-                self.push(opcode::AsyncCancel::new(TRIAL).build(), TRIAL, false);
+                self.push_aside(opcode::AsyncCancel::new(ASIDE).build());
                 self.trials(2)?;
             }
             _ => {} // cancelled, since there is nobody to do it
@@ -361,17 +329,21 @@ impl Io for UringBackend {
     fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId> {
         let file = os_file(&**file)?;
         let id = FileId(self.files.len() as u32);
-        let submitter = self.ring.submitter();
-        // One file per ring today: the table has one entry. A refusal costs speed only: the plain
-        // forms are used.
+        let submitter = self.ring.submitter()?;
+        // One file per ring today: the table has one entry, and that of a doorbell which needs one.
+        // A refusal costs speed only, unless there is one: the plain forms are used.
+        let bell = self.ear.file()?;
+        let numbers: Vec<_> = [file.ours()?.as_raw_fd()].into_iter().chain(bell).collect();
         let fixed_file = id.0 == 0
-            && match submitter.register_files(&[file.ours()?.as_raw_fd()]) {
+            && match submitter.register_files(&numbers) {
                 Ok(()) => true,
+                Err(error) if bell.is_some() => return Err(error),
                 Err(error) => {
                     self.shortfalls.push(format!("a registered file was refused ({error})"));
                     false
                 }
             };
+        self.ear.is_held();
         let iovecs: Vec<_> = memory
             .iter()
             .map(|region| libc::iovec { iov_base: region.address.cast(), iov_len: region.len })
@@ -432,19 +404,35 @@ impl Io for UringBackend {
         if !self.ring.completion().is_empty() {
             return self.kick();
         }
+        self.ear.works()?;
         self.arm_bell();
-        self.enter(1, deadline)
+        let look = self.ear.looks_after().map(|time| Instant::now() + time);
+        self.enter(1, look.into_iter().chain(deadline).min())?;
+        if look.is_some() && self.ring.completion().is_empty() {
+            self.ear.looks();
+        }
+        Ok(())
     }
 
     fn reap(&mut self) -> Option<Completion> {
         self.is_ours().ok()?;
         loop {
             let entry = self.ring.completion().next()?;
-            if entry.user_data() == BELL {
-                self.bell_armed = false;
-                continue;
+            match entry.user_data() {
+                BELL => {
+                    self.bell_armed = false;
+                    self.ear.hears(entry.result());
+                    if entry.result() == -libc::ENOMEM {
+                        let _ = self.shortage.refused(Instant::now()); // not at once again
+                    }
+                    continue;
+                }
+                ASIDE => {
+                    self.aside -= 1;
+                    continue;
+                }
+                _ => self.in_flight -= 1,
             }
-            self.in_flight -= 1;
             let code = match self.chain.is_cut(entry.user_data()) {
                 true => -libc::ECANCELED,
                 false => entry.result(),
@@ -455,7 +443,7 @@ impl Io for UringBackend {
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        self.bell.clone()
+        self.ear.bell().clone()
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
@@ -499,32 +487,43 @@ pub(super) fn locked_memory() -> String {
     }
 }
 
+impl UringBackend {
+    /// Waits, where the ring can't be entered any more, for what the kernel has taken: that ends by
+    /// itself, in the thread that submitted it, at its next way out of the kernel. What is still in
+    /// the queue never begins, and nobody looks at it again.
+    fn wait_outside(&mut self) {
+        loop {
+            while self.reap().is_some() {}
+            let known = self.in_flight + self.aside + usize::from(self.bell_armed);
+            if known <= self.ring.submission().len() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 impl Drop for UringBackend {
     /// Waits for every operation: the kernel must not write from, or into, freed memory.
     fn drop(&mut self) {
         if self.process.is_gone() {
             return;
         }
-        self.bell.wake();
+        if self.bell_armed {
+            self.ear.bell().wake(); // also where nothing can be submitted any more
+            self.push_aside(opcode::AsyncCancel::new(BELL).build());
+        }
         loop {
             while self.reap().is_some() {}
             if self.in_flight == 0 && !self.bell_armed {
-                // The kernel takes a ring apart some time after it is closed; what it holds is
-                // let go now, so that the file system can be unmounted after a close.
-                let _ = self.ring.submitter().unregister_files();
-                let _ = self.ring.submitter().unregister_buffers();
-                // SAFETY: never used again.
-                unsafe { ManuallyDrop::drop(&mut self.ring) };
-                return;
+                break;
             }
             if self.enter(1, None).is_err() {
-                // The ring itself is broken; leaking the count is the safe way out.
-                std::mem::forget(std::mem::take(&mut self.bell_count));
-                // SAFETY: never used again.
-                unsafe { ManuallyDrop::drop(&mut self.ring) };
-                return;
+                self.wait_outside();
+                break;
             }
         }
+        self.ring.let_go();
     }
 }
 

@@ -6,12 +6,16 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
+#[cfg(unix)]
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 #[cfg(unix)]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::directory::{Entry, Wanted};
+#[cfg(unix)]
+use super::identity::Identity;
 use super::lock::{self, Share};
 use super::mark::{self, Mark};
 use super::open::{MAX_BLOCK, OpenMode};
@@ -86,7 +90,7 @@ pub(crate) trait Handle: Debug + Send + Sync {
 pub(crate) struct OsFile {
     file: ManuallyDrop<File>,
     #[cfg(unix)]
-    identity: Option<(u64, u64)>,
+    identity: Option<Identity>,
     #[cfg(unix)]
     is_closed: AtomicBool,
     /// What backends that open it again have to align to: 1 with buffering.
@@ -102,24 +106,20 @@ impl OsFile {
 
     /// The same file once more, for reading through the page cache, whatever its name is by now.
     #[cfg(target_os = "linux")]
-    pub(crate) fn open_for_reading(&self, name: &Path) -> io::Result<File> {
-        use std::os::fd::AsRawFd;
+    pub(crate) fn open_for_reading(&self, name: &Path) -> io::Result<Self> {
         // A description of its own: this one may be for direct I/O.
-        File::open(format!("/proc/self/fd/{}", self.ours()?.as_raw_fd())).or_else(|_| {
-            let file = File::open(name)?; // where there is no /proc
-            if identity(&file).ok() == self.identity {
-                Ok(file)
-            } else {
-                Err(no_longer_named(name))
-            }
+        let path = format!("/proc/self/fd/{}", self.ours()?.as_raw_fd());
+        File::open(path).map(Self::new).or_else(|_| {
+            let file = Self::new(File::open(name)?); // where there is no /proc
+            if file.identity == self.identity { Ok(file) } else { Err(no_longer_named(name)) }
         })
     }
 
     /// Elsewhere this handle itself is through the page cache, and everybody reads and writes it at
     /// positions.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn open_for_reading(&self, _name: &Path) -> io::Result<File> {
-        self.file.try_clone()
+    pub(crate) fn open_for_reading(&self, _name: &Path) -> io::Result<Self> {
+        self.ours()?.try_clone().map(Self::new)
     }
 
     /// Writes all the bytes at a position, past every backend and through the page cache.
@@ -128,10 +128,10 @@ impl OsFile {
         write_all(self.ours()?, bytes, at)
     }
 
-    pub(super) fn new(file: File) -> Self {
+    pub(crate) fn new(file: File) -> Self {
         Self {
             #[cfg(unix)]
-            identity: identity(&file).ok(),
+            identity: Identity::of(file.as_raw_fd()).ok(),
             #[cfg(unix)]
             is_closed: AtomicBool::new(false),
             #[cfg(windows)]
@@ -143,19 +143,16 @@ impl OsFile {
     /// Whether the descriptor is still that of the file that was opened.
     #[cfg(unix)]
     pub(super) fn is_itself(&self) -> bool {
-        identity(&self.file).is_ok_and(|found| Some(found) == self.identity)
+        self.ours().is_ok()
     }
 
     /// The file, for a call on its descriptor: an error where that is another one's by now, or
-    /// nobody's. Costs a system call on Unix (fstat(2)). Who closes the number of somebody else
-    /// between this look and the call is not found out.
+    /// nobody's. Costs a system call on Unix ([`Identity::check`]).
     pub(crate) fn ours(&self) -> io::Result<&File> {
         #[cfg(unix)]
-        if Some(identity(&self.file)?) != self.identity {
-            return Err(io::Error::other(
-                "somebody else closed its descriptor, and another file has the number now",
-            ));
-        }
+        self.identity
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?
+            .check(self.file.as_raw_fd(), "its")?;
         Ok(&self.file)
     }
 
@@ -163,7 +160,7 @@ impl OsFile {
     /// tells the file system (close(2), "Dealing with error returns").
     #[cfg(unix)]
     fn close(self: &Arc<Self>) -> io::Result<()> {
-        use std::os::fd::{AsRawFd, IntoRawFd};
+        use std::os::fd::IntoRawFd;
         if !self.is_itself() || self.is_closed.load(Ordering::Relaxed) {
             return Ok(()); // not ours to close, as the steps before have told
         }
@@ -199,13 +196,6 @@ fn no_longer_named(name: &Path) -> io::Error {
         name.display()
     );
     io::Error::new(io::ErrorKind::NotFound, sentence)
-}
-
-/// Device and number; an error for a descriptor that is not open.
-#[cfg(unix)]
-fn identity(file: &File) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    file.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl Drop for OsFile {
@@ -336,7 +326,6 @@ impl Handle for SystemFile {
 /// half created.
 #[cfg(target_os = "linux")]
 fn go_direct(file: &OsFile, buffer_size: usize) -> io::Result<u64> {
-    use std::os::fd::AsRawFd;
     let file = file.ours()?;
     let block = fitting_block(file, buffer_size)?;
     let fd = file.as_raw_fd();
@@ -439,7 +428,6 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 fn fallocate(file: &File, bytes: u64) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let bytes = i64::try_from(bytes)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "more than a file can hold"))?;
     let mut signals = 0..1000;

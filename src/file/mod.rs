@@ -5,6 +5,8 @@ mod directory;
 #[cfg(target_os = "linux")]
 mod ground;
 mod handle;
+#[cfg(unix)]
+mod identity;
 mod limit;
 mod lock;
 mod mark;
@@ -13,6 +15,8 @@ mod place;
 mod rename;
 
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+pub(crate) use identity::Identity;
 pub(crate) use limit::{NoSignal, file_limit};
 pub(crate) use lock::{Share, try_share, unlock};
 #[cfg(all(test, unix, not(loom)))]

@@ -13,7 +13,7 @@ use super::name::folder_exists;
 use super::settings::Settings;
 use crate::control::Control;
 use crate::error::Error;
-use crate::file::{Share, try_share, unlock};
+use crate::file::{OsFile, Share, try_share, unlock};
 use crate::fork::Process;
 use crate::ticket::Ticket;
 use crate::writer::Writer;
@@ -22,7 +22,7 @@ use crate::writer::Writer;
 #[derive(Debug)]
 pub(super) enum Storage {
     /// And whose lock says so.
-    ReadOnly(File, Process),
+    ReadOnly(OsFile, Process),
     Recording(Box<Recording>),
 }
 
@@ -47,7 +47,7 @@ enum Reader {
     Forbidden,
     /// Nobody has read yet.
     Unopened,
-    Open(File),
+    Open(OsFile),
 }
 
 impl Storage {
@@ -67,7 +67,7 @@ impl Storage {
             MMIO_READ if !creates => {
                 let file = File::open(path).map_err(refused)?;
                 match try_share(&file, share(flags)).map_err(refused)? {
-                    true => Ok(Self::ReadOnly(file, Process::this())),
+                    true => Ok(Self::ReadOnly(OsFile::new(file), Process::this())),
                     false => Err(Failure::shared(path)),
                 }
             }
@@ -86,7 +86,7 @@ impl Storage {
 
     pub(super) fn len(&self) -> io::Result<u64> {
         match self {
-            Self::ReadOnly(file, _) => Ok(file.metadata()?.len()),
+            Self::ReadOnly(file, _) => Ok(file.ours()?.metadata()?.len()),
             Self::Recording(recording) => Ok(recording.writer.positions().accepted),
         }
     }
@@ -94,7 +94,7 @@ impl Storage {
     /// Reads at a position; fewer bytes than asked for at the end only.
     pub(super) fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::ReadOnly(file, _) => read_at(file, at, bytes),
+            Self::ReadOnly(file, _) => read_at(file.ours()?, at, bytes),
             Self::Recording(recording) => recording.read(at, bytes),
         }
     }
@@ -127,8 +127,10 @@ impl Storage {
     pub(super) fn close(self) -> Result<(), Failure> {
         match self {
             Self::ReadOnly(file, process) => {
-                if process.is_this() {
-                    unlock(&file); // explicitly: a forked child may hold the descriptor still
+                if process.is_this()
+                    && let Ok(file) = file.ours()
+                {
+                    unlock(file); // explicitly: a forked child may hold the descriptor still
                 }
                 Ok(())
             }
@@ -192,7 +194,7 @@ impl Recording {
         } else if positions.written < at + len as u64 {
             Write::flush(&mut self.writer)?;
         }
-        read_at(file, at, &mut bytes[..len])
+        read_at(file.ours()?, at, &mut bytes[..len])
     }
 }
 

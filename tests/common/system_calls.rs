@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// From now on every system call of this thread but `exit` ends the process with SIGSYS. Stricter
-/// than the kernel's strict mode, which lets `write` pass: an eventfd is rung by one.
+/// than the kernel's strict mode, which lets `write` pass.
 pub fn forbid_system_calls() {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let (load, equal, end) = (

@@ -4,6 +4,8 @@
 mod caller;
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod fences;
 #[cfg(unix)]
 mod forks;
