@@ -28,17 +28,12 @@ pub(crate) struct NoSignal {
     _here: PhantomData<*const ()>,
 }
 
+/// What to go back to. Two flags and no set of signals: it is moved about at each commit of a caller.
 #[cfg(unix)]
+#[derive(Debug)]
 struct Before {
-    mask: libc::sigset_t,
+    was_blocked: bool,
     was_pending: bool,
-}
-
-#[cfg(unix)]
-impl std::fmt::Debug for Before {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Before").field("was_pending", &self.was_pending).finish_non_exhaustive()
-    }
 }
 
 impl NoSignal {
@@ -52,7 +47,7 @@ impl NoSignal {
         let _ = limited;
         Self {
             #[cfg(unix)]
-            before: limited.then(|| Before { was_pending: is_pending(), mask: block() }),
+            before: limited.then(|| Before { was_pending: is_pending(), was_blocked: block() }),
             _here: PhantomData,
         }
     }
@@ -68,19 +63,22 @@ impl Drop for NoSignal {
                 let mut taken = 0;
                 libc::sigwait(&raw const *only_it(&mut std::mem::zeroed()), &raw mut taken);
             }
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before.mask, std::ptr::null_mut());
+            if !before.was_blocked {
+                let mut set = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_UNBLOCK, only_it(&mut set), std::ptr::null_mut());
+            }
         }
     }
 }
 
-/// Blocks the signal in this thread, and gives what was blocked before.
+/// Blocks the signal in this thread, and says whether it was blocked before.
 #[cfg(unix)]
-fn block() -> libc::sigset_t {
+fn block() -> bool {
     // SAFETY: plain data, and live sets.
     unsafe {
         let (mut set, mut before) = (std::mem::zeroed(), std::mem::zeroed());
         libc::pthread_sigmask(libc::SIG_BLOCK, only_it(&mut set), &raw mut before);
-        before
+        libc::sigismember(&raw const before, libc::SIGXFSZ) == 1
     }
 }
 

@@ -113,6 +113,9 @@ impl Writer {
     /// [`Error::TooLong`] for every policy but `Block` and more bytes than all buffers but one hold;
     /// [`Error::InWaker`]. Under a policy other than `Block` an error means that no byte was taken.
     pub fn write(&mut self, bytes: &[u8]) -> Result<Push, Error> {
+        if self.has_room(bytes.len()) {
+            return Ok(Push::Accepted(self.put(bytes)));
+        }
         match self.try_write(bytes) {
             Err(Error::Full { .. }) => self.overrun(bytes),
             Err(Error::TooLong { .. }) if self.policy() == OnFull::Block => self.overrun(bytes),
@@ -134,9 +137,7 @@ impl Writer {
     #[inline]
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<u64, Error> {
         self.make_room(bytes.len())?;
-        // SAFETY: the exclusive producer owns everything past `committed`, and there is room.
-        unsafe { self.stream.memory.copy_in_at(self.offset, bytes) };
-        Ok(self.accept(bytes.len() as u64))
+        Ok(self.put(bytes))
     }
 
     /// Takes the bytes, waits until they and everything before them are durable, and returns the
@@ -229,6 +230,21 @@ impl Writer {
     /// Room for all of `len` bytes now, behind whatever still has to be filled.
     #[inline]
     fn make_room(&mut self, len: usize) -> Result<(), Error> {
+        if self.has_room(len) { Ok(()) } else { self.look_for_room(len) }
+    }
+
+    /// Whether nothing stands in the way of the next `len` bytes. Part of each push: a `Result`, or
+    /// what is not the rule, would make it a call, at a quarter of a push's instructions.
+    #[inline]
+    fn has_room(&mut self, len: usize) -> bool {
+        let stream = &*self.stream;
+        let owes_nothing = stream.overruns.debt.load(Ordering::Relaxed) == 0;
+        let within = stream.sequencer.room_within(&mut self.limit, self.position, len as u64);
+        owes_nothing && !stream.is_left_behind() && within.is_ok()
+    }
+
+    #[cold]
+    fn look_for_room(&mut self, len: usize) -> Result<(), Error> {
         if self.stream.is_left_behind() {
             return Err(Error::Forked);
         }
@@ -248,6 +264,15 @@ impl Writer {
             Refused::Full { .. } if offered > limit => Error::TooLong { offered, limit },
             Refused::Full { free } => Error::Full { offered, free: free as usize },
         }
+    }
+
+    /// Copies the bytes to where there is room for them, and hands them over; returns where they
+    /// begin.
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> u64 {
+        // SAFETY: the exclusive producer owns everything past `committed`, and there is room.
+        unsafe { self.stream.memory.copy_in_at(self.offset, bytes) };
+        self.accept(bytes.len() as u64)
     }
 
     /// One call of the user's took the next `len` bytes, which are in place; returns where they
@@ -336,7 +361,6 @@ impl Writer {
     // ---- the debt of the policy Fill --------------------------------------------------------------
 
     /// Lays down fill bytes for an earlier loss, as many as a call of `len` bytes may.
-    #[inline]
     fn repay(&mut self, len: usize) -> Result<(), Error> {
         if self.stream.overruns.debt.load(Ordering::Relaxed) == 0 {
             return Ok(());

@@ -172,7 +172,7 @@ impl Ring {
         }
     }
 
-    /// Its number, unless that is nobody's or somebody else's by now. Costs a system call (fstat(2)).
+    /// Its number, unless that is nobody's or somebody else's by now. Costs a system call (statx(2)).
     fn number(&self) -> io::Result<RawFd> {
         let number = self.ring.as_raw_fd();
         self.identity.check(number, "io_uring's").map(|()| number)
