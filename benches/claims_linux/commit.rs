@@ -79,15 +79,15 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
         arms.end_block();
     }
     let rate = |arm: usize| format!("{:.0}/s", arms.quantile(arm, 0.5));
-    let versus = |arm: usize, lone: usize, who: &str, bar: &str| {
+    let versus = |id: &str, arm: usize, lone: usize, who: &str, bar: &str| {
         let name = format!("256 B durable, {who} ({}) / 1 thread ({})", rate(arm), rate(lone));
         let ratio = arms.ratio(arm, lone, Centre::Trimmed).expect("whole rounds");
-        row(name, ratio.to_string(), bar)
+        row(format!("commit.{id}"), name, ratio.to_string(), bar)
     };
     vec![
-        versus(1, 0, "Caller, 4 threads", "–"),
-        versus(2, 0, "Caller, 16 threads", "≥ 8"),
-        versus(3, 0, "Caller, 1,000 tickets of one thread", "≥ 100"),
-        versus(5, 4, "Thread, 16 threads", "–"),
+        versus("caller.4", 1, 0, "Caller, 4 threads", "–"),
+        versus("caller.16", 2, 0, "Caller, 16 threads", "≥ 8"),
+        versus("caller.tickets", 3, 0, "Caller, 1,000 tickets of one thread", "≥ 100"),
+        versus("thread.16", 5, 4, "Thread, 16 threads", "–"),
     ]
 }

@@ -50,19 +50,19 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
     for (kind, fate) in kinds.iter().zip(&times.fates) {
         assert_eq!(*fate, Fate::Alive, "{}", kind.name);
     }
-    let versus = |of: usize, to: usize, bar: &str| {
+    let versus = |id: &str, of: usize, to: usize, bar: &str| {
         let p50 = |arm: usize| format!("{:.0} µs", times.arms.quantile(arm, 0.5));
         let (a, b) = (kinds[of].name, kinds[to].name);
         let name = format!("4 KiB, {a} ({}) / {b} ({}), p50", p50(of), p50(to));
         let ratio = times.arms.ratio_of_medians(of, to).expect("whole blocks");
-        row(name, ratio.to_string(), bar)
+        row(format!("flush.{id}"), name, ratio.to_string(), bar)
     };
     vec![
-        versus(0, 1, "≤ 1.05"),
-        versus(2, 3, "≤ 1.05"),
-        versus(4, 5, "≤ 1.05"),
-        versus(0, 6, "≤ 1"),
-        versus(4, 6, "≤ 1"),
-        versus(7, 1, "the noise of this run: 1"),
+        versus("uring/floor", 0, 1, "≤ 1.05"),
+        versus("linked/floor", 2, 3, "≤ 1.05"),
+        versus("sync/floor", 4, 5, "≤ 1.05"),
+        versus("uring/bufwriter", 0, 6, "≤ 1"),
+        versus("sync/bufwriter", 4, 6, "≤ 1"),
+        versus("floor/floor", 7, 1, "the noise of this run: 1"),
     ]
 }

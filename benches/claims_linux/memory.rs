@@ -28,5 +28,10 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
     let buffers = 2 * 1024;
     writer.close().expect("a close");
     let figure = format!("{} KiB", most - buffers);
-    vec![row("memory beside 2 × 1 MiB of buffers, 1 GB written, 100 patches", figure, "≤ 1024 KiB")]
+    vec![row(
+        "memory",
+        "memory beside 2 × 1 MiB of buffers, 1 GB written, 100 patches",
+        figure,
+        "≤ 1024 KiB",
+    )]
 }

@@ -128,11 +128,12 @@ fn small(scratch: &Scratch, drive: Drive) -> Vec<Row> {
         format!("{what} 256 B, {drive:?}, {fences} fences meanwhile, {q} above empty")
     };
     let (p50, p999) = ("p50 (mean of the middle half)", "p99.9");
+    let id = |what: &str, q: &str| format!("{what}.{drive:?}.{q}").to_lowercase();
     vec![
-        row(name("push", p50), middle(&push), "≤ 15 ns"),
-        row(name("the copy alone,", p50), middle(&copy), "–"),
-        row(name("push", p999), tail(&push), "≤ 250 ns"),
-        row(name("the copy alone,", p999), tail(&copy), "–"),
+        row(id("push", "p50"), name("push", p50), middle(&push), "≤ 15 ns"),
+        row(id("copy", "p50"), name("the copy alone,", p50), middle(&copy), "–"),
+        row(id("push", "p99.9"), name("push", p999), tail(&push), "≤ 250 ns"),
+        row(id("copy", "p99.9"), name("the copy alone,", p999), tail(&copy), "–"),
     ]
 }
 
@@ -171,5 +172,5 @@ fn large(scratch: &Scratch) -> Row {
         arms.quantile(1, 0.5) / 1000.0
     );
     let ratio = arms.ratio_of_medians(0, 1).expect("whole blocks");
-    row(name, ratio.to_string(), "≤ 1.15")
+    row("push.large", name, ratio.to_string(), "≤ 1.15")
 }
