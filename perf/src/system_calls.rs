@@ -12,7 +12,7 @@ impl SystemCalls {
     /// `None` where the kernel does not let us: it takes root, or a tracefs that can be read and
     /// `perf_event_paranoid` at most 0.
     pub(crate) fn start() -> Option<Self> {
-        let event = perf_event::events::Tracepoint::with_id(linux::id()?);
+        let event = perf_event::events::Tracepoint::with_id(linux::entry()?);
         let mut builder = perf_event::Builder::new(event);
         builder.observe_self().any_cpu().inherit(true).include_kernel();
         let mut counter = builder.build().ok()?;
@@ -37,6 +37,9 @@ impl SystemCalls {
 }
 
 #[cfg(target_os = "linux")]
+pub(crate) use self::linux::trace_point;
+
+#[cfg(target_os = "linux")]
 mod linux {
     use std::path::Path;
     use std::sync::OnceLock;
@@ -45,27 +48,31 @@ mod linux {
     use rustix::thread::{UnshareFlags, unshare_unsafe};
 
     /// The number of the kernel's trace point at the entry of every system call.
-    pub(super) fn id() -> Option<u64> {
+    pub(super) fn entry() -> Option<u64> {
         static ID: OnceLock<Option<u64>> = OnceLock::new();
-        *ID.get_or_init(|| {
-            let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-            mounted.iter().find_map(|root| read(Path::new(root))).or_else(mount_and_read)
-        })
+        *ID.get_or_init(|| trace_point("raw_syscalls/sys_enter"))
     }
 
-    fn read(root: &Path) -> Option<u64> {
-        let path = root.join("events/raw_syscalls/sys_enter/id");
+    /// The number of one of the kernel's trace points, where we may see it.
+    pub(crate) fn trace_point(name: &'static str) -> Option<u64> {
+        let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+        let seen = mounted.iter().find_map(|root| read(Path::new(root), name));
+        seen.or_else(|| mount_and_read(name))
+    }
+
+    fn read(root: &Path, name: &str) -> Option<u64> {
+        let path = root.join("events").join(name).join("id");
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
     }
 
     /// Where tracefs is not mounted: mounts it for a moment where nobody else sees it, in a
     /// thread that has its mounts to itself and takes them with it.
-    fn mount_and_read() -> Option<u64> {
-        std::thread::spawn(|| {
+    fn mount_and_read(name: &'static str) -> Option<u64> {
+        std::thread::spawn(move || {
             let folder = tempfile::tempdir().ok()?;
             private_mounts()?;
             mount("none", folder.path(), "tracefs", MountFlags::empty(), None).ok()?;
-            let id = read(folder.path());
+            let id = read(folder.path(), name);
             rustix::mount::unmount(folder.path(), rustix::mount::UnmountFlags::DETACH).ok()?;
             id
         })
@@ -84,7 +91,7 @@ mod linux {
 
 #[cfg(test)]
 #[path = "../../tests/common/skip.rs"]
-mod skip;
+pub(crate) mod skip;
 
 #[cfg(test)]
 mod tests {

@@ -131,7 +131,12 @@ fn what_can_not_be_compared_is_said_in_a_line() {
     refused(Path::new("/no/such"), &[], "name a program that was built");
     refused(Path::new("/bin/true"), &[], "ended too early");
 
-    let nothing = gate(&[]);
+    let nowhere = tempfile::tempdir().unwrap(); // in no repository
+    let nothing = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"))
+        .arg("gate")
+        .current_dir(&nowhere)
+        .output()
+        .unwrap();
     assert_eq!(nothing.status.code(), Some(2));
     assert!(text(&nothing.stderr).contains("--base-program"), "{}", text(&nothing.stderr));
 }

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use super::judge::Tier;
-use super::program::Start;
-use super::steps::{Pair, Side};
+use super::source::Sources;
 use super::tiers::turns::Extent;
-use crate::error::Bad;
 
 const EXAMPLES: &str = "\
 Examples:
+  cargo perf gate                             # the working tree against its merge base with main
+  cargo perf gate --base v1.2 --tiers counts,instructions
+  cargo perf gate --build 'make log' --program ./log --base HEAD~3   # in anybody's repository
   cargo perf gate --base-program old/log --candidate-program new/log /data
   cargo perf gate --replay gate.json
 
@@ -18,6 +19,9 @@ where it differs from itself there is no verdict. A candidate that is slower is 
 other processes, before it is a regression.
 
 tiers:
+  counts     system calls, wake-ups, allocations, bytes copied (strace, valgrind), device flushes:
+             exact, and never fewer flushes than promised
+  instructions  of the thread that does the operations (valgrind): 1 %
   turns      three processes take turns, operation by operation: the time of each
   processes  processes one after the other, each alone: time and CPU of an operation
 
@@ -32,13 +36,8 @@ pub(crate) struct Args {
     #[arg(default_value = ".")]
     pub(super) directory: PathBuf,
 
-    /// The program as it was
-    #[arg(long, value_name = "FILE", requires = "candidate_program")]
-    base_program: Option<PathBuf>,
-
-    /// The program as it is to become
-    #[arg(long, value_name = "FILE", requires = "base_program")]
-    candidate_program: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) sources: Sources,
 
     /// Only these operations [default: all that both know]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
@@ -61,41 +60,48 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
 
-    /// Overwrite that file
+    /// Write a summary for a pull request into this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) markdown: Option<PathBuf>,
+
+    /// In place of a base: the counts in this file (tier counts only)
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["base", "base_path", "base_program", "tiers", "bisect"])]
+    pub(super) baseline: Option<PathBuf>,
+
+    /// Compare nothing: keep the counts of the candidate in this file, in place of those of the same
+    /// operations and place
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["baseline", "json", "markdown",
+          "base", "base_path", "base_program", "tiers", "bisect"])]
+    pub(super) write_baseline: Option<PathBuf>,
+
+    /// After a regression, search for the commit since which it is there
+    #[arg(long, conflicts_with_all = ["base_path", "base_program", "candidate_path", "candidate_program"])]
+    pub(super) bisect: bool,
+
+    /// Overwrite these files
     #[arg(long)]
     pub(super) force: bool,
 
     /// Measure nothing; judge what this result file holds
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "base_program"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "bisect", "baseline", "write_baseline"])]
     pub(super) replay: Option<PathBuf>,
 }
 
 impl Args {
+    /// Whether nothing is to be built but the candidate.
+    pub(super) fn has_baseline(&self) -> bool {
+        self.baseline.is_some() || self.write_baseline.is_some()
+    }
+
     pub(super) fn tiers(&self) -> Vec<Tier> {
         match self.tiers.as_slice() {
-            [] => vec![Tier::Turns, Tier::Processes],
+            [] => vec![Tier::Counts, Tier::Instructions, Tier::Turns, Tier::Processes],
             chosen => chosen.to_vec(),
         }
     }
 
     pub(super) fn extent(&self) -> Extent {
         Extent::of(self.turns as usize)
-    }
-
-    /// What is compared.
-    pub(super) fn pair(&self) -> Result<Pair, Bad> {
-        let (Some(base), Some(candidate)) = (&self.base_program, &self.candidate_program) else {
-            return Err(Bad::new(
-                "nothing to compare was named: give --base-program and --candidate-program",
-            ));
-        };
-        let side = |program: &PathBuf| {
-            let whole = std::fs::canonicalize(program).map_err(|error| {
-                let shown = program.display();
-                Bad::new(format!("{shown} can't be used ({error}): name a program that was built"))
-            })?;
-            Ok(Side { name: program.display().to_string(), start: Start::of(whole) })
-        };
-        Ok(Pair { base: side(base)?, candidate: side(candidate)? })
     }
 }

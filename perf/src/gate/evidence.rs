@@ -1,5 +1,7 @@
 //! What was measured, as it is kept: from this alone the verdict follows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Programs that are measured side by side.
@@ -13,8 +15,49 @@ pub(crate) const CANDIDATE: usize = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "tier", rename_all = "lowercase")]
 pub(crate) enum Evidence {
+    Counts(Counted),
+    Flushes(Flushed),
+    Instructions(Counted),
     Turns(Paired),
     Processes(Paired),
+}
+
+/// What one operation came to, by the name of the count.
+pub(crate) type Counts = BTreeMap<String, f64>;
+
+/// Counts of one operation: a run of base and candidate each, and more where that did not decide.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) operation: String,
+    /// By which instrument: what it counts.
+    pub(crate) what: String,
+    pub(crate) base: Vec<Counts>,
+    pub(crate) candidate: Vec<Counts>,
+}
+
+/// What the device saw of an operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Flushed {
+    pub(crate) operation: String,
+    /// Of a run.
+    pub(crate) operations: u64,
+    pub(crate) base: Vec<FlushedRun>,
+    pub(crate) candidate: Vec<FlushedRun>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FlushedRun {
+    /// Fences, by the program itself.
+    pub(crate) promised: u64,
+    pub(crate) flushes: u64,
+    /// Writes that carried their own fence (FUA).
+    pub(crate) fenced_writes: u64,
+}
+
+impl FlushedRun {
+    pub(crate) fn seen(&self) -> u64 {
+        self.flushes + self.fenced_writes
+    }
 }
 
 /// One quantity of one operation, of the three arms at the same time.

@@ -5,26 +5,40 @@
 //! ```
 
 mod args;
+mod baseline;
+mod bisect;
+mod child;
 mod cpu;
 mod evidence;
 mod judge;
+mod markdown;
 mod program;
 mod result;
+mod source;
 mod steps;
 mod table;
 mod tiers;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
 pub(crate) use self::args::Args;
+use self::baseline::Baseline;
+use self::bisect::Bisection;
+#[cfg(test)]
+pub(crate) use self::evidence::Stage;
+pub(crate) use self::evidence::{ARMS, Evidence, Paired};
 pub(crate) use self::judge::Word;
 pub(crate) use self::result::Gate;
+use self::result::Skipped;
+use self::source::Sides;
 use self::steps::Plan;
+pub(crate) use self::table::{COLUMNS, columns};
 use crate::document::{self, Document};
 use crate::environment::Environment;
-use crate::error::{self, BAD, INTERRUPTED, LOST};
+use crate::error::{self, BAD, Bad, INTERRUPTED, LOST};
 use crate::output::{print, say};
 use crate::scratch::Scratch;
 use crate::stop::Stop;
@@ -49,7 +63,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // 1 is for a regression: whatever else goes wrong is not one.
     Ok(gate(args).unwrap_or_else(|error| {
         error::report(&error);
-        ExitCode::from(BAD)
+        ExitCode::from(match error::status(&error) {
+            LOST => BAD,
+            status => status,
+        })
     }))
 }
 
@@ -58,37 +75,99 @@ fn gate(args: &Args) -> anyhow::Result<ExitCode> {
         let mut document: Document<Gate> = Document::load(file)?;
         document.result.judge();
         print(table::render(&document));
+        write_markdown(args, &document)?;
         return Ok(document.result.verdict.status());
     }
     document::check_free(args.json.as_deref(), args.force)?;
-    let pair = args.pair()?;
+    document::check_free(args.markdown.as_deref(), args.force)?;
     let stop = Stop::install().context("could not listen for signals")?;
+    let sides = if args.has_baseline() {
+        args.sources.candidate_alone(&stop)?
+    } else {
+        args.sources.sides(&stop)?
+    };
     let scratch = Scratch::new(&args.directory, SPACE)?;
-    let orderly = stop.leave_in_time(scratch.path());
     let environment = Environment::of(&args.directory);
     let plan = Plan {
-        pair,
+        pair: sides.pair.clone(),
         operations: args.operations.clone(),
         tiers: args.tiers(),
         extent: args.extent(),
         seed: args.seed,
     };
-    let measured = plan.measure(scratch.path(), &stop);
-    drop(orderly);
+    if let Some(file) = &args.write_baseline {
+        return write_baseline(file, &plan, scratch.path(), environment, &stop);
+    }
+    let measured = match &args.baseline {
+        None => plan.measure(scratch.path(), &environment, &stop),
+        Some(file) => beside_baseline(file, &plan, scratch.path(), &environment, &stop),
+    };
     let gate = match measured {
         // A program that a signal has ended, too, is no error of its own.
         _ if stop.asked() => None,
         measured => measured?,
     };
-    let Some(gate) = gate else {
+    let Some(mut gate) = gate else {
         say("interrupted: nothing was kept");
         return Ok(ExitCode::from(INTERRUPTED));
     };
+    if args.bisect
+        && let Sides { workshop: Some(workshop), base: Some(base), .. } = &sides
+    {
+        let (plan, folder) = (&plan, scratch.path());
+        let (environment, stop) = (&environment, &stop);
+        let bisection = Bisection { workshop, base, plan, folder, environment, stop };
+        gate.since = bisection.since(&gate.findings)?;
+    }
     let document = Document::new(environment, gate);
     print(table::render(&document));
     if let Some(path) = &args.json {
         document.save(path, args.force)?;
         say(format_args!("kept in {}", path.display()));
     }
+    write_markdown(args, &document)?;
     Ok(document.result.verdict.status())
+}
+
+fn write_markdown(args: &Args, document: &Document<Gate>) -> anyhow::Result<()> {
+    let Some(path) = &args.markdown else { return Ok(()) };
+    document::save(path, &markdown::text(document), args.force)
+}
+
+/// What the candidate does beside what was kept. `None`: interrupted.
+fn beside_baseline(
+    file: &Path,
+    plan: &Plan,
+    folder: &Path,
+    environment: &Environment,
+    stop: &Stop,
+) -> Result<Option<Gate>, Bad> {
+    let kept: Document<Baseline> = Document::load(file)?;
+    let Some((now, skipped)) = Baseline::measure(plan, folder, environment, stop)? else {
+        return Ok(None);
+    };
+    let base = format!("{}, made {}", file.display(), kept.made);
+    let mut gate = Gate::new(base, plan.pair.candidate.name.clone(), plan.seed, skipped);
+    kept.result.judge(&now, &mut gate);
+    Ok(Some(gate))
+}
+
+/// Keeps what the candidate does, beside what the file has of other places.
+fn write_baseline(
+    file: &Path,
+    plan: &Plan,
+    folder: &Path,
+    environment: Environment,
+    stop: &Stop,
+) -> anyhow::Result<ExitCode> {
+    let older = if file.exists() { Document::load(file)?.result } else { Baseline::default() };
+    let Some((now, skipped)) = Baseline::measure(plan, folder, &environment, stop)? else {
+        return Err(error::Interrupted.into());
+    };
+    for Skipped { what, why } in skipped {
+        say(format_args!("skipped: {what}: {why}"));
+    }
+    Document::new(environment, now.with(older)).save(file, true)?;
+    say(format_args!("kept in {}", file.display()));
+    Ok(ExitCode::SUCCESS)
 }

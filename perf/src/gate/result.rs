@@ -14,6 +14,9 @@ pub(crate) struct Gate {
     pub(crate) seed: u64,
     pub(crate) verdict: Word,
     pub(crate) findings: Vec<Finding>,
+    /// Since which commit the first regression is there, where that was asked for.
+    #[serde(default)]
+    pub(crate) since: Option<String>,
     /// Operations and tiers that could not be measured.
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) evidence: Vec<Evidence>,
@@ -31,8 +34,16 @@ impl Findings for Gate {
 
 impl Gate {
     pub(crate) fn new(base: String, candidate: String, seed: u64, skipped: Vec<Skipped>) -> Self {
-        let (findings, evidence) = (Vec::new(), Vec::new());
-        Self { base, candidate, seed, verdict: Word::NoVerdict, findings, skipped, evidence }
+        Self {
+            base,
+            candidate,
+            seed,
+            verdict: Word::NoVerdict,
+            findings: Vec::new(),
+            since: None,
+            skipped,
+            evidence: Vec::new(),
+        }
     }
 
     /// Findings and verdict anew, from the evidence alone.

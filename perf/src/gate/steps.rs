@@ -7,7 +7,8 @@ use super::judge::Tier;
 use super::program::{Program, Start};
 use super::result::{Gate, Skipped};
 use super::tiers::turns::Extent;
-use super::tiers::{Bench, processes, turns};
+use super::tiers::{Bench, counts, instructions, processes, turns};
+use crate::environment::Environment;
 use crate::error::Bad;
 use crate::output::Progress;
 use crate::stop::Stop;
@@ -26,6 +27,34 @@ pub(crate) struct Pair {
     pub(crate) candidate: Side,
 }
 
+/// What can be counted here.
+#[derive(Debug)]
+struct Instruments {
+    flushes: Option<counts::Flushes>,
+    instructions: bool,
+}
+
+impl Instruments {
+    /// And what can't, of the tiers that are asked for.
+    fn of(tiers: &[Tier], environment: &Environment, folder: &Path) -> (Self, Vec<Skipped>) {
+        let mut absent = Vec::new();
+        let mut found = Self { flushes: None, instructions: false };
+        if tiers.contains(&Tier::Counts) {
+            absent.extend(counts::absent());
+            match counts::Flushes::of(environment, folder) {
+                Ok(flushes) => found.flushes = Some(flushes),
+                Err(skipped) => absent.push(skipped),
+            }
+        }
+        if tiers.contains(&Tier::Instructions) {
+            let missing = instructions::absent();
+            found.instructions = missing.is_none();
+            absent.extend(missing);
+        }
+        (found, absent)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) pair: Pair,
@@ -38,9 +67,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Measures and judges. `folder` is on the file system that is measured. `None`: interrupted.
-    pub(crate) fn measure(&self, folder: &Path, stop: &Stop) -> Result<Option<Gate>, Bad> {
+    pub(crate) fn measure(
+        &self,
+        folder: &Path,
+        environment: &Environment,
+        stop: &Stop,
+    ) -> Result<Option<Gate>, Bad> {
+        let _orderly = stop.leave_in_time(folder);
         let Pair { base, candidate } = &self.pair;
-        let (operations, skipped) = self.operations(folder)?;
+        let (operations, mut skipped) = self.operations(folder)?;
+        let (instruments, absent) = Instruments::of(&self.tiers, environment, folder);
+        skipped.extend(absent);
         let mut gate = Gate::new(base.name.clone(), candidate.name.clone(), self.seed, skipped);
         let progress = Progress::bar((operations.len() * self.tiers.len()) as u64);
         let bench = Bench {
@@ -53,7 +90,7 @@ impl Plan {
         };
         for tier in &self.tiers {
             for operation in &operations {
-                let Some(evidence) = self.evidence(*tier, &bench, operation)? else {
+                let Some(evidence) = self.evidence(*tier, &bench, operation, &instruments)? else {
                     return Ok(None);
                 };
                 gate.evidence.extend(evidence);
@@ -70,8 +107,14 @@ impl Plan {
         tier: Tier,
         bench: &Bench<'_>,
         operation: &str,
+        instruments: &Instruments,
     ) -> Result<Option<Vec<Evidence>>, Bad> {
         Ok(match tier {
+            Tier::Counts => counts::measure(bench, operation, instruments.flushes.as_ref())?,
+            Tier::Instructions if !instruments.instructions => Some(Vec::new()),
+            Tier::Instructions => {
+                instructions::measure(bench, operation)?.map(|evidence| vec![evidence])
+            }
             Tier::Turns => turns::measure(bench, operation, self.extent)?
                 .map(|paired| vec![Evidence::Turns(paired)]),
             Tier::Processes => processes::measure(bench, operation)?

@@ -5,7 +5,7 @@ use super::result::Gate;
 use crate::document::Document;
 use crate::output::{align_right, table};
 
-const COLUMNS: [&str; 5] = ["operation", "tier", "candidate / base", "verdict", ""];
+pub(crate) const COLUMNS: [&str; 5] = ["operation", "tier", "candidate / base", "verdict", ""];
 
 /// Everything, as text.
 pub(crate) fn render(document: &Document<Gate>) -> String {
@@ -15,10 +15,13 @@ pub(crate) fn render(document: &Document<Gate>) -> String {
     let mut table = table();
     table.set_header(COLUMNS);
     for finding in &gate.findings {
-        table.add_row(row(finding));
+        table.add_row(columns(finding));
     }
     align_right(&mut table, 2);
     text += &format!("{table}\n");
+    if let Some(since) = &gate.since {
+        text += &format!("{since}\n");
+    }
     for skipped in &gate.skipped {
         text += &format!("skipped: {}: {}\n", skipped.what, skipped.why);
     }
@@ -26,7 +29,7 @@ pub(crate) fn render(document: &Document<Gate>) -> String {
     text
 }
 
-fn row(finding: &Finding) -> [String; 5] {
+pub(crate) fn columns(finding: &Finding) -> [String; 5] {
     let Finding { operation, tier, quantity, word, change, reason } = finding;
     let change = change.map_or("–".into(), |change| change.to_string());
     let tier = format!("{}, {quantity}", tier.name());
@@ -34,14 +37,14 @@ fn row(finding: &Finding) -> [String; 5] {
 }
 
 /// The command line that made it, without the files that it wrote.
-fn repeat(document: &Document<Gate>) -> String {
+pub(super) fn repeat(document: &Document<Gate>) -> String {
     let mut words = Vec::new();
     let mut command = document.command.iter();
     while let Some(word) = command.next() {
         match word.as_str() {
-            "--json" => drop(command.next()),
+            "--json" | "--markdown" => drop(command.next()),
             "--force" => {}
-            word if word.starts_with("--json=") => {}
+            word if word.starts_with("--json=") || word.starts_with("--markdown=") => {}
             word => words.push(quoted(word)),
         }
     }

@@ -3,6 +3,7 @@
 mod compare;
 mod draw;
 mod figure;
+mod gate;
 mod pace;
 mod page;
 mod section;
@@ -15,6 +16,7 @@ use self::section::{Panel, Section, Table};
 use crate::compare::Comparison;
 use crate::document::{self, Document, Findings};
 use crate::error::Bad;
+use crate::gate::Gate;
 use crate::output::say;
 use crate::pace::Pace;
 use crate::probe::{Check, Probe};
@@ -26,11 +28,11 @@ Examples:
 
 Exit status: 0 the page is written; 2 a file is no result of this tool, or the page can't be written";
 
-/// Make a page with plots from result files of compare, pace and probe
+/// Make a page with plots from result files of compare, gate, pace and probe
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Result files (see --json of compare, pace and probe)
+    /// Result files (see --json of compare, gate, pace and probe)
     #[arg(required = true)]
     results: Vec<PathBuf>,
 
@@ -57,6 +59,7 @@ fn part(path: &Path) -> Result<Part, Bad> {
     let text = document::read(path)?;
     match document::kind(&text, path)?.as_str() {
         Comparison::KIND => of(&text, path, |_| "What a flush costs", compare::sections),
+        Gate::KIND => of(&text, path, |_| "Whether it got slower", gate::sections),
         Pace::KIND => of(&text, path, pace::title, pace::sections),
         Probe::KIND => of(&text, path, |_| "What the place promises", probe),
         other => Err(Bad::new(format!(

@@ -1,10 +1,13 @@
 //! What the evidence says. Pure: nothing here measures, so that the same evidence always has the
 //! same verdict (`gate --replay`). One file a tier, or a kind of evidence that two tiers share.
 
+pub(crate) mod counts;
+pub(crate) mod flushes;
 pub(crate) mod paired;
 
 use serde::{Deserialize, Serialize};
 
+use self::counts::Least;
 use super::evidence::Evidence;
 
 /// What was compared.
@@ -13,6 +16,10 @@ use super::evidence::Evidence;
 )]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Tier {
+    /// What is exact: system calls, wake-ups, allocations, bytes copied, device flushes.
+    Counts,
+    /// Instructions of the thread that does the operations.
+    Instructions,
     /// Processes that take turns, operation by operation.
     Turns,
     /// Processes one after the other, each alone.
@@ -22,6 +29,8 @@ pub(crate) enum Tier {
 impl Tier {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Counts => "counts",
+            Self::Instructions => "instructions",
             Self::Turns => "turns",
             Self::Processes => "processes",
         }
@@ -81,6 +90,11 @@ pub(crate) struct Finding {
 /// What one piece of evidence says.
 pub(crate) fn findings(evidence: &Evidence) -> Vec<Finding> {
     match evidence {
+        Evidence::Counts(counted) => counts::findings(Tier::Counts, counted, Least::EXACT),
+        Evidence::Flushes(flushed) => vec![flushes::finding(flushed)],
+        Evidence::Instructions(counted) => {
+            counts::findings(Tier::Instructions, counted, Least::INSTRUCTIONS)
+        }
         Evidence::Turns(paired) => {
             vec![paired::finding(Tier::Turns, paired, &paired::Limits::TURNS)]
         }
