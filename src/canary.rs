@@ -46,6 +46,12 @@ pub enum Canary {
     RestSkips,
     /// The cut in idle time takes the last bytes along with the padding.
     CutShort,
+    /// What has waited for space is granted as soon as it is written.
+    SpaceUnfenced,
+    /// A gap that the file system makes is granted, with all before it, as soon as it is there.
+    GapUnfenced,
+    /// The directory that is flushed is the one that has the path by now.
+    DirectoryByPath,
 }
 
 #[cfg(feature = "canary")]
@@ -58,7 +64,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 18] = [
+        pub const ALL: [Self; 21] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -77,6 +83,9 @@ mod planted {
             Self::RefusedCounts,
             Self::RestSkips,
             Self::CutShort,
+            Self::SpaceUnfenced,
+            Self::GapUnfenced,
+            Self::DirectoryByPath,
         ];
 
         /// Its name in reports.
@@ -100,6 +109,9 @@ mod planted {
                 Self::RefusedCounts => "refused-counts",
                 Self::RestSkips => "rest-skips",
                 Self::CutShort => "cut-short",
+                Self::SpaceUnfenced => "space-unfenced",
+                Self::GapUnfenced => "gap-unfenced",
+                Self::DirectoryByPath => "directory-by-path",
             }
         }
 

@@ -49,8 +49,14 @@ pub(crate) trait Handle: Debug + Send + Sync {
     /// Flushes data and length.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Makes the file's name durable.
+    /// Makes the file's name durable, in the directory that it was opened in, wherever that lies by
+    /// now.
     fn sync_directory(&self) -> io::Result<()>;
+
+    /// Flushes whatever directory the path leads to by now: a planted bug (`Canary::DirectoryByPath`).
+    fn sync_directory_at(&self, path: &Path) -> io::Result<()> {
+        Entry::find(path)?.sync()
+    }
 
     /// Sets the mark of an open file, or takes it away.
     fn set_mark(&self, mark: Option<Mark>) -> io::Result<()>;

@@ -169,7 +169,7 @@ impl OpenFile {
         self.preallocate(options, found)?;
         self.file.sync_all().map_err(fail(Operation::Flush))?;
         if !Canary::NoDirectorySync.is_planted() {
-            match self.file.sync_directory() {
+            match sync_name(&*self.file, &path) {
                 Err(error) if cannot_sync(&error) => self.name_is_unconfirmed(&error),
                 synced => synced.map_err(fail(Operation::SyncDirectory))?,
             }
@@ -436,7 +436,7 @@ pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64, marked: bool
         if marked { file.set_mark(None) } else { Ok(()) }
     };
     let name = || match file.is_named()? {
-        true => match file.sync_directory() {
+        true => match sync_name(file, path) {
             Err(error) if cannot_sync(&error) => Ok(()), // the label says so since the open
             synced => synced,
         },
@@ -454,6 +454,14 @@ pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64, marked: bool
         result.err().map(|error| Error::io(operation, path, error))
     });
     errors.collect()
+}
+
+/// Makes its name durable.
+fn sync_name(file: &dyn Handle, path: &Path) -> io::Result<()> {
+    match Canary::DirectoryByPath.is_planted() {
+        true => file.sync_directory_at(path),
+        false => file.sync_directory(),
+    }
 }
 
 /// Closes it; nothing is asked of it any more.

@@ -35,6 +35,9 @@ pub(crate) struct Faults {
     /// Between the open and the lock with this number another file takes the name: the same bytes,
     /// and not the same file.
     pub(crate) replaced_at: Option<u64>,
+    /// Before the flush of a directory with this number the directory gets another name, and another
+    /// directory takes its name.
+    pub(crate) moved_at: Option<u64>,
     /// Of 256 writes, so many take a block or a sector only, or nothing at all.
     pub(crate) meagre: u8,
     /// The cut in idle time with this number fails (EIO), and nobody has to hear of it.
@@ -59,6 +62,15 @@ pub(crate) enum Asked {
     Length,
     /// To close the file.
     Close,
+}
+
+/// Which directory is flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folder {
+    /// The one that the file was opened in.
+    Held,
+    /// The one that has the path by now.
+    AtPath,
 }
 
 /// A failure that the medium has told, for good: not one that asks for another try.
@@ -108,6 +120,8 @@ pub(crate) struct Medium {
     pub(super) random: fastrand::Rng,
     pub(super) faults: Faults,
     pub(super) files: BTreeMap<u64, FileOnMedium>,
+    /// The directory that all paths lead to: so many others have had its name before.
+    folder: u64,
     /// What may be the alignment of direct writes: 1 for none.
     pub(super) block: u64,
     /// Operations that a backend has submitted and that have not ended.
@@ -122,6 +136,7 @@ pub(crate) struct Medium {
     lengths_seen: u64,
     closes_seen: u64,
     locks_seen: u64,
+    folders_seen: u64,
     cuts_seen: u64,
     numbers: u64,
     told: Vec<Told>,
@@ -134,6 +149,8 @@ pub(super) struct FileOnMedium {
     /// Empty for a file that has lost its name.
     path: PathBuf,
     name_is_certain: bool,
+    /// The directory that it is in.
+    folder: u64,
     pub(super) locked: bool,
     certain: Vec<u8>,
     /// What a read sees.
@@ -192,6 +209,7 @@ impl Computer {
             random: fastrand::Rng::with_seed(seed),
             faults,
             files: BTreeMap::new(),
+            folder: 0,
             block,
             in_flight: 0,
             clock: Duration::ZERO,
@@ -202,6 +220,7 @@ impl Computer {
             lengths_seen: 0,
             closes_seen: 0,
             locks_seen: 0,
+            folders_seen: 0,
             cuts_seen: 0,
             numbers: 0,
             told: Vec::new(),
@@ -274,6 +293,7 @@ impl FileOnMedium {
         Self {
             path: path.into(),
             name_is_certain: false,
+            folder: 0,
             locked: false,
             certain: content.to_vec(),
             current: content.to_vec(),
@@ -322,13 +342,16 @@ impl Medium {
 
     // ---- names ----------------------------------------------------------------------------------
 
+    /// What the path leads to: nothing of a directory that has moved away.
     pub(super) fn find(&self, path: &Path) -> Option<u64> {
-        self.files.iter().find(|(_, file)| file.path == path).map(|(number, _)| *number)
+        let is_it = |file: &FileOnMedium| file.path == path && file.folder == self.folder;
+        self.files.iter().find(|(_, file)| is_it(file)).map(|(number, _)| *number)
     }
 
     pub(super) fn create(&mut self, path: &Path) -> u64 {
         let number = self.number();
-        self.files.insert(number, FileOnMedium::new(path, b""));
+        let file = FileOnMedium { folder: self.folder, ..FileOnMedium::new(path, b"") };
+        self.files.insert(number, file);
         number
     }
 
@@ -343,12 +366,12 @@ impl Medium {
         if self.faults.replaced_at != Some(self.locks_seen) || !self.file(number).name_is_certain {
             return;
         }
-        let (path, content) = {
+        let (path, folder, content) = {
             let file = self.file(number);
-            (std::mem::take(&mut file.path), file.current.clone())
+            (std::mem::take(&mut file.path), file.folder, file.current.clone())
         };
         let another = self.number();
-        let mut file = FileOnMedium::new(&path, &content);
+        let mut file = FileOnMedium { folder, ..FileOnMedium::new(&path, &content) };
         file.name_is_certain = true;
         self.files.insert(another, file);
         self.happened();
@@ -365,10 +388,18 @@ impl Medium {
         self.refuse_if(fails.then_some(libc::EIO), number, Asked::Close)
     }
 
-    pub(super) fn sync_name(&mut self, number: u64) -> io::Result<()> {
+    /// A flush of a directory makes the names in it certain, whatever it is called by now.
+    pub(super) fn sync_name(&mut self, number: u64, which: Folder) -> io::Result<()> {
+        self.folders_seen += 1;
+        if self.faults.moved_at == Some(self.folders_seen) {
+            self.folder += 1;
+            self.happened();
+        }
         let fails = self.flush_fails();
         self.refuse_if(fails, number, Asked::Name)?;
-        self.file(number).name_is_certain = true;
+        let at_path = self.folder;
+        let file = self.file(number);
+        file.name_is_certain |= which == Folder::Held || file.folder == at_path;
         self.happened();
         Ok(())
     }
@@ -381,7 +412,7 @@ impl Medium {
         self.refuse_if(fails.then_some(libc::EIO), file, Asked::Read)
     }
 
-    /// What a program sees of a file.
+    /// What a program sees of a file, which it finds wherever the directory has moved.
     pub(super) fn current(&self, path: &Path) -> Option<&[u8]> {
         let file = self.files.values().find(|file| file.path == path)?;
         Some(&file.current)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{Asked, Computer};
+use super::disk::{Asked, Computer, Folder};
 use super::io::{Kernel, SimulatedIo};
 use crate::backend::Io;
 use crate::file::{Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place};
@@ -117,7 +117,11 @@ impl Handle for SimulatedFile {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.computer.medium().sync_name(self.number)
+        self.computer.medium().sync_name(self.number, Folder::Held)
+    }
+
+    fn sync_directory_at(&self, _path: &Path) -> io::Result<()> {
+        self.computer.medium().sync_name(self.number, Folder::AtPath)
     }
 
     /// A power cut leaves names and bytes here, no attributes.

@@ -14,7 +14,8 @@
 //!
 //! *Names.* A new file's name is certain only once its directory was flushed. Without it the whole
 //! file may be gone, whatever becomes of its neighbours. Another file may take a name between the
-//! open and the lock.
+//! open and the lock. The directory may move away before it is flushed, and another may take its
+//! name: then a flush of that one makes nothing certain.
 //!
 //! *Failures.* Writes are interrupted, short, or fail (EIO or ENOSPC); what a failed write leaves
 //! behind is like what a torn one does. A short write ends at any byte behind the end of the file

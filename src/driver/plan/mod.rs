@@ -352,7 +352,8 @@ impl Plan {
             WriteFence::None => self.dirty = true,
         }
         self.note_written();
-        if Canary::DurableWhenWritten.is_planted() {
+        let has_waited = Canary::SpaceUnfenced.is_planted() && flight.refused;
+        if has_waited || Canary::DurableWhenWritten.is_planted() {
             self.fenced(Covers { position: self.written, patches: self.patches_applied });
         }
     }
@@ -370,6 +371,9 @@ impl Plan {
         assert!(self.idle() && align_down(to, block) >= align_up(self.next, block));
         (self.next, self.submitted, self.written) = (to, to, to);
         self.dirty = true;
+        if Canary::GapUnfenced.is_planted() {
+            self.fenced(Covers { position: to, patches: self.patches_applied });
+        }
     }
 
     pub(crate) fn flush_started(&mut self, covers: Covers) {

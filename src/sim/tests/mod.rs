@@ -196,6 +196,18 @@ fn a_name_without_its_directory_may_be_lost() {
 }
 
 #[test]
+fn a_name_is_certain_whatever_its_directory_is_called_by_the_time_of_the_flush() {
+    let (computer, options) = computer(Faults { moved_at: Some(1), ..Faults::default() });
+    let mut writer = options.create(Path::new("take")).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut is_there = || computer.medium().cut(&mut random).contains_key(Path::new("take"));
+    assert!((0..32).all(|_| is_there()), "after the open");
+    assert_eq!(writer.write_flush(&[7; 5000]).unwrap(), 5000);
+    writer.close().unwrap();
+    assert!(computer.medium().find(Path::new("take")).is_none(), "the path leads elsewhere");
+}
+
+#[test]
 fn a_full_medium_is_survivable() {
     let (computer, options) = computer(Faults { space: Some(20_000), ..Faults::default() });
     let path = Path::new("take");

@@ -129,7 +129,10 @@ impl Program {
         });
         let steps = steps.collect();
         let block = [1, 512, 4096][random.usize(..3)];
-        let faults = faults(random);
+        let mut faults = faults(random);
+        if takes.len() > 1 {
+            faults.moved_at = None; // what is opened later would not be there
+        }
         // Who waits for space that never comes waits for ever.
         if faults.space.is_some() && faults.space_after.is_none() {
             takes.iter_mut().for_each(|take| take.on_disk_full = DiskFull::Fail);
@@ -393,6 +396,9 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
     }
     if random.u8(..8) == 0 {
         faults.replaced_at = Some(random.u64(1..4));
+    }
+    if random.u8(..8) == 0 {
+        faults.moved_at = Some(random.u64(1..4));
     }
     faults
 }

@@ -14,6 +14,13 @@ use crate::medium::Medium;
 use crate::rig::{self, Rig};
 use crate::scenario::Scenario;
 
+/// What became of a recording.
+pub(crate) enum Recorded {
+    Whole(Log),
+    /// It says that something went wrong, though the disk was well.
+    Failed(String),
+}
+
 /// A recording takes a few seconds; one that hangs is a failure.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -49,13 +56,13 @@ impl Bench {
         &self,
         scenarios: Vec<Scenario>,
         canary: Option<Canary>,
-    ) -> anyhow::Result<Vec<(Scenario, Log)>> {
+    ) -> anyhow::Result<Vec<(Scenario, Recorded)>> {
         std::thread::scope(|scope| {
             let start = |(number, scenario)| {
                 let at = self.folder().join(format!("disk-{number}"));
                 let record = move || {
-                    let log = self.record(&at, &scenario, canary)?;
-                    Ok((scenario, log))
+                    let recorded = self.record(&at, &scenario, canary)?;
+                    Ok((scenario, recorded))
                 };
                 scope.spawn(record)
             };
@@ -72,7 +79,7 @@ impl Bench {
         at: &Path,
         scenario: &Scenario,
         canary: Option<Canary>,
-    ) -> anyhow::Result<Log> {
+    ) -> anyhow::Result<Recorded> {
         let base = self.base(scenario.medium)?;
         let rig = Rig::new(scenario.medium, &base, at, scenario.seed)?;
         let mut work = rig::part("work")?;
@@ -80,9 +87,12 @@ impl Bench {
         work.args(canary.map(Canary::name));
         let what = format!("{scenario:?}");
         let output = patiently(work, Duration::ZERO).with_context(|| what.clone())?;
+        if output.status.success() {
+            return Ok(Recorded::Whole(rig.finish()?));
+        }
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the recording failed: {what}: {said}");
-        rig.finish()
+        ensure!(output.status.code().is_some(), "the recording was killed: {what}: {said}");
+        Ok(Recorded::Failed(format!("the recording failed: {what}: {said}")))
     }
 }
 

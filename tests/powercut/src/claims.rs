@@ -24,10 +24,14 @@ pub(crate) enum Claim {
     Checkpoint(u64, u64),
     /// The file is closed, and so long.
     Closed(u64, u64),
+    /// Its directory is to move.
+    Moving(u64),
     /// It is to get its other name, and has it.
     Renaming(u64),
     Renamed(u64),
     Ended,
+    /// A disk is full: nobody waits, or whoever waits gets room from now on.
+    Full,
     /// Of the whole recording, whenever the power goes: so many bytes from a position on are those
     /// of a record with this salt, or zeros (salt 0).
     Lies(u64, u64, u64, u64),

@@ -13,6 +13,16 @@ pub(crate) fn kept(take: u64) -> String {
     format!("kept-{take}")
 }
 
+/// The directory of a take that does not stay where it is, and its other name, or the directory that
+/// it moves into.
+pub(crate) fn home(take: u64) -> String {
+    format!("home-{take}")
+}
+
+pub(crate) fn away(take: u64) -> String {
+    format!("away-{take}")
+}
+
 /// The byte at a position: never zero, and another in every recording. Each sector differs from
 /// every other, and repeats itself, so that file systems find something to compress.
 pub(crate) fn byte(seed: u64, position: u64) -> u8 {

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::medium::{FileSystem, Medium};
-use crate::scenario::{Ending, Face, Mode, Renamed, Scenario};
+use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario, Space};
 use crate::table::word;
 
 /// Files that met each value.
@@ -36,6 +36,10 @@ impl Coverage {
         coverage.expect::<Face>("face");
         coverage.expect::<Ending>("ending");
         coverage.expect::<Renamed>("renamed");
+        coverage.expect::<Folder>("directory");
+        coverage.expect::<Space>("space");
+        coverage.count("long gap", YES.into(), 0);
+        coverage.add_full(0);
         for order in ORDERS {
             coverage.count("files", order.into(), 0);
         }
@@ -60,9 +64,17 @@ impl Coverage {
             self.count("face", word(&plan.face), 1);
             self.count("ending", word(&plan.ending), 1);
             self.count("renamed", word(&plan.renamed), 1);
+            self.count("directory", word(&plan.folder), 1);
+            self.count("space", word(&scenario.space), 1);
+            self.count("long gap", YES.into(), plan.leaps.into());
             self.count("files", ORDERS[usize::from(scenario.side_by_side)].into(), 1);
             *self.together.entry((plan.mode, plan.face, scenario.medium)).or_default() += 1;
         }
+    }
+
+    /// So many recordings found no room on a disk.
+    pub(crate) fn add_full(&mut self, recordings: usize) {
+        self.count("full disk", YES.into(), recordings);
     }
 
     /// What was never met, and combinations met fewer than `each` times.
@@ -95,6 +107,7 @@ impl Coverage {
     }
 }
 
+const YES: &str = "yes";
 const ORDERS: [&str; 2] = ["one after the other", "side by side"];
 
 #[cfg(test)]
@@ -114,6 +127,7 @@ mod tests {
         };
         add(&mut coverage, State::Growing, 1..9);
         add(&mut coverage, State::Reserved, 1..9);
+        coverage.add_full(1);
         assert_eq!(coverage.missing(0), ["mode open was never met"]);
         add(&mut coverage, State::Written, 1..9);
         assert!(coverage.missing(1).is_empty());

@@ -6,14 +6,15 @@ use comfy_table::Table;
 use serde::Serialize;
 use writeflush::canary::Canary;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Recorded};
+use crate::claims::Claim;
 use crate::coverage::Coverage;
 use crate::faults::{CALM, Fault};
 use crate::matrix;
 use crate::medium::{FileSystem, Mount};
 use crate::replay::{Counts, Found, Images, Replay};
 use crate::run::{CanaryArgs, CutArgs, Wanted};
-use crate::scenario::{Mode, Renamed, Scenario, State, Way};
+use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario, Space, State, Way};
 use crate::table::{grid, kernel, save, word};
 
 /// One combination, and what came of it.
@@ -28,6 +29,9 @@ pub(crate) struct Row {
     recordings: u64,
     #[serde(skip)]
     scenarios: Vec<Scenario>,
+    /// Recordings that met a full disk.
+    #[serde(skip)]
+    full: usize,
     device_writes: usize,
     device_flushes: usize,
     #[serde(flatten, serialize_with = "counted")]
@@ -73,6 +77,7 @@ pub(crate) fn run(args: &CutArgs) -> anyhow::Result<bool> {
                 let row = combination(&bench, (file_system, way, state), wanted, None)?;
                 println!("{}", row.line());
                 row.scenarios.iter().for_each(|scenario| coverage.add(scenario));
+                coverage.add_full(row.full);
                 rows.push(row);
             }
         }
@@ -160,6 +165,9 @@ fn met_by(canary: Canary) -> Option<Meeting> {
         Canary::HeaderFirst | Canary::NoRenameSync => Some(Cuts(Way::UringPageCache, &State::ALL)),
         Canary::TailZeroed => Some(Cuts(Way::SyncDirect, &[State::Written])),
         Canary::HeadNotRead => Some(Cuts(Way::UringDsync, CREATED)),
+        Canary::SpaceUnfenced => Some(Cuts(Way::UringFlush, &[State::Growing])),
+        Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
+        Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
         Canary::FlushErrorSwallowed => Some(Fault(Way::UringFlush, crate::faults::Fault::Flushes)),
         Canary::NoDirectorySync
         | Canary::EmptyFirst
@@ -179,8 +187,19 @@ fn provoked(canary: Option<Canary>, mut scenario: Scenario) -> Scenario {
                 (plan.mode, plan.old) = (Mode::Append, plan.old.max(scenario.seed % 1000 + 1));
             }
             Some(Canary::NoRenameSync) => plan.renamed = Renamed::Complete,
+            Some(Canary::GapUnfenced) => {
+                (plan.mode, plan.face, plan.old, plan.leaps) = (Mode::Create, Face::Mmio, 0, true);
+            }
+            // By now the path leads nowhere: where it leads to another directory, the flush of the
+            // file takes its name along.
+            Some(Canary::DirectoryByPath) => {
+                (plan.folder, plan.ending) = (Folder::Moved, Ending::Close);
+            }
             _ => {}
         }
+    }
+    if canary == Some(Canary::SpaceUnfenced) {
+        scenario = scenario.on_a_disk_with(Space::Returns);
     }
     let medium = &mut scenario.medium;
     match canary {
@@ -243,18 +262,27 @@ pub(crate) fn combination(
     let mut row = Row::new((file_system, way, state), wanted.seed, canary);
     // A share of what is wanted, so that a row has seen several drives, buffers and forms.
     let share = wanted.images.div_ceil(wanted.recordings);
+    let full = serde_json::to_string(&Claim::Full)?;
     for first in (wanted.seed..wanted.seed + RECORDINGS).step_by(AT_ONCE) {
         let seeds = first..first + AT_ONCE as u64;
         let scenarios = seeds.map(|seed| Scenario::of(file_system, way, state, seed));
         let scenarios = scenarios.map(|scenario| provoked(canary, scenario)).collect();
-        for (scenario, log) in bench.record_all(scenarios, canary)? {
+        for (scenario, recorded) in bench.record_all(scenarios, canary)? {
             if row.is_done(wanted.images) {
                 break;
             }
             row.scenarios.push(scenario);
             row.recordings += 1;
+            let log = match recorded {
+                Recorded::Whole(log) => log,
+                Recorded::Failed(said) => {
+                    row.lost.push(said);
+                    continue;
+                }
+            };
             row.device_writes += log.writes.len();
             row.device_flushes += log.flushes.len();
+            row.full += usize::from(log.claims.iter().any(|claim| claim.text == full));
             let start = std::fs::read(bench.base(scenario.medium)?)?;
             let replay = Replay::new(scenario, start, &log)?;
             let more = wanted.images.saturating_sub(row.images.len()).min(share);
@@ -281,6 +309,7 @@ impl Row {
             first_seed: seed,
             recordings: 0,
             scenarios: Vec::new(),
+            full: 0,
             device_writes: 0,
             device_flushes: 0,
             images: Images::default(),

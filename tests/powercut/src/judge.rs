@@ -1,12 +1,12 @@
 //! What has to be left of a recording: everything that was claimed, and nothing that nobody wrote.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::claims::Claim;
 use crate::content::{HEADER, byte, kept, name, old, patched, position};
-use crate::scenario::{Mode, Plan, Scenario, TAKES};
+use crate::scenario::{Mode, Plan, Scenario, Space, TAKES};
 
 /// What lies where in the files, whenever the power goes.
 #[derive(Debug)]
@@ -49,8 +49,10 @@ impl Facts {
         for claim in claims {
             if let Claim::Lies(take, from, len, salt) = parsed(claim)? {
                 let new = &mut takes[take as usize].new;
-                let end = from as usize + len as usize;
-                let place = new.get_mut(from as usize..end).context("a record behind the end")?;
+                // A disk that was full may have taken a part of the last one, or nothing.
+                let limit = if scenario.space == Space::RunsOut { new.len() } else { usize::MAX };
+                let [from, end] = [from, from + len].map(|at| limit.min(at as usize));
+                let place = new.get_mut(from..end).context("a record behind the end")?;
                 for (at, found) in (0..).zip(place) {
                     *found = if salt == 0 { 0 } else { byte(salt, at) };
                 }
@@ -81,18 +83,16 @@ impl Facts {
     }
 
     fn judge_take(&self, take: u64, expected: &Expected, folder: &Path) -> anyhow::Result<()> {
-        let file = match expected.renamed {
-            Renaming::Done => kept(take),
-            Renaming::Begun if folder.join(kept(take)).exists() => kept(take),
-            Renaming::Begun | Renaming::NotYet => name(take),
+        let places = expected.places(take);
+        let there: Vec<&PathBuf> =
+            places.iter().filter(|place| folder.join(place).exists()).collect();
+        ensure!(there.len() <= 1, "it is there under several names: {there:?}");
+        let Some(file) = there.first() else {
+            ensure!(!expected.named, "it is nowhere: {places:?}");
+            return Ok(());
         };
-        let content = match std::fs::read(folder.join(&file)) {
-            Ok(content) => content,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !expected.named => {
-                return Ok(());
-            }
-            Err(error) => bail!("{file} can't be read: {error}"),
-        };
+        let content = std::fs::read(folder.join(file));
+        let content = content.with_context(|| format!("{} can't be read", file.display()))?;
         Found { content: &content, truth: &self.takes[take as usize], expected }.judge()
     }
 }
@@ -124,6 +124,8 @@ struct Expected {
     checkpoint: u64,
     closed: Option<u64>,
     renamed: Renaming,
+    /// Its directory may be where it is moved to.
+    moved: bool,
 }
 
 impl Expected {
@@ -140,7 +142,20 @@ impl Expected {
             checkpoint: 0,
             closed: None,
             renamed: Renaming::NotYet,
+            moved: false,
         }
+    }
+
+    /// Where it may be found: nobody makes the new name of a directory durable.
+    fn places(&self, take: u64) -> Vec<PathBuf> {
+        let names = match self.renamed {
+            Renaming::Done => vec![kept(take)],
+            Renaming::Begun => vec![kept(take), name(take)],
+            Renaming::NotYet => vec![name(take)],
+        };
+        let [before, after] = self.plan.folder.places(take);
+        let folders = if self.moved { vec![before, after] } else { vec![before] };
+        folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).collect()
     }
 
     fn hear(&mut self, claim: Claim) {
@@ -156,9 +171,10 @@ impl Expected {
             Claim::Asked(_, position) => self.asked = position,
             Claim::Checkpoint(_, position) => self.checkpoint = position,
             Claim::Closed(_, length) => self.closed = Some(length),
+            Claim::Moving(_) => self.moved = true,
             Claim::Renaming(_) => self.renamed = Renaming::Begun,
             Claim::Renamed(_) => self.renamed = Renaming::Done,
-            Claim::Begun | Claim::Ended | Claim::Lies(..) | Claim::End(..) => {}
+            Claim::Begun | Claim::Ended | Claim::Full | Claim::Lies(..) | Claim::End(..) => {}
         }
     }
 
@@ -242,8 +258,8 @@ impl Found<'_> {
         ensure!(len >= end, "{len} bytes are left of {end} durable ones");
         let newest = self.newest(end);
         let header = self.header_at();
-        let wrong = (0..newest.len())
-            .filter(|at| self.content[*at] != newest[*at] && !header.contains(at))
+        let wrong = differences(&self.content[..newest.len()], &newest)
+            .filter(|at| !header.contains(at))
             .find(|at| !self.may_be(*at as u64, self.content[*at]));
         match wrong {
             Some(at) => {
@@ -322,17 +338,29 @@ impl Found<'_> {
     }
 }
 
+/// Where two strings of the same length are not the same: most of the time nowhere.
+fn differences(found: &[u8], known: &[u8]) -> impl Iterator<Item = usize> {
+    const STRIDE: usize = 4096;
+    let pieces = found.chunks(STRIDE).zip(known.chunks(STRIDE)).enumerate();
+    pieces.filter(|(_, (found, known))| found != known).flat_map(|(number, (found, known))| {
+        let places =
+            found.iter().zip(known).enumerate().filter(|(_, (found, known))| found != known);
+        places.map(move |(at, _)| number * STRIDE + at)
+    })
+}
+
 impl Claim {
     /// The file that it is about.
     fn take(&self) -> Option<u64> {
         match *self {
-            Self::Begun | Self::Ended => None,
+            Self::Begun | Self::Ended | Self::Full => None,
             Self::Named(take)
             | Self::Durable(take, ..)
             | Self::Patched(take, ..)
             | Self::Asked(take, _)
             | Self::Checkpoint(take, _)
             | Self::Closed(take, _)
+            | Self::Moving(take)
             | Self::Renaming(take)
             | Self::Renamed(take)
             | Self::Lies(take, ..)
@@ -346,7 +374,7 @@ mod tests {
     use super::*;
     use crate::content::{bytes, header, salt};
     use crate::medium::FileSystem;
-    use crate::scenario::{Face, State, Way};
+    use crate::scenario::{Face, Folder, State, Way};
 
     /// Both files in one state, which had so many bytes before.
     fn scenario(mode: Mode, face: Face, old: u64) -> Scenario {
@@ -503,12 +531,44 @@ mod tests {
         let named = Claim::Named(0);
         judged(&[named, durable, Claim::Renaming(0)]).unwrap();
         let renamed = [named, durable, Claim::Renaming(0), Claim::Renamed(0)];
-        assert!(judged(&renamed).unwrap_err().contains("kept-0 can't be read"));
+        assert!(judged(&renamed).unwrap_err().contains("nowhere"));
         let kept = folder.path().join("kept-0");
         std::fs::rename(folder.path().join("take-0"), kept).unwrap();
         judged(&renamed).unwrap();
         judged(&renamed[..3]).unwrap();
         assert!(judged(&renamed[..2]).is_err());
+    }
+
+    #[test]
+    fn a_file_whose_directory_moves_is_in_one_place_or_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut moved = scenario(Mode::Create, Face::Exclusive, 0);
+        moved.takes[0].folder = Folder::Moved;
+        let [before, after] = Folder::Moved.places(0).map(|place| folder.path().join(place));
+        let judged = |claims: &[Claim]| judged_at(moved, folder.path(), claims, &[]);
+        let claims = [Claim::Named(0), Claim::Durable(0, 1000, 0), Claim::Moving(0)];
+        assert!(judged(&claims).unwrap_err().contains("nowhere"));
+        std::fs::create_dir_all(&before).unwrap();
+        std::fs::write(before.join("take-0"), [&header(0)[..], &bytes(7, 16, 984)].concat())
+            .unwrap();
+        judged(&claims).unwrap();
+        std::fs::create_dir_all(&after).unwrap();
+        std::fs::copy(before.join("take-0"), after.join("take-0")).unwrap();
+        assert!(judged(&claims).unwrap_err().contains("under several names"));
+        std::fs::remove_file(before.join("take-0")).unwrap();
+        judged(&claims).unwrap();
+        assert!(judged(&claims[..2]).unwrap_err().contains("nowhere"));
+    }
+
+    #[test]
+    fn a_record_that_a_full_disk_has_taken_in_part_ends_with_the_file() {
+        let mut full = scenario(Mode::Create, Face::Seeks, 0);
+        let content = [&header(0)[..], &bytes(7, 16, 84), &[0; 20]].concat();
+        let claims = [Claim::Named(0), Claim::Durable(0, 120, 0)];
+        let facts = [Claim::Lies(0, 100, 50, 0), Claim::Lies(0, 300, 5, 0), Claim::End(0, 120)];
+        full.space = Space::RunsOut;
+        judged_in(full, &content, &claims, &facts).unwrap();
+        assert!(judged_in(full, &content[..119], &claims, &facts).is_err());
     }
 
     #[test]

@@ -45,6 +45,8 @@ mod server;
 #[cfg(target_os = "linux")]
 mod soak;
 #[cfg(target_os = "linux")]
+mod space;
+#[cfg(target_os = "linux")]
 mod table;
 
 #[cfg(target_os = "linux")]

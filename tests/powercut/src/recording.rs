@@ -1,19 +1,22 @@
 //! The program under test: records as a scenario says, and claims what it knows.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use writeflush::{CloseError, Control, Error, Push, SharedWriter, Summary, Ticket, Writer, mmio};
 
 use crate::claims::{Claim, Claims};
 use crate::content::{HEADER, bytes, header, kept, name, old, patched, salt};
-use crate::scenario::{Ending, Face, GRANT, Mode, Plan, Renamed, Scenario, TAKES};
+use crate::scenario::{Ending, Face, Folder, GRANT, Mode, Plan, Renamed, Scenario, Space, TAKES};
+use crate::space::{fill, give_back};
 
 const STEPS: usize = 60;
 const LONGEST: usize = 24_000;
@@ -110,30 +113,63 @@ impl Scenario {
     pub(crate) fn work(&self, folder: &Path, claims: &Path) -> anyhow::Result<()> {
         let claims = Claims::at(claims)?;
         self.prepare(folder)?;
+        self.leave_little_room(folder)?;
         claims.say(Claim::Begun)?;
+        let (steps, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let returns = self.space == Space::Returns;
+            let give_back = || match give_back(folder, &steps, &over)? {
+                true => claims.say(Claim::Full),
+                false => Ok(()),
+            };
+            let room = returns.then(|| scope.spawn(give_back));
+            let recorded = self.record_all(folder, &claims, &steps);
+            over.store(true, Ordering::Relaxed);
+            recorded.and(room.map_or(Ok(()), |room| joined(room.join())))
+        })?;
+        claims.say(Claim::Ended)
+    }
+
+    fn record_all(&self, folder: &Path, claims: &Claims, steps: &AtomicU64) -> anyhow::Result<()> {
         let record = |take| {
             let plan = &self.takes[take as usize];
-            Take { scenario: self, plan, take, folder, claims: &claims }.record()
+            Take { scenario: self, plan, take, folder, claims, steps }.record()
         };
-        if self.side_by_side {
-            std::thread::scope(|scope| {
-                let other = scope.spawn(|| record(1));
-                record(0).and(joined(other.join()))
-            })?;
-        } else {
-            (0..TAKES).try_for_each(record)?;
+        if !self.side_by_side {
+            return (0..TAKES).try_for_each(record);
         }
-        claims.say(Claim::Ended)
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| record(1));
+            record(0).and(joined(other.join()))
+        })
+    }
+
+    fn leave_little_room(&self, folder: &Path) -> anyhow::Result<()> {
+        let blocks = fastrand::Rng::with_seed(self.seed).u64(4..16);
+        match self.space {
+            Space::Ample => Ok(()),
+            Space::RunsOut | Space::Returns => fill(folder, blocks * 4096),
+        }
     }
 
     /// The folder as it is before the recording.
     pub(crate) fn prepare(&self, folder: &Path) -> anyhow::Result<()> {
         for (take, plan) in (0..TAKES).zip(&self.takes) {
+            let [before, after] = plan.folder.places(take).map(|place| folder.join(place));
+            let above = after.parent().context("no directory above")?;
+            let others: &[&Path] = match plan.folder {
+                Folder::Stays => &[],
+                Folder::Renamed => &[&before],
+                Folder::Replaced => &[&before, &after],
+                Folder::Moved => &[&before, above],
+            };
+            others.iter().try_for_each(std::fs::create_dir)?;
             if plan.old > 0 {
-                let path = folder.join(name(take));
+                let path = before.join(name(take));
                 std::fs::write(&path, old(self.seed_of(take), plan.old))?;
                 File::open(&path)?.sync_all()?;
             }
+            File::open(&before)?.sync_all()?;
         }
         Ok(File::open(folder)?.sync_all()?)
     }
@@ -166,19 +202,62 @@ struct Take<'a> {
     take: u64,
     folder: &'a Path,
     claims: &'a Claims,
+    /// Of all producers: who waits makes none.
+    steps: &'a AtomicU64,
 }
+
+/// How a recording ended.
+enum Ended {
+    /// After so many bytes and patches.
+    Whole(u64, u64),
+    /// The disk was full, and nobody waited.
+    NoRoom,
+}
+
+/// Whether it is the error of a disk that is full.
+fn is_full(error: &anyhow::Error) -> bool {
+    let says_so = |error: &Error| error.raw_os_error() == Some(libc::ENOSPC);
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inner = inner.and_then(|inner| inner.downcast_ref());
+    error.downcast_ref().or(inner).is_some_and(says_so)
+        || error.downcast_ref::<mmio::Failure>().is_some_and(|it| it.sentence.contains(NO_ROOM))
+}
+
+/// ENOSPC, in a sentence.
+const NO_ROOM: &str = "(os error 28)";
 
 impl Take<'_> {
     fn say(&self, claim: Claim) -> anyhow::Result<()> {
         self.claims.say(claim)
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.join(name(self.take))
+    /// The directory, before and after it has moved.
+    fn places(&self) -> [PathBuf; 2] {
+        self.plan.folder.places(self.take).map(|place| self.folder.join(place))
     }
 
-    fn kept(&self) -> PathBuf {
-        self.folder.join(kept(self.take))
+    /// Where it is opened.
+    fn path(&self) -> PathBuf {
+        self.places()[0].join(name(self.take))
+    }
+
+    /// Both its names, when the directory has moved.
+    fn names(&self) -> [PathBuf; 2] {
+        let [_, folder] = self.places();
+        [name(self.take), kept(self.take)].map(|name| folder.join(name))
+    }
+
+    /// An open may also find no room where the writer would wait for some.
+    fn may_be_refused(&self, error: &anyhow::Error) -> bool {
+        self.scenario.space != Space::Ample && is_full(error)
+    }
+
+    fn may_fail(&self, error: &anyhow::Error) -> bool {
+        self.scenario.space == Space::RunsOut && is_full(error)
+    }
+
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     fn seed(&self) -> u64 {
@@ -187,10 +266,11 @@ impl Take<'_> {
 
     fn record(&self) -> anyhow::Result<()> {
         let mut random = fastrand::Rng::with_seed(self.scenario.seed * TAKES + self.take);
-        let (end, patches) = match self.plan.face {
+        let ended = match self.plan.face {
             Face::Mmio => self.record_by_messages(&mut random)?,
             _ => self.record_by_writer(&mut random)?,
         };
+        let Ended::Whole(end, patches) = ended else { return self.say(Claim::Full) };
         let length = if self.plan.is_recycled() { end.max(self.plan.old) } else { end };
         self.say(Claim::End(self.take, end))?;
         self.say(Claim::Durable(self.take, end, patches))?;
@@ -199,8 +279,9 @@ impl Take<'_> {
             Renamed::Never => Ok(()),
             Renamed::WhileRecording => self.say(Claim::Renamed(self.take)),
             Renamed::Complete => {
+                let [name, kept] = self.names();
                 self.say(Claim::Renaming(self.take))?;
-                rename_by_message(&self.path(), &self.kept())?;
+                rename_by_message(&name, &kept)?;
                 self.say(Claim::Renamed(self.take))
             }
         }
@@ -208,16 +289,28 @@ impl Take<'_> {
 
     /// Half way through, by somebody who knows nothing of the writer.
     fn half_way(&self) -> anyhow::Result<()> {
+        let [before, after] = self.places();
+        let flags = match self.plan.folder {
+            Folder::Replaced => RenameFlags::EXCHANGE,
+            _ => RenameFlags::empty(),
+        };
+        if self.plan.folder != Folder::Stays {
+            self.say(Claim::Moving(self.take))?;
+            renameat_with(CWD, before, CWD, after, flags).context("a directory can't be moved")?;
+        }
         if self.plan.renamed == Renamed::WhileRecording {
+            let [name, kept] = self.names();
             self.say(Claim::Renaming(self.take))?;
-            std::fs::rename(self.path(), self.kept())?;
+            std::fs::rename(name, kept)?;
         }
         Ok(())
     }
 
-    /// Where it ended, and how many patches there were.
-    fn record_by_writer(&self, random: &mut fastrand::Rng) -> anyhow::Result<(u64, u64)> {
-        let writer = self.scenario.open(self.plan.mode, &self.path(), random)?;
+    fn record_by_writer(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
+        let writer = match self.scenario.open(self.plan.mode, &self.path(), random) {
+            Err(error) if self.may_be_refused(&error) => return Ok(Ended::NoRoom),
+            writer => writer?,
+        };
         self.say(Claim::Named(self.take))?;
         let control = writer.control().clone();
         let mut producer = Producer::new(writer, self.plan.face);
@@ -225,7 +318,7 @@ impl Take<'_> {
         let mut hand = Hand { of: *self, producer, number: 0, tickets: Vec::new(), patches: 0 };
         let (is_shared, stop) =
             (matches!(hand.producer, Producer::Turns(_)), AtomicBool::new(false));
-        std::thread::scope(|scope| {
+        let recorded = std::thread::scope(|scope| {
             let flusher = is_shared.then(|| scope.spawn(|| self.flush_again(&control, &stop)));
             let recorded = match self.plan.face {
                 Face::Threads => self.record_at_once(&mut hand, random),
@@ -234,16 +327,53 @@ impl Take<'_> {
             stop.store(true, Ordering::Relaxed);
             let flushed = flusher.map_or(Ok(()), |flusher| joined(flusher.join()));
             recorded.and(flushed)
-        })?;
+        });
+        let recorded = match self.scenario.space {
+            Space::Ample => recorded,
+            // A close waits for no space.
+            Space::RunsOut | Space::Returns => {
+                recorded.and_then(|()| Ok(control.flush().map(drop)?))
+            }
+        };
         let end = control.positions().accepted;
         drop(control);
+        match recorded {
+            Err(error) if self.may_fail(&error) => return self.end_without_room(hand),
+            recorded => recorded?,
+        }
         let Hand { producer, patches, tickets, .. } = hand;
         drop(tickets);
         match self.plan.ending {
             Ending::Close => drop(producer.close()?),
             Ending::Drop => drop(producer),
         }
-        Ok((end, patches))
+        Ok(Ended::Whole(end, patches))
+    }
+
+    /// The disk was full: what a recorder does then.
+    fn end_without_room(&self, mut hand: Hand) -> anyhow::Result<Ended> {
+        let refused =
+            hand.checkpoint().err().context("a checkpoint hides that the disk was full")?;
+        ensure!(is_full(&refused), "another error: {refused:#}");
+        let found = hand.producer.control().positions();
+        self.say(Claim::End(self.take, found.accepted))?;
+        self.say(Claim::Durable(self.take, found.durable, 0))?;
+        let Hand { producer, tickets, .. } = hand;
+        drop(tickets);
+        if self.plan.ending == Ending::Drop {
+            return Ok(Ended::NoRoom);
+        }
+        let failed = producer.close().err().context("the close hides that the disk was full")?;
+        let file_len = failed.summary.file_len.context("the close knows no length")?;
+        // Else something failed in the end that leaves the file as it is.
+        if failed.errors.len() == 1 && found.durable == found.written {
+            self.say(Claim::Closed(self.take, file_len))?;
+            let behind = self.plan.start() + HEADER as u64;
+            if found.durable >= behind {
+                self.say(Claim::Checkpoint(self.take, found.durable))?;
+            }
+        }
+        Ok(Ended::NoRoom)
     }
 
     fn flush_again(&self, control: &Control, stop: &AtomicBool) -> anyhow::Result<()> {
@@ -278,6 +408,7 @@ impl Take<'_> {
         random: &mut fastrand::Rng,
     ) -> anyhow::Result<()> {
         for count in 0..STEPS as u64 / 2 {
+            self.step();
             self.write_record(writer, salt(self.seed(), number, count), length(random))?;
             if random.u8(..3) == 0 {
                 let durable = writer.flush()?;
@@ -335,7 +466,12 @@ impl Hand<'_> {
     fn record(&mut self, steps: usize, random: &mut fastrand::Rng) -> anyhow::Result<()> {
         let take = self.of.take;
         let pauses = random.u8(..4) == 0;
+        let leap = self.of.plan.leaps.then(|| random.usize(..steps));
         for step in 0..steps {
+            self.of.step();
+            if leap == Some(step) {
+                self.write_behind(LONG_GAP + random.u64(1..64 << 10), length(random))?;
+            }
             if step == steps / 2 {
                 self.of.half_way()?;
                 std::thread::sleep(if pauses { PAUSE } else { Duration::ZERO });
@@ -384,14 +520,19 @@ impl Hand<'_> {
                 self.number += 1;
                 self.of.write_record(writer, salt(self.of.seed(), 0, self.number), len)
             }
-            Producer::Seeks(writer) if random.u8(..4) == 0 => {
-                let gap = random.u64(1..10_000);
-                let behind = writer.seek(SeekFrom::End(gap as i64))?;
-                writer.write_all(&bytes(self.of.seed(), behind, len))?;
-                self.of.say(Claim::Lies(self.of.take, at, gap, 0))
+            Producer::Seeks(_) if random.u8(..4) == 0 => {
+                self.write_behind(random.u64(1..10_000), len)
             }
             producer => Ok(producer.write(&bytes(self.of.seed(), at, len))?),
         }
+    }
+
+    /// Behind a gap.
+    fn write_behind(&mut self, gap: u64, len: usize) -> anyhow::Result<()> {
+        self.of.say(Claim::Lies(self.of.take, self.accepted(), gap, 0))?;
+        let Producer::Seeks(writer) = &mut self.producer else { bail!("nobody can seek") };
+        let at = writer.seek(SeekFrom::End(gap as i64))?;
+        Ok(writer.write_all(&bytes(self.of.seed(), at, len))?)
     }
 
     fn checkpoint(&mut self) -> anyhow::Result<()> {
@@ -425,9 +566,40 @@ impl Hand<'_> {
     }
 }
 
+thread_local! {
+    /// What the file that this thread wrote to last says is durable.
+    static DURABLE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The procedure of the library, which is asked what is durable behind every message.
+///
+/// # Safety
+/// As [`mmio::io_procedure`].
+#[allow(unsafe_code)]
+unsafe extern "system" fn asking(
+    info: *mut mmio::MMIOINFO,
+    message: u32,
+    first: mmio::LPARAM,
+    second: mmio::LPARAM,
+) -> mmio::LRESULT {
+    // SAFETY: passed on.
+    let answer = unsafe { mmio::io_procedure(info, message, first, second) };
+    if matches!(message, mmio::MMIOM_WRITE | mmio::MMIOM_WRITEFLUSH) {
+        let mut durable = 0u64;
+        // SAFETY: the MMIOINFO that was passed on, and a live number.
+        let known = unsafe {
+            mmio::io_procedure(info, mmio::WFM_DURABLE, &raw mut durable as mmio::LPARAM, 0)
+        };
+        if known == 0 {
+            DURABLE.set(durable);
+        }
+    }
+    answer
+}
+
 impl Take<'_> {
     /// As a program that speaks MMIO.
-    fn record_by_messages(&self, random: &mut fastrand::Rng) -> anyhow::Result<(u64, u64)> {
+    fn record_by_messages(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
         let every = random.bool().then_some(BREATH);
         let options = self.scenario.options(random);
         mmio::Settings::new().options(options).fence_every(every).apply();
@@ -435,60 +607,108 @@ impl Take<'_> {
             Mode::CreateNew | Mode::Create | Mode::CreateOver => mmio::MMIO_CREATE,
             Mode::Append | Mode::Open => 0,
         };
-        let mut file = mmio::File::open(self.path(), create | mmio::MMIO_READWRITE)?;
+        let flags = create | mmio::MMIO_READWRITE;
+        // SAFETY: the library's own procedure, which takes messages as its own file sends them.
+        #[allow(unsafe_code)]
+        let opened = unsafe { mmio::File::open_with(asking, self.path(), flags) };
+        let file = match opened.map_err(anyhow::Error::from) {
+            Err(error) if self.may_be_refused(&error) => return Ok(Ended::NoRoom),
+            file => file?,
+        };
         self.say(Claim::Named(self.take))?;
-        let (mut end, mut patches) = (self.plan.start(), 0);
+        DURABLE.set(0);
+        let end = self.plan.start();
+        let mut messages = Messages { of: *self, file, end, reach: end, patches: 0 };
+        let recorded = messages.record(random);
+        let Messages { file, end, reach, patches, .. } = messages;
+        let has_room = match recorded {
+            Err(error) if self.may_fail(&error) => false,
+            recorded => recorded.map(|()| true)?,
+        };
+        if !has_room {
+            self.say(Claim::End(self.take, reach))?;
+        }
+        match (self.plan.ending, has_room) {
+            (Ending::Close, true) => file.close()?,
+            (Ending::Close, false) => {
+                ensure!(file.close().is_err(), "the close hides that the disk was full");
+            }
+            (Ending::Drop, _) => drop(file),
+        }
+        Ok(if has_room { Ended::Whole(end, patches) } else { Ended::NoRoom })
+    }
+}
+
+/// A program that speaks MMIO at work.
+struct Messages<'a> {
+    of: Take<'a>,
+    file: mmio::File,
+    end: u64,
+    /// Nothing was ever sent that ends behind this.
+    reach: u64,
+    patches: u64,
+}
+
+/// A gap of more bytes than this is made by the file system.
+const LONG_GAP: u64 = 4 << 20;
+/// What `mmio::File` keeps to itself: more than this is sent at once.
+const KEPT: usize = 8192;
+
+impl Messages<'_> {
+    fn record(&mut self, random: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let leap = self.of.plan.leaps.then(|| random.usize(..STEPS));
         for step in 0..STEPS {
+            self.of.step();
             if step == STEPS / 2 {
-                self.half_way()?;
+                self.of.half_way()?;
             }
             match random.u8(..8) {
-                0..3 => end = self.write_by_message(&mut file, end, random)?,
-                3..5 => {
-                    patches += 1;
-                    self.overwrite_by_message(&mut file, (end, patches), random)?;
-                }
+                _ if leap == Some(step) => self.leap(random)?,
+                0..3 => self.write(self.end, length(random))?,
+                3..5 => self.overwrite(random)?,
                 5 => {
                     let gap = random.u64(1..10_000);
-                    self.say(Claim::Lies(self.take, end, gap, 0))?;
-                    end = self.write_by_message(&mut file, end + gap, random)?;
+                    self.of.say(Claim::Lies(self.of.take, self.end, gap, 0))?;
+                    self.write(self.end + gap, length(random))?;
                 }
                 _ => {
-                    file.flush()?;
-                    self.say(Claim::Durable(self.take, end, patches))?;
+                    self.file.flush()?;
+                    self.of.say(Claim::Durable(self.of.take, self.end, self.patches))?;
                 }
             }
+            self.of.say(Claim::Durable(self.of.take, DURABLE.get(), 0))?;
         }
-        match self.plan.ending {
-            Ending::Close => file.close()?,
-            Ending::Drop => drop(file),
+        if self.of.scenario.space == Space::Ample {
+            return Ok(());
         }
-        Ok((end, patches))
+        Ok(self.file.flush()?) // a close waits for no space
     }
 
-    fn write_by_message(
-        &self,
-        file: &mut mmio::File,
-        at: u64,
-        random: &mut fastrand::Rng,
-    ) -> anyhow::Result<u64> {
-        let data = bytes(self.seed(), at, length(random));
-        file.seek(SeekFrom::Start(at))?;
-        file.write(&data)?;
-        Ok(at + data.len() as u64)
+    fn write(&mut self, at: u64, len: usize) -> anyhow::Result<()> {
+        let data = bytes(self.of.seed(), at, len);
+        self.reach = at + len as u64;
+        self.file.seek(SeekFrom::Start(at))?;
+        self.file.write(&data)?;
+        self.end = self.reach;
+        Ok(())
     }
 
-    fn overwrite_by_message(
-        &self,
-        file: &mut mmio::File,
-        (end, number): (u64, u64),
-        random: &mut fastrand::Rng,
-    ) -> anyhow::Result<()> {
-        let (from, to) = place_of_patch(self.plan, end, random);
-        self.say(Claim::Patched(self.take, number, from, to - from))?;
-        let data: Vec<u8> = (from..to).map(|at| patched(self.seed(), number, at)).collect();
-        file.seek(SeekFrom::Start(from))?;
-        Ok(file.write(&data)?)
+    fn leap(&mut self, random: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let gap = LONG_GAP + random.u64(1..64 << 10);
+        let to = self.end + gap;
+        self.of.say(Claim::Lies(self.of.take, self.end, gap, 0))?;
+        self.write(to, KEPT + length(random))
+    }
+
+    fn overwrite(&mut self, random: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let (take, seed) = (self.of.take, self.of.seed());
+        let (from, to) = place_of_patch(self.of.plan, self.end, random);
+        self.patches += 1;
+        let number = self.patches;
+        self.of.say(Claim::Patched(take, number, from, to - from))?;
+        let data: Vec<u8> = (from..to).map(|at| patched(seed, number, at)).collect();
+        self.file.seek(SeekFrom::Start(from))?;
+        Ok(self.file.write(&data)?)
     }
 }
 

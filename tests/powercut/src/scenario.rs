@@ -1,9 +1,11 @@
 //! What a recording is: everything about it follows from its seed. Pure.
 
-use serde::{Deserialize, Serialize};
-use writeflush::{BackendChoice, Direct, Drive, FenceForm, Options, Preallocate};
+use std::path::PathBuf;
 
-use crate::content::HEADER;
+use serde::{Deserialize, Serialize};
+use writeflush::{BackendChoice, Direct, DiskFull, Drive, FenceForm, Options, Preallocate};
+
+use crate::content::{HEADER, away, home};
 use crate::medium::{FileSystem, Medium};
 
 /// How the writer is set up. Where the planner may choose among forms of a fence, recordings with
@@ -91,6 +93,34 @@ pub(crate) enum Renamed {
     Complete,
 }
 
+/// What becomes of the directory that the file is in, half way through.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Folder {
+    Stays,
+    /// It gets another name.
+    Renamed,
+    /// Likewise, and another directory gets its name.
+    Replaced,
+    /// It moves into another directory.
+    Moved,
+}
+
+/// How much room there is on the file system.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Space {
+    Ample,
+    /// For a few blocks, and the writers fail.
+    RunsOut,
+    /// For a few blocks, and the writers wait until there is more.
+    Returns,
+}
+
 impl Way {
     pub(crate) const ALL: [Self; 6] = [
         Self::UringDsync,
@@ -151,6 +181,18 @@ impl State {
     }
 }
 
+impl Folder {
+    /// The directory of a file, before and after.
+    pub(crate) fn places(self, take: u64) -> [PathBuf; 2] {
+        let [home, away] = [home(take), away(take)].map(PathBuf::from);
+        match self {
+            Self::Stays => [PathBuf::new(), PathBuf::new()],
+            Self::Renamed | Self::Replaced => [home, away],
+            Self::Moved => [home.clone(), away.join(home)],
+        }
+    }
+}
+
 impl Mode {
     pub(crate) const ALL: [Self; 5] =
         [Self::CreateNew, Self::Create, Self::CreateOver, Self::Append, Self::Open];
@@ -175,6 +217,9 @@ pub(crate) struct Plan {
     pub(crate) old: u64,
     pub(crate) ending: Ending,
     pub(crate) renamed: Renamed,
+    pub(crate) folder: Folder,
+    /// Once it goes on behind a gap that is so long that the file system makes it.
+    pub(crate) leaps: bool,
 }
 
 impl Plan {
@@ -209,6 +254,7 @@ pub(crate) struct Scenario {
     pub(crate) takes: [Plan; TAKES as usize],
     /// Both files are recorded at once.
     pub(crate) side_by_side: bool,
+    pub(crate) space: Space,
 }
 
 /// Files of one recording.
@@ -233,17 +279,43 @@ impl Scenario {
             Plan::at_random(mode, face, &mut random)
         };
         let takes = [0, 1].map(plan);
-        Self { way, state, seed, medium, takes, side_by_side: random.bool() }
+        let side_by_side = random.bool();
+        let space = match random.u8(..8) {
+            _ if state == State::Reserved => Space::Ample, // it can't run out
+            0 => Space::Returns,
+            // Where a record lies that was taken in part, one of several producers can't tell.
+            1 if takes.iter().all(|plan| plan.face != Face::Threads) => Space::RunsOut,
+            _ => Space::Ample,
+        };
+        Self { way, state, seed, medium, takes, side_by_side, space }.on_a_disk_with(space)
+    }
+
+    /// Nobody can be sure to rename or lengthen anything on a disk that is full.
+    pub(crate) fn on_a_disk_with(mut self, space: Space) -> Self {
+        self.space = space;
+        if space != Space::Ample {
+            for plan in &mut self.takes {
+                (plan.folder, plan.renamed, plan.leaps) = (Folder::Stays, Renamed::Never, false);
+            }
+        }
+        self
     }
 
     /// One file, opened as its state asks for and recorded through a writer, on the usual medium.
     pub(crate) fn simple(file_system: FileSystem, way: Way, state: State, seed: u64) -> Self {
         let mode = if state == State::Written { Mode::Open } else { Mode::Create };
         let old = if state == State::Written { RESERVED } else { 0 };
-        let (ending, renamed) = (Ending::Close, Renamed::Never);
-        let plan = Plan { mode, face: Face::Exclusive, old, ending, renamed };
-        let medium = Medium::plain(file_system);
-        Self { way, state, seed, medium, takes: [plan; 2], side_by_side: false }
+        let plan = Plan {
+            mode,
+            face: Face::Exclusive,
+            old,
+            ending: Ending::Close,
+            renamed: Renamed::Never,
+            folder: Folder::Stays,
+            leaps: false,
+        };
+        let (medium, takes, space) = (Medium::plain(file_system), [plan; 2], Space::Ample);
+        Self { way, state, seed, medium, takes, side_by_side: false, space }
     }
 
     /// Who drives differs between the recordings with consecutive seeds, whatever form and space
@@ -256,6 +328,10 @@ impl Scenario {
         };
         let options = self.way.options(self.seed).drive(drive).buffers(random.usize(2..5));
         let options = options.buffer_size(4096 * random.usize(1..5)).grant_limit(GRANT);
+        let options = match self.space {
+            Space::Ample | Space::RunsOut => options,
+            Space::Returns => options.on_disk_full(DiskFull::Wait),
+        };
         let options = match self.medium.takes_direct() {
             true => options,
             false => options.direct(Direct::Off),
@@ -293,7 +369,14 @@ impl Plan {
             1 => Renamed::WhileRecording,
             _ => Renamed::Complete,
         };
-        Self { mode, face, old, ending, renamed }
+        let folder = match random.u8(..8) {
+            0 => Folder::Renamed,
+            1 => Folder::Replaced,
+            2 => Folder::Moved,
+            _ => Folder::Stays,
+        };
+        let leaps = matches!(face, Face::Mmio | Face::Seeks) && random.u8(..3) == 0;
+        Self { mode, face, old, ending, renamed, folder, leaps }
     }
 }
 
