@@ -1,5 +1,5 @@
 /* Every function of the header, with good and with hostile arguments, and every status but WF_PANIC
- * and WF_TOO_MANY (capi/src/tests.rs). Exits 0 if all is well; else says the line. */
+ * and WF_TOO_MANY (capi/src/tests/table.rs). Exits 0 if all is well; else says the line. */
 #ifndef _WIN32
 #define _DEFAULT_SOURCE
 #include <signal.h>
