@@ -3,6 +3,9 @@
 
 #[path = "../../tests/common/skip.rs"]
 mod skip;
+#[allow(dead_code)]
+#[path = "common/terminals.rs"]
+mod terminals;
 
 use std::collections::HashMap;
 use std::fs;
@@ -387,4 +390,19 @@ fn an_interrupted_comparison_leaves_nothing() {
         assert_eq!(status.code(), Some(130), "{signal:?}");
         assert!(nothing_left(folder.path()) && nothing_left(results.path()), "{signal:?}");
     }
+}
+
+/// From the start: its first words already meet it.
+#[test]
+fn a_terminal_that_is_stopped_holds_up_no_comparison() {
+    let folder = directory();
+    let terminal = terminals::Terminal::open();
+    terminal.flow(rustix::termios::Action::OOff);
+    let mut command = tool();
+    command.arg("compare").args(SMALL).arg("--quick").arg(folder.path());
+    let child = command.stdout(Stdio::piped()).stderr(terminal.stderr()).spawn().unwrap();
+    let output = terminals::ends(child);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("4 KiB, written file, 2 committers:"));
+    assert!(nothing_left(folder.path()));
 }

@@ -3,6 +3,9 @@
 
 #[path = "../../tests/common/skip.rs"]
 mod skip;
+#[allow(dead_code)]
+#[path = "common/terminals.rs"]
+mod terminals;
 
 use std::fs;
 use std::path::Path;
@@ -289,4 +292,19 @@ fn an_interrupted_recording_leaves_nothing_whenever_the_signal_comes() {
         }
     }
     interrupted(&prepared, Signal::TERM, Duration::from_millis(100));
+}
+
+/// From the start: its first words already meet it.
+#[test]
+fn a_terminal_that_is_stopped_holds_up_no_recording() {
+    let folder = directory();
+    let terminal = terminals::Terminal::open();
+    terminal.flow(rustix::termios::Action::OOff);
+    let mut command = tool();
+    command.args(["--rate", "2MB/s", "--record", "4KiB", "--for", "300ms"]).arg(folder.path());
+    let child = command.stdout(Stdio::piped()).stderr(terminal.stderr()).spawn().unwrap();
+    let output = terminals::ends(child);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("writeflush"));
+    assert!(nothing_left(folder.path()));
 }

@@ -11,6 +11,10 @@ mod refusals;
 mod skip;
 #[cfg(target_os = "linux")]
 mod terminal;
+#[allow(dead_code)]
+#[cfg(target_os = "linux")]
+#[path = "../common/terminals.rs"]
+mod terminals;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -29,6 +29,46 @@ fn a_recording_is_overwritten_only_by_force() {
 }
 
 #[test]
+fn append_at_goes_on_where_it_is_told_and_drops_what_follows() {
+    let place = directory();
+    let path = place.path().join("take.raw");
+    fs::write(&path, b"0123456789").unwrap();
+    let append_at = |position: &str, more: &[&str], bytes: &[u8]| {
+        fed(record().args(["--append-at", position]).args(more).arg(&path), bytes)
+    };
+    assert_refused(&append_at("11", &[], b"far"), "has 10 bytes");
+    assert_refused(&append_at("7", &["--frame", "2"], b"half"), "no whole number of frames");
+    assert_eq!(fs::read(&path).unwrap(), b"0123456789");
+    assert_status(&append_at("10", &[], b"ab"), 0);
+    assert_eq!(fs::read(&path).unwrap(), b"0123456789ab");
+    assert_status(&append_at("4", &["--frame", "2"], b"cd"), 0);
+    assert_eq!(fs::read(&path).unwrap(), b"0123cd");
+}
+
+/// As a recording in direct I/O leaves it that is killed: its zeros may be padding.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_was_not_closed_is_appended_to_only_where_it_is_told() {
+    const NAME: &str = "a_file_that_was_not_closed_is_appended_to_only_where_it_is_told";
+    let place = directory();
+    let path = place.path().join("take.raw");
+    let mut unfinished = b"data".to_vec();
+    unfinished.resize(4096, 0);
+    fs::write(&path, &unfinished).unwrap();
+    let none = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(&path, "user.writeflush", b"padding", none).is_err() {
+        return skip::skip(NAME, "no user attributes here");
+    }
+    let refused = fed(record().arg("--append").arg(&path), b", more");
+    assert_refused(&refused, "--append-at BYTE");
+    assert_refused(&refused, "from 4 to 4096");
+    assert_eq!(fs::read(&path).unwrap(), unfinished);
+    assert_status(&fed(record().args(["--append-at", "4"]).arg(&path), b", more"), 0);
+    assert_status(&fed(record().arg("--append").arg(&path), b"!"), 0);
+    assert_eq!(fs::read(&path).unwrap(), b"data, more!");
+}
+
+#[test]
 fn bad_options_get_one_line_each() {
     let place = directory();
     let path = place.path().join("take");

@@ -1,61 +1,11 @@
 //! Terminals and pipes that take nothing: they hold up neither a recording nor its end.
 
-use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs::File;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Action, tcflow};
+use rustix::termios::Action;
 
+use super::terminals::{Terminal, fill, full_pipe};
 use super::*;
-
-/// A terminal of a test's own: the end that a window holds, and the one that programs write to.
-struct Terminal {
-    window: OwnedFd,
-    programs: File,
-}
-
-impl Terminal {
-    fn open() -> Self {
-        let window = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&window).unwrap();
-        unlockpt(&window).unwrap();
-        let name = ptsname(&window, Vec::new()).unwrap();
-        Self { programs: open_again(name.to_str().unwrap(), 0), window }
-    }
-
-    /// Ctrl-S and Ctrl-Q.
-    fn flow(&self, action: Action) {
-        tcflow(&self.programs, action).unwrap();
-    }
-
-    fn stderr(&self) -> Stdio {
-        self.programs.try_clone().unwrap().into()
-    }
-}
-
-/// A description of its own, so that not waiting is nobody else's.
-fn open_again(name: &str, more: i32) -> File {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = libc::O_NOCTTY | more;
-    OpenOptions::new().read(more == 0).write(true).custom_flags(flags).open(name).unwrap()
-}
-
-/// Writes until nothing more is taken, also not a moment later: the kernel hands on what a terminal
-/// was given in its own time.
-fn fill(to: &impl AsRawFd) {
-    let mut to = open_again(&format!("/proc/self/fd/{}", to.as_raw_fd()), libc::O_NONBLOCK);
-    while to.write(&[b'x'; 64]).is_ok() {
-        while to.write(&[b'x'; 64]).is_ok() {}
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A pipe that takes nothing, and the end that would empty it.
-fn full_pipe() -> (std::io::PipeReader, Stdio) {
-    let (reader, writer) = std::io::pipe().unwrap();
-    fill(&writer);
-    (reader, writer.into())
-}
 
 /// Feeds it on until so much is in the file, again and again: nothing holds it up for ever.
 fn goes_on(path: &Path, stdin: &mut ChildStdin, from: usize) -> usize {
