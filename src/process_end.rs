@@ -10,8 +10,17 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::core::Core;
 use crate::sync::ignore_poison;
 
-/// Every writer of this process that may be open.
-static OPEN: Mutex<Vec<Weak<Core>>> = Mutex::new(Vec::new());
+/// Every writer of a process that may be open.
+type Open = Mutex<Vec<Weak<Core>>>;
+
+#[cfg(unix)]
+use unix::open;
+
+#[cfg(windows)]
+fn open() -> &'static Open {
+    static OPEN: Open = Mutex::new(Vec::new());
+    &OPEN
+}
 
 pub(crate) fn remember(core: &Arc<Core>) {
     #[cfg(unix)]
@@ -20,7 +29,7 @@ pub(crate) fn remember(core: &Arc<Core>) {
     }
     #[cfg(unix)]
     unix::listen();
-    let mut open = ignore_poison(OPEN.lock());
+    let mut open = ignore_poison(open().lock());
     open.retain(|core| core.strong_count() > 0);
     open.push(Arc::downgrade(core));
 }
@@ -34,7 +43,7 @@ pub(crate) fn remember(core: &Arc<Core>) {
 #[doc(hidden)]
 pub fn process_ends() {
     use std::sync::TryLockError;
-    let open = match OPEN.try_lock() {
+    let open = match open().try_lock() {
         Ok(open) => open,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return,
