@@ -19,6 +19,8 @@ struct InFlight {
     write: Write,
     versions: Versions,
     short: bool,
+    /// The medium had no room for it, and it has not gone out again since.
+    refused: bool,
 }
 
 struct PatchOnDisk {
@@ -41,6 +43,8 @@ struct Disk {
     flush: Option<(Versions, Option<u64>)>,
     patch: Option<PatchOnDisk>,
     patches: u64,
+    /// Something was refused that carried its own fence.
+    in_doubt: bool,
     /// `(number, from, to, version)` of every patch.
     history: Vec<(u64, u64, u64, u32)>,
 }
@@ -59,6 +63,7 @@ impl Disk {
             flush: None,
             patch: None,
             patches: 0,
+            in_doubt: false,
             history: Vec::new(),
         }
     }
@@ -113,7 +118,8 @@ impl Disk {
             if write.fence == WriteFence::Link {
                 self.flush = Some((before, Some(write.from)));
             }
-            self.flights.push(InFlight { write, versions, short: false });
+            assert!(!self.flights.iter().any(|flight| flight.refused), "rule 6: {write:?}");
+            self.flights.push(InFlight { write, versions, short: false, refused: false });
             return true;
         }
         if let Some(covers) = self.plan.fence_due(&self.wanted) {
@@ -146,7 +152,7 @@ impl Disk {
             self.flights[index].short = true;
             return self.plan.write_shortened(self.flights[index].write.from);
         }
-        let InFlight { write, versions, short } = self.flights.remove(index);
+        let InFlight { write, versions, short, .. } = self.flights.remove(index);
         let range = write.from as usize..write.to as usize;
         raise(&mut self.cache, range.clone(), &versions);
         match write.fence {
@@ -160,6 +166,30 @@ impl Disk {
             _ => {}
         }
         self.plan.write_completed(write.from);
+    }
+
+    /// The medium has taken so many blocks of a write, in pieces, and has no room for the rest.
+    fn refuse_write(&mut self, pick: usize, blocks: u64) {
+        if self.flights.is_empty() {
+            return;
+        }
+        let index = pick % self.flights.len();
+        let InFlight { write, versions, short, refused } = &mut self.flights[index];
+        let all = align_down(write.to - write.from, GEOMETRY.block);
+        let taken = write.from + (blocks * GEOMETRY.block).min(all);
+        let (range, known) = (write.from as usize..taken as usize, taken - write.from);
+        raise(&mut self.cache, range, &versions[..known as usize]);
+        (*short, *refused) = (true, true);
+        self.in_doubt |= write.fence == WriteFence::Dsync;
+        self.plan.write_refused(write.from, taken);
+    }
+
+    fn refuse_patch(&mut self) {
+        let Some(patch) = &mut self.patch else { return };
+        if let Some(fence) = patch.fence.take() {
+            self.in_doubt |= fence == WriteFence::Dsync;
+            self.plan.patch_refused();
+        }
     }
 
     fn complete_flush(&mut self, cancel_lies: bool) {
@@ -217,11 +247,33 @@ impl Disk {
         };
         assert!(holds(&self.cache, plan.written()), "written lies: {plan:?}");
         assert!(holds(&self.stable, plan.durable()), "durable lies: {plan:?}");
+        self.check_patches(&self.stable, plan.patches_durable());
+        self.check_last_fence();
+    }
+
+    fn check_patches(&self, disk: &Versions, patches: u64) {
         for &(number, from, to, version) in &self.history {
-            if number <= plan.patches_durable() {
-                let stable = &self.stable[from as usize..to as usize];
-                assert!(stable.iter().all(|&v| v >= version), "patch {number} lies: {plan:?}");
+            if number <= patches {
+                let there = &disk[from as usize..to as usize];
+                let whole = there.iter().all(|&v| v >= version);
+                assert!(whole, "patch {number} lies: {:?}", self.plan);
             }
+        }
+    }
+
+    /// The medium stays full: what one more flush would be taken to cover is in the file.
+    fn check_last_fence(&self) {
+        let in_flight = self.flights.iter().any(|flight| !flight.refused)
+            || self.flush.is_some()
+            || self.patch.as_ref().is_some_and(|patch| patch.fence.is_some());
+        if in_flight {
+            return; // nobody asks yet
+        }
+        if let Some(covers) = self.plan.last_fence() {
+            assert!(!self.in_doubt, "a fence may have failed: {:?}", self.plan);
+            let there = &self.cache[..covers.position as usize];
+            assert!(there.iter().all(|&version| version > 0), "a gap: {:?}", self.plan);
+            self.check_patches(&self.cache, covers.patches);
         }
     }
 
@@ -263,6 +315,8 @@ enum Step {
     Flushed(bool),
     FlushLost,
     Patched(bool),
+    Refused(usize, u64),
+    PatchRefused,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -277,6 +331,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<bool>().prop_map(Step::Flushed),
         1 => Just(Step::FlushLost),
         3 => prop::bool::weighted(0.2).prop_map(Step::Patched),
+        1 => (any::<usize>(), 0u64..5).prop_map(|(pick, taken)| Step::Refused(pick, taken)),
+        1 => Just(Step::PatchRefused),
     ]
 }
 
@@ -290,7 +346,8 @@ proptest! {
     #![proptest_config(cases())]
 
     /// Invariants 3, 4 and 6: whatever completes in whatever order, short or whole, `written` and
-    /// `durable` are never more than the truth, and what is wanted is reached.
+    /// `durable` are never more than the truth, and what is wanted is reached, also where the medium
+    /// has no room at times.
     #[test]
     fn durable_is_never_more_than_the_truth(
         dsync: bool,
@@ -311,6 +368,8 @@ proptest! {
                 Step::Flushed(lie) => disk.complete_flush(lie),
                 Step::FlushLost => disk.lose_flush(),
                 Step::Patched(short) => disk.complete_patch(short),
+                Step::Refused(pick, taken) => disk.refuse_write(pick, taken),
+                Step::PatchRefused => disk.refuse_patch(),
             }
             disk.check();
         }
@@ -343,6 +402,47 @@ fn a_write_that_is_all_that_is_dirty_carries_its_fence() {
     plan.write_completed(0);
     assert_eq!(plan.durable(), 32);
     assert_eq!(plan.fence_due(&want(20)), None);
+}
+
+#[test]
+fn a_refused_write_holds_back_new_ones_and_not_the_fence_over_what_is_there() {
+    let mut plan = plan(false, true);
+    let first = plan.next_write(200, &want(0)).unwrap();
+    plan.write_started(first);
+    let second = plan.next_write(200, &want(0)).unwrap();
+    plan.write_started(second);
+    plan.write_completed(first.from);
+    plan.write_refused(second.from, 96);
+    assert!(plan.is_held());
+    assert_eq!(plan.written(), 96, "what it has taken counts");
+    assert_eq!(plan.next_write(200, &want(200)), None);
+    let covers = plan.fence_due(&want(200)).unwrap();
+    assert_eq!(covers.position, 96, "whoever waits for less is not kept waiting");
+    plan.flush_started(covers);
+    plan.flush_completed();
+    assert_eq!((plan.durable(), plan.fence_due(&want(200))), (96, None));
+    plan.write_completed(second.from);
+    assert!(!plan.is_held() && plan.next_write(200, &want(200)).is_some());
+}
+
+#[test]
+fn after_a_refused_write_with_its_own_fence_no_last_fence_is_offered() {
+    for (dsync, offered) in [(true, false), (false, true)] {
+        let mut plan = plan(dsync, false);
+        let first = plan.next_write(64, &want(0)).unwrap();
+        plan.write_started(first);
+        plan.write_completed(first.from);
+        if dsync {
+            let covers = plan.fence_due(&want(64)).unwrap();
+            plan.flush_started(covers);
+            plan.flush_completed();
+        }
+        let second = plan.next_write(128, &want(128)).unwrap();
+        assert_eq!(second.fence == WriteFence::Dsync, dsync);
+        plan.write_started(second);
+        plan.write_refused(second.from, 96);
+        assert_eq!(plan.last_fence().map(|covers| covers.position), offered.then_some(96));
+    }
 }
 
 #[test]
