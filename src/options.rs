@@ -66,8 +66,11 @@ pub enum Drive {
     /// buffer submits it where the backend is asynchronous, and does whatever else has come up for
     /// the driver; with `Sync` only calls that wait write anything, so a loop of `try_write` alone
     /// stays full for ever. A
-    /// ticket awaited as a `Future` is driven by its polls and wakes itself again at once: for
-    /// async code prefer `Thread`.
+    /// ticket awaited as a `Future` is driven by its polls and wakes itself again at once; while a
+    /// write has to be tried again later ([`DiskFull::Wait`]) each poll sleeps up to 10 ms. For
+    /// async code prefer `Thread`. A limit on the length of files (`RLIMIT_FSIZE`) is looked for at
+    /// the open: one that is set later raises `SIGXFSZ` in whoever drives, which ends a program that
+    /// neither ignores nor handles it.
     Caller,
     /// A thread of the writer's own that never sleeps: it takes a whole core, and a push never
     /// makes a system call. For real-time producers. Given a real-time policy (Linux) it sleeps for
@@ -126,7 +129,9 @@ pub enum DiskFull {
     ///
     /// A close, or a drop, waits for no space: it tries once more, then ends as under `Fail`. Who
     /// wants to wait flushes first. No write carries its own fence under this policy (`RWF_DSYNC`):
-    /// an error of its flush could not be told from one of the write.
+    /// an error of its flush could not be told from one of the write. So a single short commit is a
+    /// write and a flush instead of one request; where `RWF_DSYNC` is the cheaper form that is the
+    /// price, paid also while there is space.
     Wait,
 }
 

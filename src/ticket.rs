@@ -99,6 +99,7 @@ impl Future for Ticket {
         let mut through = ticket.is_durable();
         if let Ok(false) = through {
             if ticket.core.runner.needs_polling() {
+                ticket.core.runner.poll_and_pause(Self::PAUSE);
                 unharmed(|| context.waker().wake_by_ref()); // nobody else would move it on
                 return Poll::Pending;
             }
@@ -115,6 +116,9 @@ impl Future for Ticket {
 }
 
 impl Ticket {
+    /// How long a poll may sleep where nothing can be moved on, since it wakes itself at once.
+    const PAUSE: Duration = Duration::from_millis(10);
+
     /// Lets go of the task.
     fn forget(&mut self) {
         // In a forked child the lock may be taken for ever.

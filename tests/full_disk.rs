@@ -9,15 +9,21 @@
 mod common;
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::{
     Config, Mount, assert_same, bytes, child_succeeds, child_task, configs, directory,
     has_own_mounts, run, watched,
 };
-use writeflush::{CloseError, Control, DiskFull, Error, OnFull, Operation, Options, Push, Writer};
+use writeflush::{
+    CloseError, Control, DiskFull, Drive, Error, OnFull, Operation, Options, Push, Writer,
+};
 
 const KINDS: [&str; 4] = ["tmpfs", "ext4", "xfs", "btrfs"];
 /// What the other file leaves of the file system.
@@ -216,6 +222,53 @@ fn who_waits_for_space_loses_nothing() {
         assert_same(&file, &expected(len as usize), &config);
         std::fs::remove_file(&path).unwrap();
     });
+}
+
+/// Where the caller drives, a poll that is not through wakes its task again at once.
+#[test]
+fn a_task_that_awaits_a_fence_does_not_spin_while_the_disk_is_full() {
+    struct Again(AtomicUsize);
+    impl Wake for Again {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    const NAME: &str = "a_task_that_awaits_a_fence_does_not_spin_while_the_disk_is_full";
+    if !has_own_mounts(NAME) {
+        return;
+    }
+    let directory = directory();
+    let _mount = mounted("tmpfs", directory.path());
+    for config in configs().into_iter().filter(|config| config.drive == Drive::Caller) {
+        let at = directory.path().to_path_buf();
+        watched(&config.to_string(), move || {
+            let (path, fill) = (at.join("take"), fill_up(&at));
+            let mut writer = options(config).on_disk_full(DiskFull::Wait).create(&path).unwrap();
+            let (mut len, record) = (0, bytes(2, RECORD));
+            while let Err(Error::Full { .. }) | Ok(_) = writer.try_write(&record) {
+                len = writer.positions().accepted;
+                let _ = writer.fence().wait_timeout(Duration::from_millis(1)).unwrap();
+                if writer.is_waiting_for_space() {
+                    break;
+                }
+            }
+            let other = make_space_when_asked(writer.control().clone(), fill);
+            let again = Arc::new(Again(AtomicUsize::new(0)));
+            let waker = Waker::from(again.clone());
+            let mut ticket = std::pin::pin!(writer.fence());
+            let (mut polls, mut full) = (0, 0);
+            while ticket.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                polls += 1;
+                full += u32::from(writer.is_waiting_for_space());
+                assert_eq!(again.0.load(Ordering::Relaxed), polls, "{config}: nobody wakes it");
+            }
+            assert!(full < 1000, "{config}: {full} polls of a full disk");
+            other.join().unwrap();
+            assert_eq!(writer.close().unwrap().file_len, Some(len));
+            assert_same(&std::fs::read(&path).unwrap(), &expected(len as usize), &config);
+            std::fs::remove_file(&path).unwrap();
+        });
+    }
 }
 
 #[test]

@@ -112,6 +112,16 @@ impl Driver {
         self.lanes.iter().for_each(|lane| lane.stream().awake());
     }
 
+    /// Where something has to be tried again later, sleeps until then, until a completion, or for
+    /// `longest`: for whoever is going to look again at once.
+    pub(crate) fn pause(&mut self, longest: Duration) {
+        let waits =
+            |lane: &Lane| lane.pauses_until().is_some() || lane.stream().is_waiting_for_space();
+        if self.lanes.iter().any(waits) {
+            self.wait(Some(self.io.now() + longest));
+        }
+    }
+
     fn is_busy(&mut self, reason: &impl Fn() -> bool) -> bool {
         // A waker may have forked on this thread: nobody would wake the child.
         let gone = |lane: &Lane| lane.stream().is_left_behind();

@@ -243,6 +243,12 @@ impl Runner {
 
     /// Moves things on without waiting, where callers drive; returns whether it could.
     pub(crate) fn poll(&self) -> bool {
+        self.poll_and_pause(Duration::ZERO)
+    }
+
+    /// As [`poll`](Self::poll), for whoever polls again at once: sleeps as long at most, where there
+    /// is nothing but something to be tried again later.
+    pub(crate) fn poll_and_pause(&self, longest: Duration) -> bool {
         let Who::Caller { driver, limited, .. } = &self.who else { return false };
         if self.stream.is_not_ours() {
             return false;
@@ -251,6 +257,9 @@ impl Runner {
         if let Some(driver) = lead.driver() {
             driver.turn();
             driver.announce();
+            if !longest.is_zero() {
+                driver.pause(longest);
+            }
         }
         true
     }
