@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::length::Length;
+use super::outcome::{InFlight, Outcome, Patience};
 use super::plan::{Covers, Plan, Write, WriteFence};
+use super::put_off::{Obstacle, PutOff};
 use crate::backend::{FileId, Io, Op, Token};
 use crate::blocks::{align_down, align_up, split_patch};
 use crate::buffers::Region;
 use crate::canary::Canary;
-use crate::error::{Operation, lacks_space};
+use crate::error::Operation;
 use crate::file::NoSignal;
 use crate::options::DiskFull;
 use crate::stream::{Patch, Stream, Wanted};
@@ -55,40 +57,6 @@ impl LaneToken {
     }
 }
 
-/// A write in the kernel's hands: what is left of it.
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    /// The plan's name for it.
-    from: u64,
-    at: u64,
-    region: Region,
-    since: Instant,
-}
-
-/// What became of a write.
-enum Outcome {
-    Complete,
-    /// This much is left, to be asked for again at once.
-    Rest(InFlight),
-    /// The system has no memory for it at the moment: to be asked for again in a while.
-    NotNow,
-    /// The medium has no room for it.
-    Refused(io::Error),
-    Failed(io::Error),
-}
-
-/// What stands between a lane and its next operation.
-#[derive(Debug, Default)]
-enum Obstacle {
-    #[default]
-    None,
-    /// Something was refused that will be asked for again at that moment.
-    Pause { until: Instant },
-    /// The medium is full, and nobody waits for space: what is in flight ends, what is there is
-    /// fenced, then the stream fails with this error.
-    Full(io::Error),
-}
-
 #[derive(Debug)]
 pub(crate) struct Lane {
     index: usize,
@@ -102,14 +70,9 @@ pub(crate) struct Lane {
     resting: Option<Instant>,
     plan: Plan,
     writes: Vec<Option<InFlight>>,
-    /// Refused writes that will be asked for again, in order of position.
-    put_off: Vec<InFlight>,
-    obstacle: Obstacle,
-    /// How long the last pause was; zero once something has got anywhere.
-    pause: Duration,
+    put_off: PutOff,
+    patience: Patience,
     on_disk_full: DiskFull,
-    /// No file may be longer.
-    file_limit: Option<u64>,
     /// The patch whose disk part waits for writes in flight, or is in flight itself.
     patch: Option<PatchOnDisk>,
     /// The last thing that was started was a step of a patch.
@@ -120,8 +83,6 @@ pub(crate) struct Lane {
     last_fence: Duration,
     /// Blocks whose bytes behind the tail lie in the bounce: the next tail in them needs no read.
     tail_read: Option<TailBlocks>,
-    /// Operations that had to be asked again since the last one that got anywhere.
-    fruitless: u32,
     changed: Changed,
 }
 
@@ -155,15 +116,6 @@ struct PatchOnDisk {
     in_flight: Option<InFlight>,
 }
 
-/// Operations in a row that may get nowhere before the stream fails.
-const MOST_FRUITLESS: u32 = 1000;
-/// Of those, how many may be for want of memory: with the pauses between them some ten seconds.
-const MOST_WITHOUT_MEMORY: u32 = 30;
-/// A write that takes less than this each time gets nowhere either.
-const MEAGRE: u64 = 512;
-/// Pauses between two tries double from the first to the longest of these.
-const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
-
 #[derive(Debug, Default)]
 struct Changed {
     progress: bool,
@@ -189,18 +141,15 @@ impl Lane {
             resting: None,
             plan,
             writes: vec![None; slots],
-            put_off: Vec::with_capacity(slots),
-            obstacle: Obstacle::None,
-            pause: Duration::ZERO,
+            put_off: PutOff::new(slots),
+            patience: Patience::new(block),
             on_disk_full: DiskFull::Fail,
-            file_limit: None,
             patch: None,
             patched_last: false,
             flush_since: None,
             fence_since: None,
             last_fence: Duration::ZERO,
             tail_read: None,
-            fruitless: 0,
             changed: Changed::default(),
         }
     }
@@ -211,8 +160,9 @@ impl Lane {
         self
     }
 
+    /// No file may be longer.
     pub(crate) fn file_limit(mut self, limit: Option<u64>) -> Self {
-        self.file_limit = limit;
+        self.patience.file_limit = limit;
         self
     }
 
@@ -260,7 +210,7 @@ impl Lane {
         if self.stream.is_lost() || io.room() < 2 {
             return false;
         }
-        match self.obstacle {
+        match self.put_off.obstacle {
             Obstacle::Full(_) => !self.in_flight(),
             Obstacle::Pause { until } if !self.is_over(until, io) => {
                 self.plan.fence_due(&wanted).is_some()
@@ -277,7 +227,7 @@ impl Lane {
 
     /// When it wants to be asked again, though nothing is in flight.
     pub(crate) fn pauses_until(&self) -> Option<Instant> {
-        match self.obstacle {
+        match self.put_off.obstacle {
             Obstacle::Pause { until } if !self.stream.is_lost() => Some(until),
             _ => None,
         }
@@ -372,12 +322,12 @@ impl Lane {
         let wanted = self.wanted();
         let committed = self.stream.committed();
         self.note_fence(&wanted);
-        match self.obstacle {
+        match self.put_off.obstacle {
             Obstacle::Full(_) => return self.end_full(io),
             Obstacle::Pause { until } if !self.is_over(until, io) => {
                 return self.start_due_flush(&wanted, io);
             }
-            Obstacle::Pause { .. } => self.obstacle = Obstacle::None,
+            Obstacle::Pause { .. } => self.put_off.obstacle = Obstacle::None,
             Obstacle::None => {}
         }
         if self.ask_again(io) || self.make_gap(committed, io) {
@@ -402,14 +352,17 @@ impl Lane {
     /// A flush or a data write.
     fn start_data(&mut self, committed: u64, wanted: &Wanted, io: &mut dyn Io) -> bool {
         // A fence that is due first: there may always be another write.
-        if self.start_due_flush(wanted, io) {
-        } else if let Some(write) = self.plan.next_write(committed, wanted) {
-            self.start_write(write, io);
-        } else {
-            return false;
+        let started =
+            self.start_due_flush(wanted, io) || self.start_next_write(committed, wanted, io);
+        if started {
+            self.patched_last = false;
         }
-        self.patched_last = false;
-        true
+        started
+    }
+
+    fn start_next_write(&mut self, committed: u64, wanted: &Wanted, io: &mut dyn Io) -> bool {
+        let write = self.plan.next_write(committed, wanted);
+        write.map(|write| self.start_write(write, io)).is_some()
     }
 
     fn start_due_flush(&mut self, wanted: &Wanted, io: &mut dyn Io) -> bool {
@@ -419,10 +372,7 @@ impl Lane {
 
     /// The first of the writes that were put off goes out again.
     fn ask_again(&mut self, io: &mut dyn Io) -> bool {
-        if self.put_off.is_empty() {
-            return false;
-        }
-        let rest = self.put_off.remove(0);
+        let Some(rest) = self.put_off.next() else { return false };
         let slot = self.writes.iter().position(Option::is_none).expect("as many slots as flights");
         self.writes[slot] = Some(rest);
         self.resubmit(Kind::Write(slot), rest, io);
@@ -440,7 +390,7 @@ impl Lane {
             return true;
         }
         self.publish();
-        if let Obstacle::Full(error) = std::mem::take(&mut self.obstacle) {
+        if let Some(error) = self.put_off.take_full() {
             self.stream.fail_full(error);
         }
         false
@@ -630,7 +580,7 @@ impl Lane {
         if self.stream.failure().is_some() {
             return;
         }
-        match self.judge(&flight, result) {
+        match self.patience.judge(&flight, result) {
             Outcome::Complete => {
                 self.stream.counters.device_writes.record(flight.since.elapsed());
                 self.plan.write_completed(flight.from);
@@ -659,7 +609,7 @@ impl Lane {
         if self.stream.failure().is_some() {
             return;
         }
-        match self.judge(&flight, result) {
+        match self.patience.judge(&flight, result) {
             Outcome::Complete => self.plan.patch_applied(on_disk.patch.number),
             Outcome::Rest(rest) => {
                 self.plan.patch_shortened();
@@ -684,33 +634,26 @@ impl Lane {
     }
 
     fn put_off(&mut self, rest: InFlight, io: &dyn Io) {
-        let place = self.put_off.partition_point(|other| other.from < rest.from);
-        self.put_off.insert(place, rest);
+        self.put_off.add(rest);
         self.pause(io);
     }
 
-    /// What is refused together is one pause.
     fn pause(&mut self, io: &dyn Io) {
-        if let Obstacle::None = self.obstacle {
-            let [first, longest] = PAUSES;
-            self.pause = (self.pause * 2).clamp(first, longest);
-            self.obstacle = Obstacle::Pause { until: io.now() + self.pause };
-        }
+        self.put_off.pause(io.now(), &mut self.patience);
     }
 
-    /// The medium is full: unless the policy waits, what was put off is not asked for again. The
-    /// first error stays.
+    /// The medium is full: unless the policy waits, what was put off is not asked for again.
     fn refused(&mut self, error: io::Error) {
-        if !self.waits_for_space() && !matches!(self.obstacle, Obstacle::Full(_)) {
-            self.obstacle = Obstacle::Full(error);
+        if !self.waits_for_space() {
+            self.put_off.fill(error);
         }
     }
 
     /// The stream fails, and nothing more is granted; if the medium was full before, with that.
     fn fail(&mut self, operation: Operation, error: io::Error) {
-        match std::mem::take(&mut self.obstacle) {
-            Obstacle::Full(first) => self.stream.fail_io(Operation::Write, first),
-            _ => self.stream.fail_io(operation, error),
+        match self.put_off.take_full() {
+            Some(first) => self.stream.fail_io(Operation::Write, first),
+            None => self.stream.fail_io(operation, error),
         }
     }
 
@@ -718,69 +661,6 @@ impl Lane {
         self.stream.counters.resubmitted.add(1);
         let op = Op::Write { at: rest.at, region: rest.region, dsync: false, link: false };
         io.submit(self.file, self.token(kind), op);
-    }
-
-    /// A write has ended: was it whole? A short one goes on from the last whole block.
-    fn judge(&mut self, flight: &InFlight, result: io::Result<usize>) -> Outcome {
-        match result {
-            Ok(n) if n == flight.region.len => {
-                self.got_on();
-                Outcome::Complete
-            }
-            Ok(n) => {
-                let mut done = align_down(n as u64, self.block);
-                if Canary::RestSkips.is_planted() {
-                    done = (done + self.block).min(flight.region.len as u64 - self.block);
-                }
-                let rest = InFlight {
-                    at: flight.at + done,
-                    region: flight.region.rest(done as usize),
-                    ..*flight
-                };
-                if done >= MEAGRE {
-                    self.got_on();
-                    Outcome::Rest(rest)
-                } else if done == 0 && self.is_beyond_limit(flight) {
-                    Outcome::Refused(too_long())
-                } else if self.may_ask_again(MOST_FRUITLESS) {
-                    Outcome::Rest(rest) // it may say why
-                } else {
-                    Outcome::Failed(took_too_little(n, flight.region.len))
-                }
-            }
-            Err(error) if lacks_space(&error) => Outcome::Refused(error),
-            Err(error)
-                if error.kind() == io::ErrorKind::InvalidInput && self.is_beyond_limit(flight) =>
-            {
-                Outcome::Refused(too_long())
-            }
-            Err(error) if lacks_memory(&error) && self.may_ask_again(MOST_WITHOUT_MEMORY) => {
-                Outcome::NotNow
-            }
-            Err(error) if is_dropped(&error) && self.may_ask_again(MOST_FRUITLESS) => {
-                Outcome::Rest(*flight)
-            }
-            Err(error) => Outcome::Failed(error),
-        }
-    }
-
-    /// The kernel cuts a write at the limit on the length of files, and direct I/O takes no part of
-    /// a block: EINVAL, or next to nothing, where others get EFBIG.
-    fn is_beyond_limit(&self, flight: &InFlight) -> bool {
-        let end = flight.at + flight.region.len as u64;
-        self.block > 1 && self.file_limit.is_some_and(|limit| end > limit)
-    }
-
-    /// Whether an operation that got nowhere may be submitted once more: not for ever, since
-    /// whoever waits for it would wait for ever.
-    fn may_ask_again(&mut self, most: u32) -> bool {
-        self.fruitless += 1;
-        self.fruitless <= most
-    }
-
-    fn got_on(&mut self) {
-        self.fruitless = 0;
-        self.pause = Duration::ZERO;
     }
 
     /// A failed flush is never tried again: the kernel may have dropped the pages that it could
@@ -792,11 +672,11 @@ impl Lane {
         }
         match result {
             Ok(_) => {
-                self.fruitless = 0;
+                self.patience.flushed();
                 self.stream.counters.device_flushes.record(since.elapsed());
                 self.plan.flush_completed();
             }
-            Err(error) if cancels && never_ran(&error) && self.may_ask_again(MOST_FRUITLESS) => {
+            Err(error) if cancels && self.patience.may_flush_again(&error) => {
                 self.plan.flush_cancelled();
             }
             Err(_) if Canary::FlushErrorSwallowed.is_planted() => self.plan.flush_completed(),
@@ -840,50 +720,6 @@ impl Lane {
             self.stream.space.announce();
         }
     }
-}
-
-/// Whether a flush was dropped before it began: its linked write was short (ECANCELED), or the
-/// thread that submitted it has ended. io_uring answers a linked request whose thread is ending
-/// with EFAULT (io_req_task_submit in Linux 6.18), which a flush, having no memory, never gets
-/// otherwise.
-fn never_ran(error: &io::Error) -> bool {
-    #[cfg(target_os = "linux")]
-    if error.raw_os_error() == Some(libc::EFAULT) {
-        return true;
-    }
-    is_cancelled(error)
-}
-
-/// Whether a write was dropped before it began. Cancelled: io_uring drops what a thread submitted
-/// that has ended since, if nobody has started it; another thread drives now.
-fn is_dropped(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Interrupted || is_cancelled(error)
-}
-
-/// Whether the system had no memory for a write: EAGAIN, ENOMEM.
-fn lacks_memory(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
-}
-
-fn too_long() -> io::Error {
-    #[cfg(unix)]
-    return io::Error::from_raw_os_error(libc::EFBIG);
-    #[cfg(not(unix))]
-    return io::ErrorKind::FileTooLarge.into();
-}
-
-fn took_too_little(taken: usize, len: usize) -> io::Error {
-    let text =
-        format!("the kernel took {taken} of {len} bytes again and again, and gave no reason");
-    io::Error::new(io::ErrorKind::WriteZero, text)
-}
-
-fn is_cancelled(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    const CANCELLED: i32 = libc::ECANCELED;
-    #[cfg(windows)]
-    const CANCELLED: i32 = windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED as i32;
-    error.raw_os_error() == Some(CANCELLED)
 }
 
 fn zero(region: Region) {

@@ -12,7 +12,9 @@
 mod company;
 mod lane;
 mod length;
+mod outcome;
 mod plan;
+mod put_off;
 pub(crate) mod run;
 pub(crate) mod thread;
 
