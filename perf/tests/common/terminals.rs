@@ -61,7 +61,7 @@ pub fn full_pipe() -> (std::io::PipeReader, Stdio) {
 /// Waits for the end of a process that measures; one that a terminal holds up has none.
 #[track_caller]
 pub fn ends(mut child: Child) -> Output {
-    let limit = Instant::now() + Duration::from_secs(120);
+    let limit = Instant::now() + Duration::from_secs(300);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > limit {
             child.kill().unwrap();
