@@ -165,7 +165,9 @@ fn met_by(canary: Canary) -> Option<Meeting> {
         Canary::HeaderFirst | Canary::NoRenameSync => Some(Cuts(Way::UringPageCache, &State::ALL)),
         Canary::TailZeroed => Some(Cuts(Way::SyncDirect, &[State::Written])),
         Canary::HeadNotRead => Some(Cuts(Way::UringDsync, CREATED)),
-        Canary::SpaceUnfenced => Some(Cuts(Way::UringFlush, &[State::Growing])),
+        Canary::SpaceUnfenced | Canary::RefusedCounts => {
+            Some(Cuts(Way::UringFlush, &[State::Growing]))
+        }
         Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
         Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
         Canary::FlushErrorSwallowed => Some(Fault(Way::UringFlush, crate::faults::Fault::Flushes)),
@@ -173,7 +175,6 @@ fn met_by(canary: Canary) -> Option<Meeting> {
         | Canary::EmptyFirst
         | Canary::AnyName
         | Canary::CloseUnheard
-        | Canary::RefusedCounts
         | Canary::CutShort
         | Canary::RestSkips => None,
     }
@@ -195,12 +196,18 @@ fn provoked(canary: Option<Canary>, mut scenario: Scenario) -> Scenario {
             Some(Canary::DirectoryByPath) => {
                 (plan.folder, plan.ending) = (Folder::Moved, Ending::Close);
             }
+            // Several threads at once don't meet a disk that stays full.
+            Some(Canary::RefusedCounts) if plan.face == Face::Threads => plan.face = Face::Turns,
             _ => {}
         }
     }
-    if canary == Some(Canary::SpaceUnfenced) {
-        scenario = scenario.on_a_disk_with(Space::Returns);
-    }
+    let space = match canary {
+        Some(Canary::SpaceUnfenced) => Space::Returns,
+        Some(Canary::RefusedCounts) => Space::RunsOut,
+        Some(_) => Space::Ample,
+        None => scenario.space,
+    };
+    scenario = scenario.on_a_disk_with(space);
     let medium = &mut scenario.medium;
     match canary {
         // Else an overwrite appears with the data beside it, or not at all.
