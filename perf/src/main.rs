@@ -15,6 +15,7 @@ mod probe;
 mod record;
 mod report;
 mod scratch;
+mod selftest;
 mod stop;
 mod system_calls;
 mod units;
@@ -39,6 +40,8 @@ enum Command {
     Compare(Box<compare::Args>),
     Pace(Box<pace::Args>),
     Gate(Box<gate::Args>),
+    #[command(name = "selftest")]
+    SelfTest(Box<selftest::Args>),
     Report(report::Args),
 }
 
@@ -59,6 +62,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Pace(args) => pace::run(&args),
         Command::Gate(args) => gate::run(&args),
+        Command::SelfTest(args) => selftest::run(&args),
         Command::Report(args) => report::run(&args),
     };
     result.unwrap_or_else(|error| error::report(&error))

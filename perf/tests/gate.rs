@@ -2,12 +2,16 @@
 //! so that every verdict is certain.
 #![cfg(target_os = "linux")]
 
+#[path = "../../tests/common/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use skip::skip;
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
@@ -149,6 +153,27 @@ fn what_only_one_side_has_is_named() {
     assert_eq!(found.status, Some(0), "{}", found.said);
     assert!(found.printed.contains("skipped: new: the base does not have it"), "{}", found.printed);
     assert!(found.printed.contains("skipped: old: the candidate no longer"), "{}", found.printed);
+}
+
+/// The example of the protocol's page.
+#[test]
+fn a_program_in_c_speaks_the_protocol() {
+    let folder = directory();
+    let program = folder.path().join("log");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gated/c/log.c");
+    let compiled = Command::new("cc")
+        .args(["-O2", "-Wall", "-Wextra", "-Werror", source, "-o"])
+        .arg(&program)
+        .status();
+    match compiled {
+        Ok(status) => assert!(status.success()),
+        Err(error) => return skip("a_program_in_c_speaks_the_protocol", &error.to_string()),
+    }
+    let found = compared(&program, &program, &[]);
+    // How noisy this machine is while tests run, nobody knows.
+    let evidence = &found.document["result"]["evidence"][0];
+    assert!(evidence["stages"][0]["blocks"].as_array().unwrap().len() >= 6, "{}", found.said);
+    assert_ne!(found.status, Some(2), "{}", found.said);
 }
 
 #[test]

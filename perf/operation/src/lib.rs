@@ -51,12 +51,13 @@ pub trait Operation {
     /// It can't be done; the gate ends.
     fn run(&mut self) -> Result<(), Failure>;
 
-    /// Makes ready for some [`run`](Self::run)s, and says for how many, at least one. Not timed.
+    /// Before so many [`run`](Self::run)s: makes ready for some of them, at least one, and says for
+    /// how many; those follow at once. Not timed.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
-    fn prepare(&mut self) -> Result<u64, Failure> {
-        Ok(u64::MAX)
+    fn prepare(&mut self, times: u64) -> Result<u64, Failure> {
+        Ok(times)
     }
 
     /// Closes what was opened; in place of a mere drop, whose errors nobody hears.
@@ -185,7 +186,7 @@ impl Server<'_> {
         let (kind, operation) = self.under_way.as_mut().ok_or("nothing has begun")?;
         let (mut took, mut left) = (Duration::ZERO, times);
         while left > 0 {
-            let now = operation.prepare()?.clamp(1, left);
+            let now = operation.prepare(left)?.clamp(1, left);
             took += measured(operation.as_mut(), now)?;
             left -= now;
         }
@@ -225,7 +226,7 @@ mod tests {
             RUNS.set(RUNS.get() + 1);
             Ok(())
         }
-        fn prepare(&mut self) -> Result<u64, Failure> {
+        fn prepare(&mut self, _times: u64) -> Result<u64, Failure> {
             PREPARED.set(PREPARED.get() + 1);
             Ok(4)
         }

@@ -161,8 +161,8 @@ struct With<O> {
 }
 
 impl<O: Operation> Operation for With<O> {
-    fn prepare(&mut self) -> Result<u64, Failure> {
-        self.operation.prepare()
+    fn prepare(&mut self, times: u64) -> Result<u64, Failure> {
+        self.operation.prepare(times)
     }
 
     fn run(&mut self) -> Result<(), Failure> {

@@ -42,8 +42,8 @@ impl Log {
         Ok(())
     }
 
-    /// Makes room for pieces of so many bytes, and says for how many at once: `most`, if the file
-    /// holds as many.
+    /// Room for at most so many pieces, which follow at once; for how many. The file begins anew
+    /// where it is full.
     pub(crate) fn room(&mut self, piece: u64, most: u64) -> Result<u64, Failure> {
         if self.left < piece {
             self.renew()?;
@@ -65,5 +65,30 @@ impl Log {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// To begin anew is not timed, but leaves the device something to do.
+    #[test]
+    fn a_log_begins_anew_at_its_end_only_and_keeps_its_file() {
+        let folder = tempfile::tempdir_in(writeflush_workloads::scratch_dir()).expect("a folder");
+        let piece = LEN / 4;
+        let mut log = Log::new(folder.path(), FileState::Written, Options::new()).expect("a log");
+        for round in 0..9 {
+            assert_eq!(log.room(piece, 1).expect("room"), 1);
+            assert_eq!(log.left, LEN - (round % 4 + 1) * piece);
+            let position = log.writer().expect("a writer").control().positions().accepted;
+            assert_eq!(position, round % 4 * piece, "opened anew at the end, and nowhere else");
+            let bytes = vec![1; piece as usize];
+            log.writer().expect("a writer").write_flush(&bytes).expect("a write");
+        }
+        assert_eq!(log.room(piece, 100).expect("room"), 3, "no more than is left");
+        log.close().expect("a close");
+        let length = std::fs::metadata(folder.path().join("written")).expect("the file").len();
+        assert_eq!(length, LEN);
     }
 }

@@ -82,8 +82,71 @@ pub(crate) struct Stage {
 }
 
 pub(crate) type Block = Vec<Lap>;
-/// Each arm has one folder.
-pub(crate) type Lap = Vec<Turn>;
+
+/// Turns in which each arm kept its folder. As text `BASE NULL CANDIDATE, BASE NULL CANDIDATE, …`,
+/// since a thousand of them are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct Lap(pub(crate) Vec<Turn>);
+
 /// Nanoseconds of one operation, by arm: each is visited twice, in one order and then in the
 /// reverse (ABBA), and this is the geometric mean of the two.
 pub(crate) type Turn = [f64; ARMS];
+
+/// Digits of a time: one in 100,000 is far below what can be seen.
+const DIGITS: i32 = 6;
+
+/// As exact as it is kept, so that a replay has the same.
+pub(crate) fn rounded(turn: Turn) -> Turn {
+    turn.map(|took| {
+        let unit = 10f64.powi(DIGITS - 1 - took.log10().floor() as i32);
+        (took * unit).round() / unit
+    })
+}
+
+impl From<Lap> for String {
+    fn from(lap: Lap) -> Self {
+        let turns = lap.0.iter().map(|turn| turn.map(|took| took.to_string()).join(" "));
+        turns.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl TryFrom<String> for Lap {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let took =
+            |word: &str| word.parse().ok().filter(|took: &f64| took.is_normal() && *took > 0.0);
+        let turn = |text: &str| {
+            let times: Option<Vec<f64>> = text.split_whitespace().map(took).collect();
+            times.and_then(|times| Turn::try_from(times).ok())
+        };
+        let turns = text
+            .split(',')
+            .map(|part| turn(part).ok_or_else(|| format!("'{part}' is no turn of {ARMS} times")));
+        if text.is_empty() {
+            Ok(Self::default())
+        } else {
+            turns.collect::<Result<_, _>>().map(Self)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_read_back_as_they_were_judged() {
+        let turns = [[123_456.789, 0.123_456_789, 7.0], [1e9 / 3.0, 10.0 / 3.0, 99_999_999.0]];
+        let lap = Lap(turns.map(rounded).to_vec());
+        let text = serde_json::to_string(&lap).unwrap();
+        assert_eq!(text, r#""123457 0.123457 7, 333333000 3.33333 100000000""#);
+        assert_eq!(serde_json::from_str::<Lap>(&text).unwrap(), lap);
+        let nothing = serde_json::to_string(&Lap::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Lap>(&nothing).unwrap(), Lap::default());
+        for bad in ["1 2", "1 2 3 4", "1 2 x", "1 2 0", "1 2 -3", "1 2 inf", "1 2 NaN", "1 2 3,"] {
+            assert!(Lap::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}

@@ -30,12 +30,14 @@ use self::bisect::Bisection;
 #[cfg(test)]
 pub(crate) use self::evidence::Stage;
 pub(crate) use self::evidence::{ARMS, Evidence, Paired};
-pub(crate) use self::judge::Word;
+pub(crate) use self::judge::{Change, Tier, Word, findings};
+pub(crate) use self::program::Start;
 pub(crate) use self::result::Gate;
 use self::result::Skipped;
 use self::source::Sides;
-use self::steps::Plan;
+pub(crate) use self::steps::{Pair, Plan, Side};
 pub(crate) use self::table::{COLUMNS, columns};
+pub(crate) use self::tiers::turns::Extent;
 use crate::document::{self, Document};
 use crate::environment::Environment;
 use crate::error::{self, BAD, Bad, INTERRUPTED, LOST};

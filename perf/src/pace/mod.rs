@@ -1,7 +1,7 @@
 //! `pace`: a recorder's day. Records come at a fixed rate, whatever the disk does meanwhile.
 
 mod args;
-mod neighbour;
+pub(crate) mod neighbour;
 mod result;
 mod schedule;
 mod search;

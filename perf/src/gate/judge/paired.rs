@@ -187,7 +187,7 @@ fn arms(stage: &Stage) -> Arms {
     let mut arms = Arms::new(ARMS + 1);
     for block in &stage.blocks {
         for lap in block {
-            for turn in lap {
+            for turn in &lap.0 {
                 (0..ARMS).for_each(|arm| arms.add(arm, turn[arm]));
                 arms.add(BOTH, (turn[BASE] * turn[NULL]).sqrt());
             }
@@ -212,6 +212,7 @@ mod tests {
     use fastrand::Rng;
 
     use super::*;
+    use crate::gate::evidence::Lap;
 
     /// A machine on which an operation takes 100 µs and something.
     #[derive(Clone, Copy)]
@@ -248,7 +249,8 @@ mod tests {
                 };
                 [0, 1, 2].map(took)
             };
-            (0..3).map(|_| (0..14).map(|_| turn(&mut random)).collect()).collect()
+            let lap = |random: &mut Rng| Lap((0..14).map(|_| turn(random)).collect());
+            (0..3).map(|_| lap(&mut random)).collect()
         });
         Stage { steal_percent: Some(machine.steal), blocks: blocks.collect() }
     }

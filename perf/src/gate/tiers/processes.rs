@@ -5,7 +5,7 @@ use super::Bench;
 use super::visit::{laps, stage, there_and_back};
 use crate::error::Bad;
 use crate::gate::cpu::CpuTime;
-use crate::gate::evidence::{ARMS, Paired, Stage, Turn};
+use crate::gate::evidence::{ARMS, Lap, Paired, Stage, Turn, rounded};
 use crate::gate::judge::paired::{Limits, Next, next};
 
 /// A visit takes at least so long, in ns.
@@ -39,8 +39,8 @@ pub(crate) fn measure(bench: &Bench<'_>, operation: &str) -> Result<Option<[Pair
                     return Ok(false);
                 };
                 let [of_time, of_cpu] = turns;
-                time.blocks.push(vec![of_time]);
-                cpu.blocks.push(vec![of_cpu]);
+                time.blocks.push(vec![Lap(of_time)]);
+                cpu.blocks.push(vec![Lap(of_cpu)]);
             }
             Ok(true)
         })?;
@@ -73,7 +73,7 @@ fn block(
             }
         }
         for (turns, turn) in both.iter_mut().zip(turn) {
-            turns.push(turn.map(|took| (took * 1000.0).round() / 1000.0));
+            turns.push(rounded(turn));
         }
     }
     Ok(Some(both))

@@ -4,7 +4,7 @@
 use super::Bench;
 use super::visit::{laps, stage, there_and_back};
 use crate::error::Bad;
-use crate::gate::evidence::{ARMS, Lap, Paired, Stage};
+use crate::gate::evidence::{ARMS, Lap, Paired, Stage, rounded};
 use crate::gate::judge::paired::{Limits, Next, next};
 use crate::gate::program::Program;
 
@@ -77,14 +77,14 @@ fn block(
         for (slot, arm) in seats.into_iter().enumerate() {
             bench.begin(&mut programs[arm], operation, slot, times)?;
         }
-        let mut lap = Lap::new();
+        let mut lap = Lap::default();
         for _ in 0..turns {
             let mut turn = [1.0; ARMS];
             for arm in there_and_back(random) {
                 let took = programs[arm].run(times)?.nanoseconds.max(1);
                 turn[arm] *= (took as f64 / times as f64).sqrt();
             }
-            lap.push(turn.map(|took| (took * 1000.0).round() / 1000.0)); // ps; it is kept as text
+            lap.0.push(rounded(turn));
         }
         programs.iter_mut().try_for_each(Program::end)?;
         block.push(lap);

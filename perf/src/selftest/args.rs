@@ -1,0 +1,103 @@
+//! The options of `selftest`.
+
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo perf selftest --quick .
+  cargo perf selftest --json selftest.json --plot selftest.svg /data     hours; --resume goes on
+
+Plants regressions of known size in a candidate and lets the gate judge: what is equal may never be
+called a regression, also where it was linked in another order; 5 % have to be seen in 95 of 100
+trials, 10 and 20 % always, 2.5 % in half of them.
+
+Exit status: 0 the gate did what is asked of it; 1 it did not; 2 options, a program or the directory
+can't work; 130 interrupted (what was measured is in the result file).";
+
+/// Prove the gate on this machine: what it says to equal programs, and to planted regressions
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Where to put the files: a directory on the disk to be measured
+    #[arg(default_value = ".")]
+    pub(super) directory: PathBuf,
+
+    /// A few of each, with a quarter of the turns
+    #[arg(long)]
+    pub(super) quick: bool,
+
+    /// Trials with nothing planted [default: 300, with --quick 8]
+    #[arg(long, value_name = "N")]
+    nulls: Option<u64>,
+
+    /// Trials of each regression [default: 40, with --quick 2]
+    #[arg(long, value_name = "N")]
+    each: Option<u64>,
+
+    /// Turns of each operation in a stage, about [default: 1000, with --quick 250]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(36..=1_000_000))]
+    turns: Option<u32>,
+
+    /// The operations that are compared
+    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "flush")]
+    pub(super) operations: Vec<String>,
+
+    /// The seed of the first trial
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+
+    /// Have another program sync its writes to the same disk all the time
+    #[arg(long)]
+    pub(super) neighbour: bool,
+
+    /// A program that knows the hook (`cargo build --release -p writeflush-operations --features
+    /// inject`) [default: it is built]
+    #[arg(long, value_name = "FILE", requires = "relinked")]
+    pub(super) program: Option<PathBuf>,
+
+    /// The same program, linked in another order
+    #[arg(long, value_name = "FILE", requires = "program")]
+    pub(super) relinked: Option<PathBuf>,
+
+    /// Keep the trials in this file, after each of them
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+
+    /// Go on with what that file holds: trials that it has are not tried again
+    #[arg(long, requires = "json", conflicts_with = "force")]
+    pub(super) resume: bool,
+
+    /// Draw the operating curve into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(super) plot: Option<PathBuf>,
+
+    /// Keep in this folder what the gate has measured where it was wrong
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) keep: Option<PathBuf>,
+
+    /// Overwrite these files
+    #[arg(long)]
+    pub(super) force: bool,
+
+    /// Measure nothing; print what this result file says
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "quick", "nulls", "each"])]
+    pub(super) replay: Option<PathBuf>,
+}
+
+impl Args {
+    fn or(&self, given: Option<u64>, usual: u64, quick: u64) -> u64 {
+        given.unwrap_or(if self.quick { quick } else { usual })
+    }
+
+    pub(super) fn nulls(&self) -> u64 {
+        self.or(self.nulls, 300, 8)
+    }
+
+    pub(super) fn each(&self) -> u64 {
+        self.or(self.each, 40, 2)
+    }
+
+    pub(super) fn turns(&self) -> u32 {
+        self.or(self.turns.map(u64::from), 1000, 250) as u32
+    }
+}
