@@ -22,6 +22,17 @@ pub(crate) enum Evidence {
     Processes(Paired),
 }
 
+impl Evidence {
+    /// How often it was measured until there was a verdict.
+    pub(crate) fn stages(&self) -> usize {
+        match self {
+            Self::Turns(paired) | Self::Processes(paired) => paired.stages.len(),
+            Self::Counts(counted) | Self::Instructions(counted) => counted.base.len(),
+            Self::Flushes(flushed) => flushed.base.len(),
+        }
+    }
+}
+
 /// What one operation came to, by the name of the count.
 pub(crate) type Counts = BTreeMap<String, f64>;
 

@@ -62,7 +62,7 @@ fn program(flags: &[&str]) -> Result<PathBuf, Bad> {
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
     let built = messages.filter(|message| message.reason == "compiler-artifact");
-    match built.filter_map(|message| message.executable).last() {
+    match built.filter_map(|message| message.executable).next_back() {
         Some(program) if output.status.success() => Ok(program),
         _ => Err(Bad::new(format!(
             "{PACKAGE} can't be built: run 'cargo build --release -p {PACKAGE} --features inject'"

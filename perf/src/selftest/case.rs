@@ -1,5 +1,7 @@
 //! What is planted in a candidate, and what a gate that is right says to it. Pure.
 
+use crate::gate::Tier;
+
 /// Where the code of the candidate lies, which is no change of the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -36,30 +38,44 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) planted: Planted,
     pub(crate) asked: Asked,
-    /// It shows in the time of an operation.
-    pub(crate) by_time: bool,
+    /// By which it is to be seen.
+    pub(crate) tiers: &'static [Tier],
 }
 
-const fn null(name: &'static str, layout: Layout) -> Case {
-    Case { name, planted: Planted::Nothing(layout), asked: Asked::NoRed, by_time: true }
+const TIMED: &[Tier] = &[Tier::Turns];
+const EXACT: &[Tier] = &[Tier::Counts, Tier::Instructions];
+
+const fn null(name: &'static str, layout: Layout, tiers: &'static [Tier]) -> Case {
+    Case { name, planted: Planted::Nothing(layout), asked: Asked::NoRed, tiers }
 }
 
 const fn slower(name: &'static str, value: &'static str, asked: Asked) -> Case {
-    Case { name, planted: Planted::Regression(value), asked, by_time: true }
+    Case { name, planted: Planted::Regression(value), asked, tiers: TIMED }
+}
+
+/// What is counted has to be seen always.
+const fn more(name: &'static str, value: &'static str) -> Case {
+    let asked = Asked::Caught(1.0);
+    Case { name, planted: Planted::Regression(value), asked, tiers: EXACT }
 }
 
 /// In the order of the table.
-pub(crate) const CASES: [Case; 10] = [
-    null("null", Layout::Same),
-    null("null, longer arguments", Layout::LongerArguments),
-    null("null, padded", Layout::Padded),
-    null("null, relinked", Layout::Relinked),
+pub(crate) const CASES: [Case; 15] = [
+    null("null", Layout::Same, TIMED),
+    null("null, longer arguments", Layout::LongerArguments, TIMED),
+    null("null, padded", Layout::Padded, TIMED),
+    null("null, relinked", Layout::Relinked, TIMED),
     slower("2.5 % slower", "slower:2.5", Asked::Caught(0.5)),
     slower("5 % slower", "slower:5", Asked::Caught(0.95)),
     slower("10 % slower", "slower:10", Asked::Caught(1.0)),
     slower("20 % slower", "slower:20", Asked::Caught(1.0)),
     slower("one in twenty", "one-in-twenty", Asked::Nothing),
-    slower("an extra flush", "flush", Asked::Caught(1.0)),
+    null("null, counted", Layout::Same, EXACT),
+    more("an extra flush", "flush"),
+    more("an extra copy", "copy"),
+    more("an extra allocation", "allocation"),
+    more("an extra wake-up", "wake"),
+    more("a skipped flush", "skipped-flush"),
 ];
 
 impl Case {
@@ -102,7 +118,8 @@ mod tests {
     fn every_case_is_tried_as_often_as_was_asked() {
         let trials = schedule(10, 3);
         let nulls = trials.iter().filter(|(case, _)| case.is_null()).count();
-        assert_eq!((nulls, trials.len()), (10, 10 + 3 * 6));
+        let planted = CASES.iter().filter(|case| !case.is_null()).count();
+        assert_eq!((nulls, trials.len()), (10, 10 + 3 * planted));
         let mut distinct = trials.clone();
         distinct.sort_by_key(|(case, number)| (case.name, *number));
         distinct.dedup();

@@ -20,8 +20,8 @@ use self::result::{SelfTest, Told, Trial};
 use crate::document::{self, Document};
 use crate::environment::Environment;
 use crate::error::{self, BAD, Bad, INTERRUPTED, LOST};
-use crate::gate::{Evidence, Extent, Gate, Pair, Plan, Side, Start, Tier, Word};
-use crate::output::{Progress, print, say};
+use crate::gate::{self, Extent, Gate, Pair, Plan, Side, Start, Word};
+use crate::output::{print, say};
 use crate::pace::neighbour::{self, Neighbour};
 use crate::scratch::Scratch;
 use crate::stop::Stop;
@@ -48,7 +48,6 @@ fn selftest(args: &Args) -> anyhow::Result<ExitCode> {
     document::check_free(args.plot.as_deref(), args.force)?;
     let stop = Stop::install().context("could not listen for signals")?;
     let scratch = Scratch::new(&args.directory, SPACE)?;
-    let orderly = stop.leave_in_time(scratch.path());
     let environment = Environment::of(&args.directory);
     let lab = Lab::new(args, scratch.path(), &stop)?;
     let neighbour = args.neighbour.then(|| Neighbour::moves_in(scratch.path())).transpose()?;
@@ -56,7 +55,6 @@ fn selftest(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(neighbour) = neighbour {
         neighbour.moves_out().context("the neighbour could not sync its writes")?;
     }
-    drop(orderly);
     if !whole? {
         say("interrupted");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -137,7 +135,7 @@ impl<'a> Lab<'a> {
         let mut replace = self.args.force || self.args.resume;
         for (number, (case, seed)) in trials.into_iter().enumerate() {
             let begun = Instant::now();
-            let Some(gate) = self.try_one(case, seed)? else { return Ok(false) };
+            let Some(gate) = self.try_one(case, seed, environment)? else { return Ok(false) };
             self.keep(case, seed, &gate, environment)?;
             found.trials.push(trial(case, seed, &gate, begun.elapsed().as_secs_f64()));
             say(format_args!("{} of {count}: {}: {}", number + 1, case.name, gate.verdict.name()));
@@ -150,7 +148,12 @@ impl<'a> Lab<'a> {
     }
 
     /// `None`: interrupted.
-    fn try_one(&self, case: &Case, seed: u64) -> Result<Option<Gate>, Bad> {
+    fn try_one(
+        &self,
+        case: &Case,
+        seed: u64,
+        environment: &Environment,
+    ) -> Result<Option<Gate>, Bad> {
         let side = |start: Start| Side { name: start.program.display().to_string(), start };
         let pair = Pair {
             base: side(Start::of(&self.built.plain)),
@@ -159,11 +162,11 @@ impl<'a> Lab<'a> {
         let plan = Plan {
             pair,
             operations: self.args.operations.clone(),
-            tiers: vec![Tier::Turns],
+            tiers: case.tiers.to_vec(),
             extent: Extent::of(self.args.turns() as usize),
             seed,
         };
-        let measured = plan.measure(self.folder, self.stop, &Progress::words());
+        let measured = plan.measure(self.folder, environment, self.stop);
         if self.stop.asked() { Ok(None) } else { measured }
     }
 
@@ -202,17 +205,15 @@ impl<'a> Lab<'a> {
 }
 
 fn trial(case: &Case, seed: u64, gate: &Gate, seconds: f64) -> Trial {
-    let stages = |evidence: &Evidence| match evidence {
-        Evidence::Turns(paired) | Evidence::Processes(paired) => paired.stages.len(),
-    };
-    // A finding each.
-    let told = gate.evidence.iter().zip(&gate.findings).map(|(evidence, finding)| Told {
-        operation: finding.operation.clone(),
-        tier: finding.tier.name().into(),
-        word: finding.word,
-        change: finding.change,
-        stages: stages(evidence),
-        reason: finding.reason.clone(),
+    let told = gate.evidence.iter().flat_map(|evidence| {
+        gate::findings(evidence).into_iter().map(|finding| Told {
+            operation: finding.operation,
+            tier: finding.tier.name().into(),
+            word: finding.word,
+            change: finding.change,
+            stages: evidence.stages(),
+            reason: finding.reason,
+        })
     });
     Trial {
         case: case.name.into(),

@@ -39,6 +39,7 @@ pub(crate) struct Told {
     pub(crate) tier: String,
     pub(crate) word: Word,
     pub(crate) change: Option<Change>,
+    /// How often it was measured until there was a verdict.
     pub(crate) stages: usize,
     pub(crate) reason: String,
 }
