@@ -11,8 +11,7 @@ struct Commit(Wal<FileStore>);
 
 impl Operation for Commit {
     fn run(&mut self) -> Result<(), Failure> {
-        self.0.append_and_sync(&[0x5a; RECORD])?;
-        Ok(())
+        Ok(self.0.append_and_sync(&[0x5a; RECORD]).map(drop)?)
     }
 }
 
