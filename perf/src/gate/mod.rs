@@ -27,9 +27,9 @@ use anyhow::Context;
 pub(crate) use self::args::Args;
 use self::baseline::Baseline;
 use self::bisect::Bisection;
-#[cfg(test)]
-pub(crate) use self::evidence::Stage;
 pub(crate) use self::evidence::{ARMS, Evidence, Paired};
+#[cfg(test)]
+pub(crate) use self::evidence::{Lap, Stage};
 pub(crate) use self::judge::{Change, Tier, Word, findings};
 pub(crate) use self::program::Start;
 pub(crate) use self::result::Gate;

@@ -44,7 +44,8 @@ pub(super) fn sections(gate: &Gate) -> Vec<Section> {
 
 /// `None`: nothing was measured.
 fn distributions(paired: &Paired, how: &str) -> Option<Panel> {
-    let turns = || paired.stages.iter().flat_map(|stage| &stage.blocks).flatten().flatten();
+    let laps = || paired.stages.iter().flat_map(|stage| &stage.blocks).flatten();
+    let turns = || laps().flat_map(|lap| &lap.0);
     let mut arms: [Vec<f64>; ARMS] = Default::default();
     for turn in turns() {
         for (arm, took) in arms.iter_mut().zip(turn) {
@@ -121,12 +122,12 @@ fn shown(nanoseconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::Stage;
+    use crate::gate::{Lap, Stage};
 
     #[test]
     fn both_distributions_are_drawn_of_all_that_was_measured() {
         let turn = |n: usize| [100_000.0 + n as f64, 100_001.0, 110_000.0 + n as f64];
-        let lap: Vec<_> = (0..100).map(turn).collect();
+        let lap = Lap((0..100).map(turn).collect());
         let stage = Stage { steal_percent: None, blocks: vec![vec![lap.clone()], vec![lap]] };
         let paired = Paired {
             operation: "flush".into(),
