@@ -459,9 +459,11 @@ fn a_gap_is_written_at_once_and_durable_with_the_next_fence() {
     plan.write_started(write);
     plan.write_completed(write.from);
     assert!(plan.is_through(20) && !plan.is_through(21));
+    plan.flush_started(plan.fence_due(&want(20)).unwrap());
+    plan.flush_completed();
 
     plan.left_gap(1000);
-    assert_eq!((plan.submitted(), plan.written(), plan.durable()), (1000, 1000, 0));
+    assert_eq!((plan.submitted(), plan.written(), plan.durable()), (1000, 1000, 20));
     assert_eq!((plan.in_use(), plan.floor()), (992, 992), "from its block on memory is needed");
     // The length is metadata of its own: no write's own fence is taken for enough.
     let write = plan.next_write(1010, &want(1010)).unwrap();
