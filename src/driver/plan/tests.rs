@@ -179,8 +179,9 @@ impl Disk {
         let taken = write.from + (blocks * GEOMETRY.block).min(all);
         let (range, known) = (write.from as usize..taken as usize, taken - write.from);
         raise(&mut self.cache, range, &versions[..known as usize]);
+        // What is left of a short write has no fence of its own.
+        self.in_doubt |= write.fence == WriteFence::Dsync && !*short;
         (*short, *refused) = (true, true);
-        self.in_doubt |= write.fence == WriteFence::Dsync;
         self.plan.write_refused(write.from, taken);
     }
 
