@@ -155,6 +155,23 @@ fn what_only_one_side_has_is_named() {
     assert!(found.printed.contains("skipped: old: the candidate no longer"), "{}", found.printed);
 }
 
+/// Evidence of real runs, named after what a gate that is right says to it.
+#[test]
+fn stored_traces_have_the_verdict_that_they_are_named_after() {
+    let mut count = 0;
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let words = ["pass-", "regression-", "no-verdict-"];
+        let word = words.iter().position(|word| name.starts_with(word)).expect(name);
+        let replayed = gate(&["--replay", path.to_str().unwrap()]);
+        let printed = text(&replayed.stdout);
+        assert_eq!(replayed.status.code(), Some([0, 1, 3][word]), "{name}: {printed}");
+        count += 1;
+    }
+    assert!(count >= 3, "{count}");
+}
+
 /// The example of the protocol's page.
 #[test]
 fn a_program_in_c_speaks_the_protocol() {

@@ -88,16 +88,17 @@ impl Planted {
         })
     }
 
-    /// After `times` operations that took so long together.
-    fn add(&mut self, times: u64, took: Duration) -> Result<(), Failure> {
+    /// After `times` operations that began at `start`.
+    fn add(&mut self, times: u64, start: Instant) -> Result<(), Failure> {
+        let took = start.elapsed();
         match self {
             Self::Slower { percent, lately } => {
                 let usual = lately.median_with(took / times.max(1) as u32);
-                spin(usual.mul_f64(*percent / 100.0 * times as f64));
+                spin(start, took + usual.mul_f64(*percent / 100.0 * times as f64));
             }
             Self::OneInTwenty(random) => {
                 if random.usize(..SELDOM) == 0 {
-                    spin(took);
+                    spin(start, 2 * took);
                 }
             }
             _ => {
@@ -131,8 +132,8 @@ fn sleeper() -> Result<PipeWriter, Failure> {
     Ok(writer)
 }
 
-fn spin(time: Duration) {
-    let start = Instant::now();
+/// Until so long after `start`: what was reckoned meanwhile is a part of the delay.
+fn spin(start: Instant, time: Duration) {
     while start.elapsed() < time {
         std::hint::spin_loop();
     }
@@ -149,9 +150,9 @@ impl Lately {
         if self.0.len() > WINDOW {
             self.0.pop_front();
         }
-        let mut sorted: Vec<Duration> = self.0.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted[sorted.len() / 2]
+        let mut all: Vec<Duration> = self.0.iter().copied().collect();
+        let middle = all.len() / 2;
+        *all.select_nth_unstable(middle).1
     }
 }
 
@@ -172,7 +173,7 @@ impl<O: Operation> Operation for With<O> {
     fn repeat(&mut self, times: u64) -> Result<(), Failure> {
         let start = Instant::now();
         self.operation.repeat(times)?;
-        self.planted.add(times, start.elapsed())
+        self.planted.add(times, start)
     }
 
     fn end(self: Box<Self>) -> Result<(), Failure> {
@@ -204,7 +205,7 @@ mod tests {
         let known = ["slower:5", "one-in-twenty", "flush", "copy", "allocation", "wake"];
         for text in known.into_iter().chain(["skipped-flush"]) {
             let mut planted = Planted::new(text, folder.path()).expect(text);
-            planted.add(3, Duration::from_micros(1)).expect(text);
+            planted.add(3, Instant::now()).expect(text);
         }
     }
 }
