@@ -46,6 +46,13 @@ pub(crate) struct Counted {
     pub(crate) candidate: Vec<Counts>,
 }
 
+impl Counted {
+    /// Of each program.
+    pub(crate) fn runs(&self) -> usize {
+        self.base.len().min(self.candidate.len())
+    }
+}
+
 /// What the device saw of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Flushed {

@@ -27,6 +27,18 @@ pub(crate) struct Pair {
     pub(crate) candidate: Side,
 }
 
+/// What an instrument could not run. Valgrind 3.19 stops all threads of a program while one waits in
+/// io_uring_enter, so that a driver's thread on io_uring never ends under it.
+fn unmeasured(evidence: &Evidence) -> Option<Skipped> {
+    let (Evidence::Counts(counted) | Evidence::Instructions(counted)) = evidence else {
+        return None;
+    };
+    (counted.runs() == 0).then(|| Skipped {
+        what: format!("{}, {}", counted.operation, counted.what),
+        why: "the base does not run to its end under the instrument".into(),
+    })
+}
+
 /// What can be counted here.
 #[derive(Debug)]
 struct Instruments {
@@ -93,7 +105,10 @@ impl Plan {
                 let Some(evidence) = self.evidence(*tier, &bench, operation, &instruments)? else {
                     return Ok(None);
                 };
-                gate.evidence.extend(evidence);
+                let (whole, empty): (Vec<_>, Vec<_>) =
+                    evidence.into_iter().partition(|evidence| unmeasured(evidence).is_none());
+                gate.evidence.extend(whole);
+                gate.skipped.extend(empty.iter().filter_map(unmeasured));
                 progress.inc(1);
             }
         }

@@ -127,14 +127,22 @@ pub(crate) fn judge(base: &[Counts], candidate: &[Counts], least: Least) -> Vec<
     names.into_iter().map(judged).collect()
 }
 
-/// Runs of each program before what one of them seems to do more is taken for more.
+/// Runs of each program before what one of them seems to do more is taken for more: where its runs
+/// are alike, and where they are not.
 const RUNS: usize = 3;
+const RUNS_UNSTEADY: usize = 5;
+
+/// Whether something seems to be more that was not seen often enough to be sure.
+fn is_open(judged: &Judged, runs: usize) -> bool {
+    let steady = judged.base.spread().max(judged.candidate.spread()) == 0.0;
+    judged.shift == Shift::More && runs < if steady { RUNS } else { RUNS_UNSTEADY }
+}
 
 /// Whether another run of both is needed: one is enough where nothing became more.
 pub(crate) fn goes_on(counted: &Counted, least: Least) -> bool {
-    let runs = counted.base.len().min(counted.candidate.len());
-    let more = |judged: &Judged| judged.shift == Shift::More && is_judged(&judged.count);
-    runs == 0 || runs < RUNS && judge(&counted.base, &counted.candidate, least).iter().any(more)
+    let runs = counted.runs();
+    let open = |judged: &Judged| is_judged(&judged.count) && is_open(judged, runs);
+    runs == 0 || judge(&counted.base, &counted.candidate, least).iter().any(open)
 }
 
 /// What a finding is made of. Single system calls explain what all of them together came to: one
@@ -146,13 +154,12 @@ fn is_judged(count: &str) -> bool {
 /// The findings on all that was counted of an operation.
 pub(crate) fn findings(tier: Tier, counted: &Counted, least: Least) -> Vec<Finding> {
     let all = judge(&counted.base, &counted.candidate, least);
-    let unfinished = goes_on(counted, least);
     let of_one = |judged: &Judged| Finding {
         operation: counted.operation.clone(),
         tier,
         quantity: judged.count.clone(),
         word: match judged.shift {
-            Shift::More if unfinished => Word::NoVerdict,
+            Shift::More if is_open(judged, counted.runs()) => Word::NoVerdict,
             Shift::More => Word::Regression,
             Shift::Same | Shift::Fewer => Word::Pass,
         },
@@ -264,6 +271,13 @@ mod tests {
         assert_eq!(found[0].word, Word::Regression);
         assert_eq!(found[0].reason, "more: 1 → 2 each (write 1 → 2)");
         assert_eq!(found[0].change.unwrap().percent, 100.0);
+        let unsteady = counted(&[1.0, 1.25, 1.0], &[2.0, 2.25, 2.0]);
+        assert!(goes_on(&unsteady, Least::EXACT), "what comes and goes is looked at longer");
+        assert_eq!(word(&unsteady), Word::NoVerdict);
+        let [base, candidate] = [1.0, 2.0].map(|low| [low, low + 0.25, low, low, low]);
+        let unsteady = counted(&base, &candidate);
+        assert!(!goes_on(&unsteady, Least::EXACT));
+        assert_eq!(word(&unsteady), Word::Regression);
         let chance = counted(&[1.0, 1.5], &[2.0, 1.25]);
         assert!(!goes_on(&chance, Least::EXACT), "they overlap");
         assert_eq!(word(&chance), Word::Pass);

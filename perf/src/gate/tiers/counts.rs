@@ -45,7 +45,8 @@ pub(crate) fn absent() -> Vec<Skipped> {
     INSTRUMENTS.into_iter().filter_map(Instrument::absent).collect()
 }
 
-/// Runs of both programs under an instrument, as many as the verdict needs. `None`: interrupted.
+/// Runs of both programs under an instrument, as many as the verdict needs; none, where the base does
+/// not run under it. `None`: interrupted.
 pub(super) fn count(
     bench: &Bench<'_>,
     operation: &str,
@@ -63,7 +64,12 @@ pub(super) fn count(
     while counts::goes_on(&counted, least) {
         bench.progress.set_message(format!("{operation}: {}", instrument.counts()));
         let run = |start: &Start| instrument.count(start, operation, &folder, bench.stop);
-        let (base, candidate) = (run(bench.base)?, run(bench.candidate)?);
+        let base = match run(bench.base) {
+            // It has just run without the instrument: that is what can't run it.
+            Err(_) if counted.base.is_empty() => break,
+            base => base?,
+        };
+        let candidate = run(bench.candidate)?;
         let Some((base, candidate)) = base.zip(candidate) else { return Ok(None) };
         counted.base.push(base);
         counted.candidate.push(candidate);

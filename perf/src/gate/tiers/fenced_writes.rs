@@ -5,6 +5,22 @@
 #[cfg(target_os = "linux")]
 pub(crate) use self::linux::FencedWrites;
 
+/// Nothing of the kind can be seen here.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub(crate) struct FencedWrites;
+
+#[cfg(not(target_os = "linux"))]
+impl FencedWrites {
+    pub(crate) fn start(_: &writeflush_workloads::Disk) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn read(&mut self) -> Option<u64> {
+        None
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use std::ffi::CString;

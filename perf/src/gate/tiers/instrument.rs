@@ -20,7 +20,7 @@ use crate::stop::Stop;
 const SHORT: u64 = 64;
 const LONG: u64 = SHORT + 256;
 /// The longest that a run may take: under valgrind a program is fifty times slower.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One of the tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
