@@ -9,13 +9,13 @@ use crate::gate::evidence::{Counts, Flushed, FlushedRun};
 const FLUSHES: &str = "device flushes";
 /// Of one operation: from here on it is one that flushes.
 const FLUSHES_AT_ALL: f64 = 0.5;
-/// Runs of each before more are taken for more: neighbours flush the device too.
+/// Runs of each before more are taken for more, or fewer for fewer: neighbours flush the device too.
 const RUNS: usize = 5;
 
 /// Whether another run of both is needed.
 pub(crate) fn goes_on(flushed: &Flushed) -> bool {
     let runs = flushed.base.len().min(flushed.candidate.len());
-    runs == 0 || runs < RUNS && matches!(look(flushed), Look::More)
+    runs == 0 || runs < RUNS && matches!(look(flushed), Look::More | Look::Fewer)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,8 @@ mod tests {
         let found = finding(&flushed(&[(256, 256)], &[(256, 0)]));
         assert!(found.reason.contains("a power cut can take"), "{}", found.reason);
         assert_eq!(word(&[(256, 256)], &[(0, 0)]), Word::Regression, "nor promising nothing");
-        assert_eq!(word(&[(0, 256)], &[(0, 128)]), Word::NoVerdict, "nobody knows");
+        assert_eq!(word(&[(0, 256); 5], &[(0, 128); 5]), Word::NoVerdict, "nobody knows");
+        assert!(goes_on(&flushed(&[(0, 300)], &[(0, 256)])), "the base may have had a neighbour");
         assert_eq!(word(&[(0, 1)], &[(0, 0)]), Word::Pass, "it is none that flushes");
     }
 
