@@ -56,6 +56,8 @@ struct Shortage {
     refusals: u32,
     /// Not before that moment.
     again: Option<Instant>,
+    /// Too often: the ring is not entered again.
+    last: Option<i32>,
 }
 
 impl Shortage {
@@ -63,8 +65,8 @@ impl Shortage {
     const MOST: u32 = 110;
     const LONGEST: Duration = Duration::from_millis(100);
 
-    fn is_one(error: &io::Error) -> bool {
-        matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
+    fn is_one(code: i32) -> bool {
+        matches!(code, libc::EAGAIN | libc::ENOMEM)
     }
 
     /// How long to wait until the next try.
@@ -72,12 +74,17 @@ impl Shortage {
         self.again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now))
     }
 
-    /// It has refused once more; whether it may be asked again.
-    fn refused(&mut self, now: Instant) -> bool {
+    /// It has refused once more, with that error.
+    fn refused(&mut self, now: Instant, code: i32) {
         self.refusals += 1;
         let pause = Duration::from_millis(1 << self.refusals.min(7)).min(Self::LONGEST);
         self.again = Some(now + pause);
-        self.refusals <= Self::MOST
+        self.last = (self.refusals > Self::MOST).then_some(code);
+    }
+
+    /// An error once it may not be asked again.
+    fn may_be_asked(&self) -> io::Result<()> {
+        self.last.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 }
 
@@ -248,6 +255,7 @@ impl UringBackend {
     }
 
     fn enter(&mut self, want: usize, deadline: Option<Instant>) -> io::Result<()> {
+        self.shortage.may_be_asked()?;
         if self.shortage.again.is_some() && !self.pause(want, deadline) {
             return Ok(());
         }
@@ -256,24 +264,19 @@ impl UringBackend {
         let result = self.ring.enter(want, limit);
         let left = self.ring.submission().len();
         self.chain.taken(left);
-        match result {
+        let Err(error) = result else {
+            self.shortage = Shortage::default();
+            return Ok(());
+        };
+        match error.raw_os_error() {
             // What is in the queue stays there.
-            Err(error) if Shortage::is_one(&error) => {
-                if self.shortage.refused(Instant::now()) {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
+            Some(code) if Shortage::is_one(code) => {
+                self.shortage.refused(Instant::now(), code);
+                self.shortage.may_be_asked()
             }
-            Ok(()) => {
-                self.shortage = Shortage::default();
-                Ok(())
-            }
-            Err(error) => match error.raw_os_error() {
-                // Interrupted, timed out, or completions have to be reaped first: look again.
-                Some(libc::EINTR | libc::ETIME | libc::EBUSY) => Ok(()),
-                _ => Err(error),
-            },
+            // Interrupted, timed out, or completions have to be reaped first: look again.
+            Some(libc::EINTR | libc::ETIME | libc::EBUSY) => Ok(()),
+            _ => Err(error),
         }
     }
 
@@ -423,7 +426,7 @@ impl Io for UringBackend {
                     self.bell_armed = false;
                     self.ear.hears(entry.result());
                     if entry.result() == -libc::ENOMEM {
-                        let _ = self.shortage.refused(Instant::now()); // not at once again
+                        self.shortage.refused(Instant::now(), libc::ENOMEM); // not at once again
                     }
                     continue;
                 }
@@ -536,7 +539,11 @@ mod tests {
         let mut shortage = Shortage::default();
         let (mut now, start) = (Instant::now(), Instant::now());
         let mut before = Duration::ZERO;
-        while shortage.refused(now) {
+        loop {
+            shortage.refused(now, libc::ENOMEM);
+            if shortage.may_be_asked().is_err() {
+                break;
+            }
             let pause = shortage.left(now);
             assert!(pause >= before && pause > Duration::ZERO, "{pause:?} after {before:?}");
             (now, before) = (now + pause, pause);
