@@ -45,7 +45,7 @@ enum Stranger {
     },
     Event,
     /// With one entry in its queue that he has not submitted.
-    Ring(IoUring),
+    Ring(Box<IoUring>),
 }
 
 struct Taken {
@@ -63,7 +63,7 @@ impl Taken {
     fn by(way: Way, number: RawFd, folder: &Path) -> Self {
         let put = |from: OwnedFd| {
             // SAFETY: just what must not be done: it closes the one that has the number. The new one
-            // is closed by `is_untouched`.
+            // is closed by `assert_untouched`.
             assert_eq!(unsafe { libc::dup3(from.as_raw_fd(), number, libc::O_CLOEXEC) }, number);
         };
         let stranger = match way {
@@ -98,14 +98,14 @@ impl Taken {
                 unsafe { ring.submission().push(&opcode::Nop::new().build()) }.unwrap();
                 // SAFETY: as above; the ring's own number stays his.
                 put(unsafe { OwnedFd::from_raw_fd(libc::dup(ring.as_raw_fd())) });
-                Stranger::Ring(ring)
+                Stranger::Ring(Box::new(ring))
             }
         };
         Self { number, identity: identity(number), stranger }
     }
 
     /// Nothing has happened to it.
-    fn is_untouched(mut self, label: &str) {
+    fn assert_untouched(mut self, label: &str) {
         assert_eq!(identity(self.number), self.identity, "{label}: who has the number");
         match &mut self.stranger {
             Stranger::Nobody => return,
@@ -212,7 +212,7 @@ fn take_one(config: Config, index: usize, way: Way, moment: Moment) -> Option<()
         Ok(_) => assert!(found == data[..accepted], "{label}: a close that lies"),
         Err(_) => assert!(durable >= 20_000 && found[..durable] == data[..durable], "{label}"),
     }
-    taken.is_untouched(&label);
+    taken.assert_untouched(&label);
     // The next one finds everything in order.
     let next = folder.path().join("next");
     let mut writer = config.create(&next);
