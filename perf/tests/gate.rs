@@ -55,8 +55,9 @@ fn compared(base: &Path, candidate: &Path, arguments: &[&str]) -> Answer {
     let kept = file.to_str().unwrap();
     let output = gate(
         &[
-            &["--tiers", "turns", "--turns", "36", "--json", kept, place.path().to_str().unwrap()],
-            &["--base-program", base.to_str().unwrap()][..],
+            &["--tiers", "turns", "--turns", "36", "--ignore-steal"][..],
+            &["--json", kept, place.path().to_str().unwrap()],
+            &["--base-program", base.to_str().unwrap()],
             &["--candidate-program", candidate.to_str().unwrap()],
             arguments,
         ]

@@ -14,7 +14,7 @@ use std::time::Duration;
 struct Rig(tempfile::TempDir);
 
 const BUILD: [&str; 4] = ["--build", "cp program.in built && chmod +x built", "--program", "built"];
-const SHORT: [&str; 4] = ["--tiers", "turns", "--turns", "36"];
+const SHORT: [&str; 5] = ["--tiers", "turns", "--turns", "36", "--ignore-steal"];
 
 impl Rig {
     fn new(took: &[u32]) -> Self {

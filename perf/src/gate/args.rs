@@ -52,6 +52,10 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u32).range(36..=1_000_000))]
     turns: u32,
 
+    /// Judge times although the host took time away (steal, proc_stat(5)): where it tells wrongly
+    #[arg(long)]
+    pub(super) ignore_steal: bool,
+
     /// Decides the order of turns
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,

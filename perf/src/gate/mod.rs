@@ -96,6 +96,7 @@ fn gate(args: &Args) -> anyhow::Result<ExitCode> {
         tiers: args.tiers(),
         extent: args.extent(),
         seed: args.seed,
+        ignore_steal: args.ignore_steal,
     };
     if let Some(file) = &args.write_baseline {
         return write_baseline(file, &plan, scratch.path(), environment, &stop);

@@ -75,6 +75,7 @@ pub(crate) struct Plan {
     pub(crate) tiers: Vec<Tier>,
     pub(crate) extent: Extent,
     pub(crate) seed: u64,
+    pub(crate) ignore_steal: bool,
 }
 
 impl Plan {
@@ -97,6 +98,7 @@ impl Plan {
             candidate: &candidate.start,
             folder,
             seed: self.seed,
+            ignore_steal: self.ignore_steal,
             stop,
             progress: &progress,
         };

@@ -161,10 +161,14 @@ impl<'a> Lab<'a> {
         };
         let plan = Plan {
             pair,
-            operations: self.args.operations.clone(),
+            operations: match case.operation {
+                Some(operation) => vec![operation.into()],
+                None => self.args.operations.clone(),
+            },
             tiers: case.tiers.to_vec(),
             extent: Extent::of(self.args.turns() as usize),
             seed,
+            ignore_steal: false,
         };
         let measured = plan.measure(self.folder, environment, self.stop);
         if self.stop.asked() { Ok(None) } else { measured }

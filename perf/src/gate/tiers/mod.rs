@@ -22,6 +22,7 @@ pub(crate) struct Bench<'a> {
     /// A folder of the gate's, on the file system that is measured.
     pub(crate) folder: &'a Path,
     pub(crate) seed: u64,
+    pub(crate) ignore_steal: bool,
     pub(crate) stop: &'a Stop,
     pub(crate) progress: &'a Progress,
 }

@@ -2,7 +2,7 @@
 //! of the others. Measures the time of an operation, and the processors' time for it.
 
 use super::Bench;
-use super::visit::{laps, stage, there_and_back};
+use super::visit::{laps, there_and_back};
 use crate::error::Bad;
 use crate::gate::cpu::CpuTime;
 use crate::gate::evidence::{ARMS, Lap, Paired, Stage, Turn, rounded};
@@ -33,7 +33,7 @@ pub(crate) fn measure(bench: &Bench<'_>, operation: &str) -> Result<Option<[Pair
         bench.progress.set_message(format!("{operation}: processes, stage {}", number + 1));
         let mut random = bench.random(number);
         let mut cpu = Stage::default();
-        let measured = stage(|time| {
+        let measured = bench.stage(|time| {
             for _ in 0..BLOCKS {
                 let Some(turns) = block(bench, operation, times, &mut random)? else {
                     return Ok(false);

@@ -2,7 +2,7 @@
 //! does meanwhile meets all of them. Measures the time of an operation as its caller sees it.
 
 use super::Bench;
-use super::visit::{laps, stage, there_and_back};
+use super::visit::{laps, there_and_back};
 use crate::error::Bad;
 use crate::gate::evidence::{ARMS, Lap, Paired, Stage, rounded};
 use crate::gate::judge::paired::{Limits, Next, next};
@@ -47,7 +47,7 @@ pub(crate) fn measure(
         let number = paired.stages.len();
         bench.progress.set_message(format!("{operation}: turns, stage {}", number + 1));
         let mut random = bench.random(number);
-        let measured = stage(|stage| {
+        let measured = bench.stage(|stage| {
             for _ in 0..extent.blocks {
                 if bench.stop.asked() {
                     return Ok(false);

@@ -61,6 +61,21 @@ impl Bench<'_> {
         Ok(times)
     }
 
+    /// A stage, and what the host took away meanwhile. `None`: interrupted.
+    pub(super) fn stage(
+        &self,
+        blocks: impl FnOnce(&mut Stage) -> Result<bool, Bad>,
+    ) -> Result<Option<Stage>, Bad> {
+        let before = Ticks::now();
+        let mut stage = Stage::default();
+        let whole = blocks(&mut stage)?;
+        if !self.ignore_steal {
+            let now = before.zip(Ticks::now());
+            stage.steal_percent = now.and_then(|(before, now)| now.stolen_percent_since(before));
+        }
+        Ok(whole.then_some(stage))
+    }
+
     pub(super) fn random(&self, stage: usize) -> Rng {
         Rng::with_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(stage as u64))
     }
@@ -75,18 +90,6 @@ pub(super) fn laps(random: &mut Rng) -> Vec<Vec<usize>> {
 pub(super) fn there_and_back(random: &mut Rng) -> [usize; 2 * ARMS] {
     let there = shuffled(ARMS, random);
     std::array::from_fn(|at| there[if at < ARMS { at } else { 2 * ARMS - 1 - at }])
-}
-
-/// A stage, and what the host took away meanwhile. `None`: interrupted.
-pub(super) fn stage(
-    blocks: impl FnOnce(&mut Stage) -> Result<bool, Bad>,
-) -> Result<Option<Stage>, Bad> {
-    let before = Ticks::now();
-    let mut stage = Stage::default();
-    let whole = blocks(&mut stage)?;
-    let now = before.zip(Ticks::now());
-    stage.steal_percent = now.and_then(|(before, now)| now.stolen_percent_since(before));
-    Ok(whole.then_some(stage))
 }
 
 #[cfg(test)]
