@@ -380,15 +380,20 @@ fn a_file_that_has_our_old_number_is_touched_by_nobody() {
 #[test]
 fn no_threads_sleep_delays_anothers_flush_but_where_callers_drive() {
     use std::io::{Read, Write};
+    const LONG: usize = 1 << 20;
     each_config(|config, directory| {
         let path = directory.join("take");
-        let mut writer = config.options().buffers(4).create(&path).unwrap();
+        // Long enough to be under way still when its thread sits in the kernel, and over blocks that
+        // are there: a file that grows is written by a worker of the kernel's.
+        let ahead = Preallocate::Zero(LONG as u64);
+        let options = config.options().buffer_size(LONG).preallocate(ahead);
+        let mut writer = options.create(&path).unwrap();
         let control = writer.control().clone();
         let (mut ended, mut end) = std::io::pipe().unwrap();
         let asleep = Arc::new(AtomicBool::new(false));
         let sleeps = asleep.clone();
         let sleeper = std::thread::spawn(move || {
-            writer.try_write(&[7; SMALL]).unwrap(); // a whole buffer: on its way
+            writer.try_write(&[7; LONG]).unwrap(); // a whole buffer: on its way
             let status = beside(|| {
                 sleeps.store(true, Ordering::SeqCst);
                 i32::from(ended.read_exact(&mut [0]).is_err())
@@ -403,13 +408,13 @@ fn no_threads_sleep_delays_anothers_flush_but_where_callers_drive() {
         let mut wake = || end.write_all(b"!").unwrap();
         if config.drive == Drive::Caller {
             wake();
-            assert_eq!(flusher.join().unwrap().unwrap(), SMALL as u64, "{config}");
+            assert_eq!(flusher.join().unwrap().unwrap(), LONG as u64, "{config}");
         } else {
-            assert_eq!(flusher.join().unwrap().unwrap(), SMALL as u64, "{config}");
+            assert_eq!(flusher.join().unwrap().unwrap(), LONG as u64, "{config}");
             wake(); // not before
         }
         sleeper.join().unwrap().close().unwrap();
-        assert_file(&path, &[7; SMALL], &config);
+        assert_file(&path, &[7; LONG], &config);
     });
 }
 
