@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use common::groups::{self, Group};
 use common::{
-    Config, Mount, SMALL, assert_file, bytes, child_succeeds, child_task, configs, directory,
+    Config, Mount, assert_file, bytes, child_succeeds, child_task, configs, directory,
     each_config, may_mount, watched, with_own_mounts,
 };
 use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Options, Preallocate};
