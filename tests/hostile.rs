@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use common::groups::{self, Group};
 use common::{
-    Config, Mount, assert_file, bytes, child_succeeds, child_task, configs, directory,
-    each_config, may_mount, watched, with_own_mounts,
+    Config, Mount, assert_file, bytes, child_succeeds, child_task, configs, directory, each_config,
+    may_mount, watched, with_own_mounts,
 };
 use writeflush::{Backend, BackendChoice, Direct, Drive, Error, Operation, Options, Preallocate};
 
