@@ -380,8 +380,8 @@ fn what_is_no_result_is_said_in_a_line() {
     refused(&[bad_name, "--html", page_name], "no result of this tool");
     fs::write(&bad, r#"{"format":99,"kind":"compare"}"#).unwrap();
     refused(&[bad_name, "--html", page_name], "format 99");
-    fs::write(&bad, r#"{"format":1,"kind":"gate"}"#).unwrap();
-    refused(&[bad_name, "--html", page_name], "`gate`");
+    fs::write(&bad, r#"{"format":1,"kind":"selftest"}"#).unwrap();
+    refused(&[bad_name, "--html", page_name], "`selftest`");
     fs::write(&bad, r#"{"format":1,"kind":"pace"}"#).unwrap();
     refused(&[bad_name, "--html", page_name], "damaged");
     refused(&["--html", page_name], "RESULTS");

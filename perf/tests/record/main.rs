@@ -34,8 +34,10 @@ fn directory() -> TempDir {
 }
 
 fn record() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
-    command.arg("record").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Who runs the tests under nohup ignores SIGHUP, and so would a recorder.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_writeflush-perf"), "record"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
