@@ -5,6 +5,8 @@
 #![allow(unsafe_code)]
 
 mod common;
+#[path = "common/seccomp.rs"]
+mod seccomp;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use common::{Config, assert_same_failure, bytes, child_succeeds, child_task, configs, directory};
 use common::{assert_file, watched};
 use io_uring::{IoUring, opcode};
+use seccomp::{end, filter, look_at, unless};
 use writeflush::{BackendChoice, Error, Operation};
 
 /// What has the number afterwards.
@@ -269,27 +272,15 @@ fn nor_where_the_doorbell_needs_a_descriptor() {
 /// From now on nobody in this process can ask io_uring what it knows (IORING_REGISTER_PROBE).
 fn refuse_the_probe() -> std::io::Result<()> {
     const PROBE: u32 = 8;
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let (load, equal, end) = (
-        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::BPF_RET | libc::BPF_K,
-    );
     let second = std::mem::offset_of!(libc::seccomp_data, args) + 8;
     let second = second + if cfg!(target_endian = "big") { 4 } else { 0 };
     let mut steps = [
-        step(load, 0, 0, 0), // the number of the system call
-        step(equal, 0, 3, libc::SYS_io_uring_register as u32),
-        step(load, 0, 0, second as u32),
-        step(equal, 0, 1, PROBE),
-        step(end, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
-        step(end, 0, 0, libc::SECCOMP_RET_ALLOW),
+        look_at(0),
+        unless(libc::SYS_io_uring_register as u32, 3),
+        look_at(second as u32),
+        unless(PROBE, 1),
+        end(libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        end(libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: plain system calls with a live program, allowed between fork and exec.
-    let refused = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
-    };
-    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    filter(&mut steps, 0).map(|_| ())
 }

@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 mod common;
+#[path = "common/seccomp.rs"]
+mod seccomp;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,6 +14,7 @@ use common::{
     Config, Mount, SMALL, assert_file, bytes, child_succeeds, child_task, directory,
     has_own_mounts, watched,
 };
+use seccomp::refuse;
 use writeflush::{
     Backend, BackendChoice, Direct, Drive, Error, Medium, Operation, Options, Writer,
 };
@@ -34,25 +37,7 @@ fn works(mut writer: Writer, path: &Path, label: &str) {
 /// From now on `io_uring_setup` fails with EPERM in this process, as under Docker's default
 /// profile.
 fn refuse_io_uring() -> std::io::Result<()> {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let (load, equal, end) = (
-        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::BPF_RET | libc::BPF_K,
-    );
-    let mut steps = [
-        step(load, 0, 0, 0), // the number of the system call
-        step(equal, 0, 1, libc::SYS_io_uring_setup as u32),
-        step(end, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        step(end, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: plain system calls with a live program, allowed between fork and exec.
-    let refused = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
-    };
-    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    refuse(libc::SYS_io_uring_setup, libc::EPERM)
 }
 
 #[test]

@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 mod common;
+#[path = "common/seccomp.rs"]
+mod seccomp;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::{
     Config, assert_file, assert_same_failure, bytes, child_succeeds, child_task, directory, watched,
 };
+use seccomp::{end, filter, look_at, unless};
 use writeflush::{BackendChoice, Direct, Drive, Error, Operation};
 
 const DRIVES: [Drive; 3] = [Drive::Caller, Drive::Thread, Drive::Poll];
@@ -24,30 +27,13 @@ static REFUSED: AtomicU32 = AtomicU32::new(0);
 /// From now on each io_uring_enter(2) of this thread, and of those that it starts, is decided by
 /// another thread of this process (seccomp_unotify(2)).
 fn supervise() {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let (load, equal, end) = (
-        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::BPF_RET | libc::BPF_K,
-    );
     let mut steps = [
-        step(load, 0, 0, 0), // the number of the system call
-        step(equal, 0, 1, libc::SYS_io_uring_enter as u32),
-        step(end, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
-        step(end, 0, 0, libc::SECCOMP_RET_ALLOW),
+        look_at(0),
+        unless(libc::SYS_io_uring_enter as u32, 1),
+        end(libc::SECCOMP_RET_USER_NOTIF),
+        end(libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: plain system calls with a live program.
-    let listener = unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
-            &raw const program,
-        )
-    };
-    assert!(listener >= 0, "{}", std::io::Error::last_os_error());
+    let listener = filter(&mut steps, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).unwrap();
     // SAFETY: a descriptor that was just made.
     let listener = unsafe { OwnedFd::from_raw_fd(listener as i32) };
     std::thread::spawn(move || while decide(&listener) {});

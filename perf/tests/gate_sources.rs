@@ -59,7 +59,7 @@ impl Rig {
     fn gate(&self, arguments: &[&str]) -> Command {
         let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
         gate.current_dir(self.root()).arg("gate").args(arguments);
-        gate.arg("--cache").arg(self.0.path().join("cache")).arg(self.place());
+        gate.args(["--cache", "../cache"]).arg(self.place());
         gate
     }
 
@@ -129,6 +129,22 @@ fn a_base_may_be_a_revision_a_checkout_or_a_program() {
     let (status, said) = rig.answer(&with(&[&BUILD, &SHORT, &["--base", "nowhere"]]));
     assert_eq!(status, Some(2), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// Where trees link to what cargo has built before.
+#[test]
+fn a_cache_may_be_named_from_where_the_gate_is_called() {
+    let rig = Rig::new(&[100_000]);
+    fs::write(rig.root().join("Cargo.toml"), "").unwrap();
+    let build = "cp program.in target/built && chmod +x target/built";
+    let here = ["--build", build, "--program", "target/built", "--base", "HEAD"];
+    let output = rig.gate(&with(&[&here, &SHORT])).output().unwrap();
+    // HEAD has nothing that cargo builds, and so no target.
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    rig.git(&["add", "."]);
+    rig.git(&["commit", "--quiet", "-m", "cargo's"]);
+    let output = rig.gate(&with(&[&here, &SHORT])).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
 }
 
 #[test]

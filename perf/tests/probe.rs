@@ -2,6 +2,8 @@
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
 
+#[path = "../../tests/common/seccomp.rs"]
+mod seccomp;
 #[path = "../../tests/common/skip.rs"]
 mod skip;
 
@@ -112,32 +114,10 @@ fn a_check_that_fails_is_not_honest() {
 /// io_uring_setup fails with EPERM in the child, as under Docker's default profile.
 #[test]
 fn io_uring_that_is_refused_is_said_with_the_reason() {
-    fn refuse() -> std::io::Result<()> {
-        let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-        let mut steps = [
-            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-            step(
-                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-                0,
-                1,
-                libc::SYS_io_uring_setup as u32,
-            ),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-        ];
-        let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-        let (filter, no) = (libc::SECCOMP_MODE_FILTER, libc::PR_SET_NO_NEW_PRIVS);
-        // SAFETY: plain system calls with a live program, allowed between fork and exec.
-        let refused = unsafe {
-            libc::prctl(no, 1, 0, 0, 0) != 0
-                || libc::prctl(libc::PR_SET_SECCOMP, filter, &raw const program) != 0
-        };
-        if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-    }
     let folder = directory();
     let mut tool = tool();
-    // SAFETY: `refuse` makes system calls only.
-    unsafe { tool.pre_exec(refuse) };
+    // SAFETY: the closure makes system calls only.
+    unsafe { tool.pre_exec(|| seccomp::refuse(libc::SYS_io_uring_setup, libc::EPERM)) };
     let (_, document) = result_by(tool, folder.path());
     let result = &document["result"];
     let said = result["io_uring"].as_str().unwrap();

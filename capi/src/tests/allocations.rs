@@ -1,48 +1,7 @@
 //! What is allocated.
 
+use super::count::allocations;
 use super::*;
-
-thread_local! {
-    static COUNTING: Cell<bool> = const { Cell::new(false) };
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Counts what a thread that asked for it allocates and frees.
-struct Counting;
-
-fn note() {
-    if COUNTING.get() {
-        COUNT.set(COUNT.get() + 1);
-    }
-}
-
-// SAFETY: everything is passed on to the system's allocator; the counters are plain cells without
-// destructors.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        note();
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Calls of the allocator during `work`.
-fn allocations(work: impl FnOnce()) -> u64 {
-    COUNT.set(0);
-    COUNTING.set(true);
-    work();
-    COUNTING.set(false);
-    COUNT.get()
-}
 
 /// In a thread of its own, since what a thread needs for its first refusal counts too.
 #[test]

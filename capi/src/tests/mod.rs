@@ -1,6 +1,8 @@
 //! What a C program can't show, or not for certain: what is allocated, what lies behind a struct, a
 //! panic, a disk that stands still, and threads that close what others use.
 
+#[path = "../../../tests/common/allocations.rs"]
+mod count;
 #[allow(dead_code)]
 #[path = "../../../tests/common/mounts.rs"]
 mod mounts;
@@ -16,8 +18,6 @@ mod panics;
 mod standstill;
 mod table;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::null;

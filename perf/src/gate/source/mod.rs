@@ -87,6 +87,8 @@ impl Workshop {
         let name = repository.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("{name}-{:016x}", digest(&repository.root));
         let folder = cache.map_or_else(users_cache, Path::to_owned).join(name);
+        // Trees lie in it, with links to what it holds and commands that run in them.
+        let folder = std::path::absolute(folder)?;
         let failed = |error: std::io::Error| {
             let shown = folder.display();
             Bad::new(format!("{shown} can't be used to build in ({error}): name one with --cache"))

@@ -58,7 +58,6 @@ impl Tree {
             return Ok(());
         }
         fs::create_dir_all(target)?;
-        let target = std::path::absolute(target)?; // a link is read from where it lies
         #[cfg(unix)]
         std::os::unix::fs::symlink(target, inside)?;
         Ok(())
