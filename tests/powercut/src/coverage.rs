@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::medium::{FileSystem, Medium};
-use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario};
+use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario, Space};
 use crate::table::word;
 
 /// Files that met each value.
@@ -37,6 +37,7 @@ impl Coverage {
         coverage.expect::<Ending>("ending");
         coverage.expect::<Renamed>("renamed");
         coverage.expect::<Folder>("directory");
+        coverage.expect::<Space>("space");
         coverage.count("long gap", YES.into(), 0);
         coverage.add_full(0);
         for order in ORDERS {

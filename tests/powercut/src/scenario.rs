@@ -266,7 +266,8 @@ pub(crate) const GRANT: usize = 4096;
 
 impl Scenario {
     /// Medium, mode and face come in turn, so that consecutive seeds meet every combination of
-    /// them in all the ways of a file system together; the rest is at random.
+    /// them in all the ways of a file system together; disks that are full come in turn, too, so
+    /// that a few seeds meet each kind. The rest is at random.
     pub(crate) fn of(file_system: FileSystem, way: Way, state: State, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let media = file_system.media();
@@ -280,7 +281,8 @@ impl Scenario {
         };
         let takes = [0, 1].map(plan);
         let side_by_side = random.bool();
-        let space = match random.u8(..8) {
+        const FULL: u64 = 7; // shares no divisor with the ways
+        let space = match turn / state.kin().len() as u64 % FULL {
             _ if state == State::Reserved => Space::Ample, // it can't run out
             0 => Space::Returns,
             // Where a record lies that was taken in part, one of several producers can't tell.
@@ -402,7 +404,10 @@ fn mode_and_face(state: State, turn: usize) -> (Mode, Face) {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use clap::ValueEnum;
+
     use super::*;
+    use crate::table::word;
 
     /// Of so many recordings in each way and state, as many as the nightly run makes.
     fn met(file_system: FileSystem, recordings: u64) -> BTreeMap<(Mode, Face, Medium), usize> {
@@ -444,6 +449,23 @@ mod tests {
             let plans = some.iter().flat_map(|scenario| scenario.takes);
             let modes: BTreeSet<Mode> = plans.map(|plan| plan.mode).collect();
             assert!(media.len() >= 2 && modes.len() >= 3, "{file_system:?} {way:?}: {some:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_seeds_meet_every_kind_of_full_disk_on_every_file_system() {
+        for (file_system, state) in FileSystem::ALL
+            .iter()
+            .flat_map(|one| [State::Growing, State::Written].map(|at| (one, at)))
+        {
+            let each = Way::ALL.into_iter().flat_map(|way| (1..5).map(move |seed| (way, seed)));
+            let of = |(way, seed)| word(&Scenario::of(*file_system, way, state, seed).space);
+            let met: BTreeSet<String> = each.map(of).collect();
+            assert_eq!(
+                met.len(),
+                Space::value_variants().len(),
+                "{file_system:?} {state:?}: {met:?}"
+            );
         }
     }
 
