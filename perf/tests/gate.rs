@@ -34,7 +34,8 @@ fn program(folder: &Path, name: &str, operation: &str, run: &str) -> PathBuf {
     let path = folder.join(name);
     let script = format!(
         "#!/bin/sh\necho writeflush-gate 1\nwhile read -r word rest; do case $word in\n\
-         list) echo operations {operation};;\nrun) {run};;\n*) echo ok;;\nesac; done\n"
+         list) echo operations {operation};;\nrun) {run};;\n\
+         begin) begun=${{rest%% *}}; echo ok;;\n*) echo ok;;\nesac; done\n"
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -98,6 +99,58 @@ fn a_slower_candidate_is_a_regression_and_an_equal_one_passes() {
     assert_eq!((found.status, &found.document["result"]["verdict"]), (Some(0), &"pass".into()));
     let faster = of("faster", "echo took 50000");
     assert_eq!(compared(&base, &faster, &[]).status, Some(0));
+}
+
+#[test]
+fn the_limit_is_what_was_asked_for_and_is_kept_with_the_evidence() {
+    let folder = directory();
+    let of = |name, run: &str| program(folder.path(), name, "line", run);
+    let base = of("base", "echo took 100000 fences=$rest");
+    let slower = of("slower", "echo took 101500 fences=$rest");
+    assert_eq!(compared(&base, &slower, &[]).status, Some(0));
+    let found = compared(&base, &slower, &["--limit", "1"]); // and the replay says the same
+    assert_eq!(found.status, Some(1), "{}{}", found.printed, found.said);
+    assert_eq!(compared(&base, &slower, &["--limit", "1.6%"]).status, Some(0));
+    for bad in ["0", "-1", "101", "NaN", "much"] {
+        let output = gate(&[&format!("--limit={bad}")]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("from 0.1 to 100"), "{bad}: {said}");
+    }
+}
+
+/// Without a tool that counts.
+#[test]
+fn a_baseline_holds_how_many_times_as_long_as_its_floor_an_operation_takes() {
+    let (folder, place) = (directory(), directory());
+    let of = |name, took: &str| {
+        let run = format!(
+            "case $begun in line/floor) echo took 100000;; line) echo took {took};; \
+             *) echo took 1;; esac"
+        );
+        program(folder.path(), name, "line other line/floor", &run)
+    };
+    let kept = folder.path().join("baseline.json");
+    let gate = |program: &Path, file: &str| {
+        let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
+        gate.args(["gate", "--turns", "36", "--ignore-steal", "--candidate-program"]).arg(program);
+        gate.arg(file).arg(&kept).arg(place.path()).env("PATH", place.path());
+        let output = gate.output().unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (status, said) = gate(&of("then", "170000"), "--write-baseline");
+    assert_eq!(status, Some(0), "{said}");
+    let baseline: Value = serde_json::from_str(&fs::read_to_string(&kept).unwrap()).unwrap();
+    let entries = baseline["result"]["entries"].as_array().unwrap();
+    let line = entries.iter().find(|entry| entry["operation"] == "line").unwrap();
+    assert_eq!(line["times_its_floor"], serde_json::json!([1.7, 1.7, 1.7]), "{line}");
+
+    let (status, said) = gate(&of("a-bit", "180000"), "--baseline");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("+5.9 %") && said.contains("time by its floor"), "{said}");
+    let (status, said) = gate(&of("slower", "190000"), "--baseline");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(!said.contains("line/floor"), "a floor is no operation of its own: {said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use writeflush_operation::Failure;
 use writeflush_workloads::FileState;
 
 /// Bytes until the file begins anew.
-const LEN: u64 = 16 << 20;
+pub(crate) const LEN: u64 = 16 << 20;
 
 /// A writer over the file, and how much of it is left.
 pub(crate) struct Log {

@@ -9,7 +9,11 @@
 //! | `batch` | 64 pushes of 256 bytes, then a flush | a fence over many pushes |
 //! | `patch` | 64 bytes of the header overwritten, then a flush | a patch |
 //! | `wake` | a push that fills a buffer of 4 KiB while the driver sleeps | the hand-over |
+//!
+//! `flush/floor`, `caller/floor`, `growing/floor` and `batch/floor` make the same bytes durable by
+//! plain system calls.
 
+mod floor;
 #[cfg(feature = "inject")]
 mod inject;
 mod log;
@@ -18,7 +22,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use writeflush::{BackendChoice, Drive, Options};
-use writeflush_operation::{Failure, Kind, Operation, serve};
+use writeflush_operation::{Begin, Failure, Kind, Operation, serve};
 use writeflush_workloads::FileState;
 
 use self::log::Log;
@@ -29,21 +33,33 @@ const BATCH: u64 = 64;
 /// Of a header.
 const PATCH: usize = 64;
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 11] = [
     Kind::new("push", push).bytes(PUSH as u64),
-    Kind::new("flush", |folder| flush(folder, FileState::Written, Drive::Thread))
-        .fences(1)
-        .bytes(RECORD as u64),
-    Kind::new("caller", |folder| flush(folder, FileState::Written, Drive::Caller))
-        .fences(1)
-        .bytes(RECORD as u64),
-    Kind::new("growing", |folder| flush(folder, FileState::Growing, Drive::Thread))
-        .fences(1)
-        .bytes(RECORD as u64),
+    durable("flush", |folder| flush(folder, FileState::Written, Drive::Thread)),
+    durable("caller", |folder| flush(folder, FileState::Written, Drive::Caller)),
+    durable("growing", |folder| flush(folder, FileState::Growing, Drive::Thread)),
     Kind::new("batch", batch).fences(1).bytes(BATCH * PUSH as u64),
     Kind::new("patch", patch).fences(1).bytes(PATCH as u64),
     Kind::new("wake", wake).bytes(RECORD as u64),
+    durable("flush/floor", written_floor),
+    durable("caller/floor", written_floor),
+    durable("growing/floor", |folder| record(folder, FileState::Growing, RECORD)),
+    Kind::new("batch/floor", |folder| record(folder, FileState::Written, PUSH * BATCH as usize))
+        .fences(1)
+        .bytes(BATCH * PUSH as u64),
 ];
+
+const fn durable(name: &'static str, begin: Begin) -> Kind {
+    Kind::new(name, begin).fences(1).bytes(RECORD as u64)
+}
+
+fn written_floor(folder: &Path) -> Begun {
+    record(folder, FileState::Written, RECORD)
+}
+
+fn record(folder: &Path, state: FileState, bytes: usize) -> Begun {
+    Ok(Box::new(floor::Record::begin(folder, state, bytes)?))
+}
 
 fn main() -> ExitCode {
     serve(&KINDS)

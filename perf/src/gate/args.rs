@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::evidence::LIMIT_PERCENT;
 use super::judge::Tier;
 use super::source::Sources;
 use super::tiers::turns::Extent;
@@ -52,6 +53,11 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u32).range(36..=1_000_000))]
     turns: u32,
 
+    /// Slower by more than this, in percent, is a regression of times: what is smaller takes more
+    /// turns to see. Processes that run alone may be slower by twice as much
+    #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = limit)]
+    pub(super) limit: f64,
+
     /// Judge times although the host took time away (steal, proc_stat(5)): where it tells wrongly
     #[arg(long)]
     pub(super) ignore_steal: bool,
@@ -90,6 +96,14 @@ pub(crate) struct Args {
     /// Measure nothing; judge what this result file holds
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "bisect", "baseline", "write_baseline"])]
     pub(super) replay: Option<PathBuf>,
+}
+
+/// What `--limit` may be.
+pub(crate) fn limit(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').parse::<f64>().ok();
+    percent
+        .filter(|percent| (0.1..=100.0).contains(percent))
+        .ok_or_else(|| "give a percentage from 0.1 to 100".into())
 }
 
 impl Args {

@@ -1,12 +1,14 @@
-//! Counts that were kept, for repositories in which no base is built. Only what is the same on every
-//! machine is kept: how often, and never how long. A key holds what a count depends on.
+//! What was kept, for repositories in which no base is built. Only what means something on another
+//! machine is kept: how often, and how many times as long as a floor; never how long. A key holds
+//! what that depends on.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Counted, Counts, Evidence, Flushed, FlushedRun};
-use super::judge::Tier;
+use super::evidence::{BesideFloor, Counted, Counts, Evidence, Flushed, FlushedRun, Stage};
+use super::judge::{Tier, floors};
 use super::result::{Gate, Skipped};
 use super::steps::Plan;
 use crate::document::Findings;
@@ -16,6 +18,8 @@ use crate::stop::Stop;
 
 /// Rounds of a measurement, in each of which a program is its own base: two runs.
 const ROUNDS: usize = 3;
+/// Stages beside a floor that are measured until so many are something to go by.
+const MOST_STAGES: usize = 2 * ROUNDS;
 
 /// What is kept in the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,9 @@ struct Entry {
     /// By what was counted: the runs.
     counts: BTreeMap<String, Vec<Counts>>,
     flushes: Option<Flushes>,
+    /// How many times as long as its floor it took, in stages of their own.
+    #[serde(default)]
+    times_its_floor: Vec<f64>,
 }
 
 /// Record size, backend and drive are part of what an operation is, and so of its name.
@@ -51,6 +58,25 @@ struct Flushes {
     /// Of a run.
     operations: u64,
     runs: Vec<FlushedRun>,
+}
+
+impl Entry {
+    fn new(operation: &str, place: &Place) -> Self {
+        Self {
+            operation: operation.into(),
+            place: place.clone(),
+            counts: BTreeMap::new(),
+            flushes: None,
+            times_its_floor: Vec::new(),
+        }
+    }
+
+    /// The median of what was kept.
+    fn time_by_its_floor(&self) -> Option<f64> {
+        let mut kept = self.times_its_floor.clone();
+        kept.sort_by(f64::total_cmp);
+        kept.get(kept.len() / 2).copied()
+    }
 }
 
 impl Place {
@@ -72,12 +98,11 @@ impl Baseline {
     /// Counts what the candidate of a plan does. `None`: interrupted.
     pub(crate) fn measure(
         plan: &Plan,
-        folder: &std::path::Path,
+        folder: &Path,
         environment: &Environment,
         stop: &Stop,
     ) -> Result<Option<(Self, Vec<Skipped>)>, Bad> {
-        let mut alone = plan.clone();
-        alone.pair.base = alone.pair.candidate.clone();
+        let mut alone = plan.alone();
         alone.tiers = vec![Tier::Counts];
         let (mut baseline, mut skipped) = (Self::default(), Vec::new());
         for _ in 0..ROUNDS {
@@ -87,6 +112,58 @@ impl Baseline {
             skipped = gate.skipped;
         }
         Ok(Some((baseline, skipped)))
+    }
+
+    /// Adds how many times as long as its floor each operation takes that has one. Whether it was
+    /// not interrupted.
+    pub(crate) fn measure_floors(
+        &mut self,
+        plan: &Plan,
+        folder: &Path,
+        environment: &Environment,
+        stop: &Stop,
+        skipped: &mut Vec<Skipped>,
+    ) -> Result<bool, Bad> {
+        let (plan, place) = (plan.alone(), Place::of(environment));
+        let fit = |stages: &[Stage]| stages.iter().filter_map(floors::ratio).collect::<Vec<_>>();
+        let over = |stages: &[Stage]| fit(stages).len() >= ROUNDS || stages.len() >= MOST_STAGES;
+        for operation in plan.with_floors(folder)? {
+            let beside = plan.beside_floor(&operation, folder, stop, over)?;
+            let Some(paired) = beside else { return Ok(false) };
+            let fit = fit(&paired.stages);
+            if fit.is_empty() {
+                let what = format!("{operation}, {}", floors::QUANTITY);
+                skipped.push(Skipped { what, why: "the machine is too busy to tell".into() });
+            }
+            self.entry(&operation, &place).times_its_floor = fit;
+        }
+        Ok(true)
+    }
+
+    /// Measures beside their floors the operations that were kept so. Whether it was not interrupted.
+    pub(crate) fn judge_floors(
+        &self,
+        plan: &Plan,
+        folder: &Path,
+        environment: &Environment,
+        stop: &Stop,
+        gate: &mut Gate,
+    ) -> Result<bool, Bad> {
+        let (plan, place) = (plan.alone(), Place::of(environment));
+        for operation in plan.with_floors(folder)? {
+            let kept = self.find(&operation, &place).and_then(Entry::time_by_its_floor);
+            let Some(kept) = kept else {
+                let what = format!("{operation}, {}", floors::QUANTITY);
+                gate.skipped.push(Skipped { what, why: "the baseline does not have it".into() });
+                continue;
+            };
+            let over = |stages: &[Stage]| !floors::goes_on(kept, stages);
+            let beside = plan.beside_floor(&operation, folder, stop, over)?;
+            let Some(paired) = beside else { return Ok(false) };
+            gate.evidence.push(Evidence::Floor(BesideFloor { kept, paired }));
+        }
+        gate.judge();
+        Ok(true)
     }
 
     fn add(&mut self, place: &Place, evidence: &Evidence) {
@@ -100,7 +177,10 @@ impl Baseline {
                 let none = Flushes { operations: *operations, runs: Vec::new() };
                 kept.get_or_insert(none).runs.extend(base.iter().chain(candidate));
             }
-            Evidence::Instructions(_) | Evidence::Turns(_) | Evidence::Processes(_) => {}
+            Evidence::Instructions(_)
+            | Evidence::Turns(_)
+            | Evidence::Processes(_)
+            | Evidence::Floor(_) => {}
         }
     }
 
@@ -111,9 +191,7 @@ impl Baseline {
     fn entry(&mut self, operation: &str, place: &Place) -> &mut Entry {
         let is_it = |entry: &Entry| entry.operation == operation && entry.place == *place;
         let at = self.entries.iter().position(is_it).unwrap_or_else(|| {
-            let (counts, flushes) = (BTreeMap::new(), None);
-            let operation = operation.into();
-            self.entries.push(Entry { operation, place: place.clone(), counts, flushes });
+            self.entries.push(Entry::new(operation, place));
             self.entries.len() - 1
         });
         &mut self.entries[at]

@@ -20,6 +20,7 @@ pub(crate) enum Evidence {
     Instructions(Counted),
     Turns(Paired),
     Processes(Paired),
+    Floor(BesideFloor),
 }
 
 impl Evidence {
@@ -29,6 +30,7 @@ impl Evidence {
             Self::Turns(paired) | Self::Processes(paired) => paired.stages.len(),
             Self::Counts(counted) | Self::Instructions(counted) => counted.base.len(),
             Self::Flushes(flushed) => flushed.base.len(),
+            Self::Floor(beside) => beside.paired.stages.len(),
         }
     }
 }
@@ -86,8 +88,27 @@ pub(crate) struct Paired {
     pub(crate) quantity: String,
     /// Operations in a visit.
     pub(crate) times: u64,
+    /// Slower by more than this was looked for.
+    #[serde(default = "usual_limit")]
+    pub(crate) limit_percent: f64,
     /// In the order in which they were measured. They share no process.
     pub(crate) stages: Vec<Stage>,
+}
+
+/// An operation beside its floor, which takes the place of the base and of the null arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BesideFloor {
+    /// So many times as long as its floor it took when that was kept.
+    pub(crate) kept: f64,
+    #[serde(flatten)]
+    pub(crate) paired: Paired,
+}
+
+/// What is looked for, unless something else is asked for.
+pub(crate) const LIMIT_PERCENT: f64 = 2.0;
+
+fn usual_limit() -> f64 {
+    LIMIT_PERCENT
 }
 
 /// A run of blocks.

@@ -24,10 +24,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub(crate) use self::args::Args;
+pub(crate) use self::args::{Args, limit};
 use self::baseline::Baseline;
 use self::bisect::Bisection;
-pub(crate) use self::evidence::{ARMS, Evidence, Paired};
+pub(crate) use self::evidence::{ARMS, Evidence, LIMIT_PERCENT, Paired};
 #[cfg(test)]
 pub(crate) use self::evidence::{Lap, Stage};
 pub(crate) use self::judge::{Change, Tier, Word, findings};
@@ -97,6 +97,7 @@ fn gate(args: &Args) -> anyhow::Result<ExitCode> {
         extent: args.extent(),
         seed: args.seed,
         ignore_steal: args.ignore_steal,
+        limit_percent: args.limit,
     };
     if let Some(file) = &args.write_baseline {
         return write_baseline(file, &plan, scratch.path(), environment, &stop);
@@ -152,7 +153,8 @@ fn beside_baseline(
     let base = format!("{}, made {}", file.display(), kept.made);
     let mut gate = Gate::new(base, plan.pair.candidate.name.clone(), plan.seed, skipped);
     kept.result.judge(&now, &mut gate);
-    Ok(Some(gate))
+    let whole = kept.result.judge_floors(plan, folder, environment, stop, &mut gate)?;
+    Ok(whole.then_some(gate))
 }
 
 /// Keeps what the candidate does, beside what the file has of other places.
@@ -164,9 +166,12 @@ fn write_baseline(
     stop: &Stop,
 ) -> anyhow::Result<ExitCode> {
     let older = if file.exists() { Document::load(file)?.result } else { Baseline::default() };
-    let Some((now, skipped)) = Baseline::measure(plan, folder, &environment, stop)? else {
+    let Some((mut now, mut skipped)) = Baseline::measure(plan, folder, &environment, stop)? else {
         return Err(error::Interrupted.into());
     };
+    if !now.measure_floors(plan, folder, &environment, stop, &mut skipped)? {
+        return Err(error::Interrupted.into());
+    }
     for Skipped { what, why } in skipped {
         say(format_args!("skipped: {what}: {why}"));
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, Paired, Stage};
 use super::judge::Tier;
 use super::program::{Program, Start};
 use super::result::{Gate, Skipped};
@@ -76,6 +76,7 @@ pub(crate) struct Plan {
     pub(crate) extent: Extent,
     pub(crate) seed: u64,
     pub(crate) ignore_steal: bool,
+    pub(crate) limit_percent: f64,
 }
 
 impl Plan {
@@ -93,15 +94,7 @@ impl Plan {
         skipped.extend(absent);
         let mut gate = Gate::new(base.name.clone(), candidate.name.clone(), self.seed, skipped);
         let progress = Progress::bar((operations.len() * self.tiers.len()) as u64);
-        let bench = Bench {
-            base: &base.start,
-            candidate: &candidate.start,
-            folder,
-            seed: self.seed,
-            ignore_steal: self.ignore_steal,
-            stop,
-            progress: &progress,
-        };
+        let bench = self.bench(folder, stop, &progress);
         for tier in &self.tiers {
             for operation in &operations {
                 let Some(evidence) = self.evidence(*tier, &bench, operation, &instruments)? else {
@@ -116,6 +109,48 @@ impl Plan {
         }
         gate.judge();
         Ok(Some(gate))
+    }
+
+    fn bench<'a>(&'a self, folder: &'a Path, stop: &'a Stop, progress: &'a Progress) -> Bench<'a> {
+        Bench {
+            base: &self.pair.base.start,
+            candidate: &self.pair.candidate.start,
+            folder,
+            seed: self.seed,
+            ignore_steal: self.ignore_steal,
+            limit_percent: self.limit_percent,
+            stop,
+            progress,
+        }
+    }
+
+    /// The candidate takes the place of the base, too.
+    pub(crate) fn alone(&self) -> Self {
+        let mut alone = self.clone();
+        alone.pair.base = alone.pair.candidate.clone();
+        alone
+    }
+
+    /// The operations of the candidate that have a floor.
+    pub(crate) fn with_floors(&self, folder: &Path) -> Result<Vec<String>, Bad> {
+        let known = Program::start(&self.pair.candidate.start, folder)?.list()?;
+        let (mut operations, _) = self.operations(folder)?;
+        operations.retain(|operation| known.contains(&turns::floor_of(operation)));
+        Ok(operations)
+    }
+
+    /// An operation beside its floor, until that is `over`. `None`: interrupted.
+    pub(crate) fn beside_floor(
+        &self,
+        operation: &str,
+        folder: &Path,
+        stop: &Stop,
+        over: impl Fn(&[Stage]) -> bool,
+    ) -> Result<Option<Paired>, Bad> {
+        let _orderly = stop.leave_in_time(folder);
+        let progress = Progress::words();
+        let bench = self.bench(folder, stop, &progress);
+        turns::beside_floor(&bench, operation, self.extent, over)
     }
 
     /// `None`: interrupted.
@@ -145,7 +180,7 @@ impl Plan {
         let base = known(&self.pair.base.start)?;
         let candidate = known(&self.pair.candidate.start)?;
         let asked = match self.operations.as_slice() {
-            [] => candidate.clone(),
+            [] => candidate.iter().filter(|name| !turns::is_floor(name)).cloned().collect(),
             asked => asked.to_vec(),
         };
         let mut skipped = Vec::new();
@@ -163,7 +198,7 @@ impl Plan {
                 skipped.push(Skipped { what: name, why: "the base does not have it".into() });
             }
         }
-        let gone = base.iter().filter(|name| !candidate.contains(name));
+        let gone = base.iter().filter(|name| !candidate.contains(name) && !turns::is_floor(name));
         skipped.extend(gone.map(|name| Skipped {
             what: name.clone(),
             why: "the candidate no longer has it".into(),

@@ -27,6 +27,9 @@ pub(super) fn sections(gate: &Gate) -> Vec<Section> {
         match evidence {
             Evidence::Turns(paired) => panels.extend(distributions(paired, "in turns")),
             Evidence::Processes(paired) => panels.extend(distributions(paired, "each alone")),
+            Evidence::Floor(beside) => {
+                panels.extend(distributions(&beside.paired, "beside its floor"));
+            }
             Evidence::Counts(_) | Evidence::Flushes(_) | Evidence::Instructions(_) => {}
         }
     }
@@ -122,7 +125,7 @@ fn shown(nanoseconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::{Lap, Stage};
+    use crate::gate::{LIMIT_PERCENT, Lap, Stage};
 
     #[test]
     fn both_distributions_are_drawn_of_all_that_was_measured() {
@@ -132,6 +135,7 @@ mod tests {
         let paired = Paired {
             operation: "flush".into(),
             quantity: "time".into(),
+            limit_percent: LIMIT_PERCENT,
             times: 1,
             stages: vec![stage],
         };

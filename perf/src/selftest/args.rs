@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::case::Trials;
+use crate::gate::{LIMIT_PERCENT, limit};
+
 const EXAMPLES: &str = "\
 Examples:
   cargo perf selftest --quick .
@@ -26,17 +29,27 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) quick: bool,
 
-    /// Trials with nothing planted [default: 300, with --quick 8]
+    /// Timed trials with nothing planted [default: 300, with --quick 8]
     #[arg(long, value_name = "N")]
     nulls: Option<u64>,
 
-    /// Trials of each regression [default: 40, with --quick 2]
+    /// Timed trials of each regression [default: 40, with --quick 2]
     #[arg(long, value_name = "N")]
     each: Option<u64>,
+
+    /// Trials of each case that is counted, and not timed: what is exact says the same each time
+    /// [default: 5, with --quick 1]
+    #[arg(long, value_name = "N")]
+    counted: Option<u64>,
 
     /// Turns of each operation in a stage, about [default: 1000, with --quick 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(36..=1_000_000))]
     turns: Option<u32>,
+
+    /// Slower by more than this, in percent, is looked for; what is asked of the gate is asked at
+    /// the default
+    #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = limit)]
+    pub(super) limit: f64,
 
     /// The operations that are compared
     #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "flush")]
@@ -80,7 +93,7 @@ pub(crate) struct Args {
     pub(super) force: bool,
 
     /// Measure nothing; print what this result file says
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "quick", "nulls", "each"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "quick", "nulls", "each", "counted"])]
     pub(super) replay: Option<PathBuf>,
 }
 
@@ -89,12 +102,13 @@ impl Args {
         given.unwrap_or(if self.quick { quick } else { usual })
     }
 
-    pub(super) fn nulls(&self) -> u64 {
-        self.or(self.nulls, 300, 8)
-    }
-
-    pub(super) fn each(&self) -> u64 {
-        self.or(self.each, 40, 2)
+    /// How often each kind of case is tried.
+    pub(super) fn trials(&self) -> Trials {
+        Trials {
+            nulls: self.or(self.nulls, 300, 8),
+            each: self.or(self.each, 40, 2),
+            counted: self.or(self.counted, 5, 1),
+        }
     }
 
     pub(super) fn turns(&self) -> u32 {

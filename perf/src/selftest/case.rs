@@ -68,11 +68,12 @@ const fn more(name: &'static str, value: &'static str) -> Case {
 }
 
 /// In the order of the table.
-pub(crate) const CASES: [Case; 15] = [
+pub(crate) const CASES: [Case; 16] = [
     null("null", Layout::Same),
     null("null, longer arguments", Layout::LongerArguments),
     null("null, padded", Layout::Padded),
     null("null, relinked", Layout::Relinked),
+    slower("1 % slower", "slower:1", Asked::Nothing),
     slower("2.5 % slower", "slower:2.5", Asked::Caught(0.5)),
     slower("5 % slower", "slower:5", Asked::Caught(0.95)),
     slower("10 % slower", "slower:10", Asked::Caught(1.0)),
@@ -91,31 +92,45 @@ impl Case {
         matches!(self.planted, Planted::Nothing(_))
     }
 
+    pub(crate) fn is_timed(&self) -> bool {
+        self.tiers == TIMED
+    }
+
     pub(crate) fn of(name: &str) -> Option<&'static Self> {
         CASES.iter().find(|case| case.name == name)
     }
 }
 
-/// How often each is tried: the nulls share theirs.
-pub(crate) fn schedule(nulls: u64, each: u64) -> Vec<(&'static Case, u64)> {
-    let of_null = CASES.iter().filter(|case| case.is_null()).count() as u64;
-    let most = each.max(nulls.div_ceil(of_null));
-    // In turn, so that a part of a run says something about everything.
-    let mut trials = Vec::new();
-    let mut nulls_left = nulls;
-    for number in 0..most {
-        for case in &CASES {
-            if case.is_null() {
-                if nulls_left > 0 {
-                    nulls_left -= 1;
-                    trials.push((case, number));
-                }
-            } else if number < each {
-                trials.push((case, number));
-            }
+/// How often each is tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trials {
+    /// The timed nulls share these, rounded up.
+    pub(crate) nulls: u64,
+    /// Of each timed regression.
+    pub(crate) each: u64,
+    /// Of each case that is counted.
+    pub(crate) counted: u64,
+}
+
+impl Trials {
+    fn of(self, case: &Case) -> u64 {
+        let is_timed_null = |case: &Case| case.is_null() && case.is_timed();
+        if is_timed_null(case) {
+            let share = CASES.iter().filter(|case| is_timed_null(case)).count();
+            self.nulls.div_ceil(share as u64)
+        } else if case.is_timed() {
+            self.each
+        } else {
+            self.counted
         }
     }
-    trials
+}
+
+/// All trials, each case in turn, so that a part of a run says something about everything.
+pub(crate) fn schedule(trials: Trials) -> Vec<(&'static Case, u64)> {
+    let rounds = CASES.iter().map(|case| trials.of(case)).max().unwrap_or(0);
+    let in_turn = (0..rounds).flat_map(|number| CASES.iter().map(move |case| (case, number)));
+    in_turn.filter(|(case, number)| *number < trials.of(case)).collect()
 }
 
 #[cfg(test)]
@@ -124,14 +139,20 @@ mod tests {
 
     #[test]
     fn every_case_is_tried_as_often_as_was_asked() {
-        let trials = schedule(10, 3);
-        let nulls = trials.iter().filter(|(case, _)| case.is_null()).count();
-        let planted = CASES.iter().filter(|case| !case.is_null()).count();
-        assert_eq!((nulls, trials.len()), (10, 10 + 3 * planted));
+        let trials = schedule(Trials { nulls: 10, each: 5, counted: 2 });
+        for case in &CASES {
+            let expected = match (case.is_timed(), case.is_null()) {
+                (true, true) => 3, // four kinds share ten
+                (true, false) => 5,
+                (false, _) => 2,
+            };
+            let times = trials.iter().filter(|(other, _)| other.name == case.name).count();
+            assert_eq!(times, expected, "{}", case.name);
+        }
         let mut distinct = trials.clone();
         distinct.sort_by_key(|(case, number)| (case.name, *number));
         distinct.dedup();
         assert_eq!(distinct.len(), trials.len(), "each has a seed of its own");
-        assert!(schedule(0, 0).is_empty());
+        assert!(schedule(Trials { nulls: 0, each: 0, counted: 0 }).is_empty());
     }
 }

@@ -67,6 +67,7 @@ fn begun(args: &Args) -> Result<SelfTest, Bad> {
     let new = SelfTest {
         neighbour: args.neighbour,
         turns: args.turns(),
+        limit_percent: args.limit,
         operations: args.operations.clone(),
         trials: Vec::new(),
     };
@@ -78,7 +79,7 @@ fn begun(args: &Args) -> Result<SelfTest, Bad> {
     let alike = SelfTest { trials: Vec::new(), ..older.clone() };
     if alike != new {
         return Err(Bad::new(format!(
-            "{} holds trials of another kind: give the same --operations, --turns and --neighbour",
+            "{} holds trials of another kind: give the same --operations, --turns, --limit and --neighbour",
             file.display()
         )));
     }
@@ -126,7 +127,7 @@ impl<'a> Lab<'a> {
         let known = |found: &SelfTest, case: &Case, seed| {
             found.trials.iter().any(|trial| trial.case == case.name && trial.seed == seed)
         };
-        let trials: Vec<_> = case::schedule(self.args.nulls(), self.args.each())
+        let trials: Vec<_> = case::schedule(self.args.trials())
             .into_iter()
             .map(|(case, number)| (case, self.args.seed + number))
             .filter(|(case, seed)| !known(found, case, *seed))
@@ -169,6 +170,7 @@ impl<'a> Lab<'a> {
             extent: Extent::of(self.args.turns() as usize),
             seed,
             ignore_steal: false,
+            limit_percent: self.args.limit,
         };
         let measured = plan.measure(self.folder, environment, self.stop);
         if self.stop.asked() { Ok(None) } else { measured }

@@ -26,8 +26,12 @@ pub(crate) fn render(document: &Document<SelfTest>) -> String {
     align_right(&mut table, 0);
     let beside = if found.neighbour { ", beside a neighbour that syncs all the time" } else { "" };
     let operations = found.operations.join(", ");
-    write!(text, "\n{operations}; {} turns a stage{beside}\n{table}\n", found.turns)
-        .expect("a string takes everything");
+    write!(
+        text,
+        "\n{operations}; {} turns a stage, limit {} %{beside}\n{table}\n",
+        found.turns, found.limit_percent
+    )
+    .expect("a string takes everything");
     let failures = found.failures();
     match failures.as_slice() {
         [] => text += "\nthe gate does what is asked of it here\n",

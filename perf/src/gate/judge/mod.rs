@@ -2,12 +2,14 @@
 //! same verdict (`gate --replay`). One file a tier, or a kind of evidence that two tiers share.
 
 pub(crate) mod counts;
+pub(crate) mod floors;
 pub(crate) mod flushes;
 pub(crate) mod paired;
 
 use serde::{Deserialize, Serialize};
 
 use self::counts::Least;
+use self::paired::Limits;
 use super::evidence::Evidence;
 
 /// What was compared.
@@ -95,11 +97,12 @@ pub(crate) fn findings(evidence: &Evidence) -> Vec<Finding> {
         Evidence::Instructions(counted) => {
             counts::findings(Tier::Instructions, counted, Least::INSTRUCTIONS)
         }
+        Evidence::Floor(beside) => vec![floors::finding(beside)],
         Evidence::Turns(paired) => {
-            vec![paired::finding(Tier::Turns, paired, &paired::Limits::TURNS)]
+            vec![paired::finding(Tier::Turns, paired, &Limits::turns(paired.limit_percent))]
         }
         Evidence::Processes(paired) => {
-            vec![paired::finding(Tier::Processes, paired, &paired::Limits::PROCESSES)]
+            vec![paired::finding(Tier::Processes, paired, &Limits::processes(paired.limit_percent))]
         }
     }
 }

@@ -30,10 +30,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) const TURNS: Self =
-        Self { typical: 0.02, mean: 0.022, null: 0.01, reach: 0.02, steal_percent: 5.0, unsure: 2 };
-    pub(crate) const PROCESSES: Self =
-        Self { typical: 0.04, mean: 0.04, null: 0.02, reach: 0.04, steal_percent: 5.0, unsure: 1 };
+    /// For processes that take turns, so that a slowdown by more than this is seen.
+    pub(crate) fn turns(percent: f64) -> Self {
+        let typical = percent / 100.0;
+        let (mean, null, reach) = (typical * 1.1, typical / 2.0, typical);
+        Self { typical, mean, null, reach, steal_percent: 5.0, unsure: 2 }
+    }
+
+    /// For processes one after the other, of which half as much is seen.
+    pub(crate) fn processes(percent: f64) -> Self {
+        let typical = percent / 100.0 * 2.0;
+        let (mean, null, reach) = (typical, typical / 2.0, typical);
+        Self { typical, mean, null, reach, steal_percent: 5.0, unsure: 1 }
+    }
 }
 
 /// The ends of a 95 % interval lie 2.0 to 2.3 standard errors out, with the blocks that a stage
@@ -132,6 +141,16 @@ pub(crate) fn finding(tier: Tier, paired: &Paired, limits: &Limits) -> Finding {
     }
 }
 
+/// How many times as long as the base the candidate takes in a typical turn. `None`: the stage is
+/// nothing to go by.
+pub(crate) fn typical(stage: &Stage, limits: &Limits) -> Option<f64> {
+    let arms = arms(stage);
+    let null = arms.ratio(NULL, BASE, Centre::Trimmed)?;
+    let typical = candidate(&arms, Centre::Trimmed)?;
+    (unfit(stage, &null, limits).is_none() && reach(&typical) <= limits.reach)
+        .then_some(typical.value)
+}
+
 fn look(stage: &Stage, limits: &Limits) -> Look {
     let arms = arms(stage);
     let null = arms.ratio(NULL, BASE, Centre::Trimmed);
@@ -151,7 +170,7 @@ fn look(stage: &Stage, limits: &Limits) -> Look {
             return Look::Suspicious(centre, change(ratio));
         }
     }
-    let reach = (typical.high.ln() - typical.low.ln()) / 2.0;
+    let reach = reach(&typical);
     if reach > limits.reach {
         return Look::Unsure(format!(
             "the interval reaches {:.1} % to each side, too far to see a change of {:.1} %",
@@ -160,6 +179,11 @@ fn look(stage: &Stage, limits: &Limits) -> Look {
         ));
     }
     Look::Quiet(change(typical))
+}
+
+/// How far its interval reaches to each side.
+fn reach(ratio: &Ratio) -> f64 {
+    (ratio.high.ln() - ratio.low.ln()) / 2.0
 }
 
 /// Why nothing of this stage counts.
@@ -212,7 +236,7 @@ mod tests {
     use fastrand::Rng;
 
     use super::*;
-    use crate::gate::evidence::Lap;
+    use crate::gate::evidence::{LIMIT_PERCENT, Lap};
 
     /// A machine on which an operation takes 100 µs and something.
     #[derive(Clone, Copy)]
@@ -227,6 +251,10 @@ mod tests {
         /// That of a block, which all turns of an arm in it share.
         weather: f64,
         steal: f64,
+    }
+
+    fn usual() -> Limits {
+        Limits::turns(LIMIT_PERCENT)
     }
 
     const IDLE: Machine =
@@ -259,7 +287,7 @@ mod tests {
     fn course(mut machine: impl FnMut(usize) -> Machine, seed: u64) -> (Verdict, usize) {
         let mut stages = Vec::new();
         loop {
-            match next(&stages, &Limits::TURNS) {
+            match next(&stages, &usual()) {
                 Next::Over(verdict) => return (verdict, stages.len()),
                 Next::Measure => {
                     let number = stages.len();
@@ -340,12 +368,13 @@ mod tests {
             operation: "flush".into(),
             quantity: "time".into(),
             times: 1,
+            limit_percent: LIMIT_PERCENT,
             stages: vec![stage(Machine { candidate: 1.05, ..IDLE }, 1)],
         };
-        let found = finding(Tier::Turns, &paired, &Limits::TURNS);
+        let found = finding(Tier::Turns, &paired, &usual());
         assert_eq!(found.word, Word::NoVerdict);
         let nothing = Paired { stages: vec![Stage::default(); 3], ..paired };
-        let found = finding(Tier::Turns, &nothing, &Limits::TURNS);
+        let found = finding(Tier::Turns, &nothing, &usual());
         assert_eq!(found.word, Word::NoVerdict);
     }
 }

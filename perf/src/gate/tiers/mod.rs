@@ -23,6 +23,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) seed: u64,
     pub(crate) ignore_steal: bool,
+    /// Slower by more than this is looked for.
+    pub(crate) limit_percent: f64,
     pub(crate) stop: &'a Stop,
     pub(crate) progress: &'a Progress,
 }

@@ -23,10 +23,12 @@ pub(crate) fn measure(bench: &Bench<'_>, operation: &str) -> Result<Option<[Pair
         operation: operation.into(),
         quantity: quantity.into(),
         times,
+        limit_percent: bench.limit_percent,
         stages: Vec::new(),
     });
+    let limits = Limits::processes(bench.limit_percent);
     let unsettled = |both: &[Paired; 2]| {
-        both.iter().any(|paired| next(&paired.stages, &Limits::PROCESSES) == Next::Measure)
+        both.iter().any(|paired| next(&paired.stages, &limits) == Next::Measure)
     };
     while unsettled(&both) {
         let number = both[0].stages.len();

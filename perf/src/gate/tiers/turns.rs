@@ -40,10 +40,47 @@ pub(crate) fn measure(
     operation: &str,
     extent: Extent,
 ) -> Result<Option<Paired>, Bad> {
+    let limits = Limits::turns(bench.limit_percent);
+    let over = |stages: &[Stage]| next(stages, &limits) != Next::Measure;
+    stages(bench, operation, [operation; ARMS], extent, over)
+}
+
+/// The floor of an operation, if there is one, is another operation of the same program.
+pub(crate) fn floor_of(operation: &str) -> String {
+    format!("{operation}{FLOOR}")
+}
+
+pub(crate) fn is_floor(operation: &str) -> bool {
+    operation.ends_with(FLOOR)
+}
+
+const FLOOR: &str = "/floor";
+
+/// An operation beside its floor, until that is `over`. `None`: interrupted.
+pub(crate) fn beside_floor(
+    bench: &Bench<'_>,
+    operation: &str,
+    extent: Extent,
+    over: impl Fn(&[Stage]) -> bool,
+) -> Result<Option<Paired>, Bad> {
+    let floor = floor_of(operation);
+    stages(bench, operation, [&floor, &floor, operation], extent, over)
+}
+
+/// Stages in which each arm does an operation of its own.
+fn stages(
+    bench: &Bench<'_>,
+    operation: &str,
+    of_arms: [&str; ARMS],
+    extent: Extent,
+    over: impl Fn(&[Stage]) -> bool,
+) -> Result<Option<Paired>, Bad> {
     let times = bench.times(operation, VISIT)?;
     let quantity = "time".into();
-    let mut paired = Paired { operation: operation.into(), quantity, times, stages: Vec::new() };
-    while next(&paired.stages, &Limits::TURNS) == Next::Measure {
+    let limit_percent = bench.limit_percent;
+    let (operation_name, stages) = (operation.into(), Vec::new());
+    let mut paired = Paired { operation: operation_name, quantity, times, limit_percent, stages };
+    while !over(&paired.stages) {
         let number = paired.stages.len();
         bench.progress.set_message(format!("{operation}: turns, stage {}", number + 1));
         let mut random = bench.random(number);
@@ -52,7 +89,7 @@ pub(crate) fn measure(
                 if bench.stop.asked() {
                     return Ok(false);
                 }
-                block(bench, operation, times, extent.turns, &mut random, stage)?;
+                block(bench, of_arms, times, extent.turns, &mut random, stage)?;
             }
             Ok(true)
         })?;
@@ -64,7 +101,7 @@ pub(crate) fn measure(
 
 fn block(
     bench: &Bench<'_>,
-    operation: &str,
+    of_arms: [&str; ARMS],
     times: u64,
     turns: usize,
     random: &mut fastrand::Rng,
@@ -75,7 +112,7 @@ fn block(
     let mut block = Vec::new();
     for seats in laps(random) {
         for (slot, arm) in seats.into_iter().enumerate() {
-            bench.begin(&mut programs[arm], operation, slot, times)?;
+            bench.begin(&mut programs[arm], of_arms[arm], slot, times)?;
         }
         let mut lap = Lap::default();
         for _ in 0..turns {
