@@ -42,13 +42,16 @@ pub struct File {
     /// Bytes that were not sent yet: they end at `position`.
     buffer: Vec<u8>,
     position: u64,
-    /// A message was refused: the procedure has to be told the position again.
+    /// A message was refused: no more is sent until a seek says where it belongs.
     astray: bool,
     closed: bool,
 }
 
 // SAFETY: the raw pointers in `info` are null, and the procedure takes messages from any thread.
 unsafe impl Send for File {}
+
+const ASTRAY: &str = "an earlier write was refused, and these bytes would close over its gap: seek \
+                      to where they belong";
 
 /// A chunk of a RIFF file that is being written or was found: `MMCKINFO`, with the id first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,6 +318,9 @@ impl File {
 
     /// Sends bytes for the position, which goes on with what is taken.
     fn send_bytes(&mut self, message: u32, bytes: &[u8]) -> Result<(), Failure> {
+        if self.astray && !bytes.is_empty() {
+            return Err(Failure::new(MMIOERR_CANNOTWRITE, ASTRAY));
+        }
         self.go_to(self.position)?;
         // A count is a LONG.
         let mut pieces = bytes.chunks(1 << 30);
@@ -334,7 +340,7 @@ impl File {
         }
     }
 
-    /// Brings the procedure's position here. Not after a refusal: it knows better than to go on.
+    /// Brings the procedure's position here. Not after a refusal: a seek does.
     fn go_to(&mut self, position: u64) -> Result<(), Failure> {
         if { self.info.lDiskOffset } == as_long(position) || self.astray {
             return Ok(());

@@ -21,16 +21,19 @@
 //! * winmm never sends WRITEFLUSH by itself on Wine (on Windows the documentation says that it
 //!   does), so a [periodic fence](Settings::fence_every) makes programs durable that never ask.
 //! * Positions are 64 bits wide inside. A message carries 32: past 2 GiB `lDiskOffset` is negative
-//!   and its bits are the position; a WRITE that would end at 4 GiB − 1 or later is refused.
+//!   and its bits are the position, as are those of a negative SEEK from the start in a file that
+//!   reaches to within 64 MiB of 2 GiB (else it is refused); a WRITE that would end at 4 GiB − 1 or later
+//!   is refused.
 //! * MMIO_SHAREMODE is honoured between the files of this procedure, in one process or several; there
 //!   is one writer a file, whatever the flags say. It is advisory: other programs are not kept out
 //!   (and, without locks on open files, as on macOS, readers are not told from one another's modes).
 //! * A file stays the one that was opened when it is renamed, or when the process goes to another
 //!   folder. Only files that are opened to be read are searched for along the path: winmm's own
 //!   procedure searches for those to be written too, and would overwrite a program of that name.
-//! * A refused SEEK or WRITE leaves no position: READ and WRITE are refused until a SEEK from the start
-//!   or the end succeeds, so that nothing lands in the wrong place or closes over a gap. After a refused
-//!   WRITE nothing is called durable any more; headers can still be made true.
+//! * A relative SEEK or a WRITE that is refused moves nothing, and what follows is taken. After a
+//!   refused WRITE nothing is called durable any more; headers can still be made true. A refused SEEK
+//!   from the start or the end leaves no position, since winmm's buffers don't look at its answer: READ
+//!   and WRITE are refused until one succeeds, so that nothing lands in the wrong place.
 //!
 //! **None of this has run on a real Windows machine**: only under Wine.
 //!

@@ -9,15 +9,20 @@ use crate::ticket::Ticket;
 /// Positions are 64 bits wide in here; a message carries 32 of them, and `0xFFFF_FFFF` means −1.
 pub(super) const LAST_POSITION: u64 = 0xFFFF_FFFE;
 
-const ASTRAY: &str = "an earlier SEEK or WRITE was refused, so nobody knows where these bytes belong: \
-                      SEEK from the start or the end first";
+/// A LONG wraps at 2 GiB. A negative position is one that has wrapped only in a file that reaches so
+/// near to it: more than any buffer of a client; elsewhere it is a mistake.
+const NEAR_THE_WRAP: u64 = (2 << 30) - (64 << 20);
+
+const ASTRAY: &str = "an earlier SEEK was refused, so nobody knows where these bytes belong: SEEK \
+                      from the start or the end first";
 
 #[derive(Debug)]
 pub(super) struct OpenFile {
     storage: Storage,
     position: u64,
-    /// A SEEK or WRITE was refused. Callers hide that, so whatever comes next would land in the wrong
-    /// place, or close over a gap: nothing is read or written until a SEEK has found a position.
+    /// A SEEK to a place was refused. Buffered callers hide that, so whatever comes next would be
+    /// meant for that place and land here: nothing is read or written until a SEEK has found a
+    /// position. A relative SEEK, or a WRITE, that was refused changes nothing.
     astray: bool,
     /// The first WRITE that was refused: CLOSE repeats it, since callers hide the −1 of a WRITE.
     unwritten: Option<Failure>,
@@ -97,7 +102,6 @@ impl OpenFile {
     /// As [`write`](Self::write), with the ticket of a fence behind the bytes.
     pub(super) fn write_flush(&mut self, bytes: &[u8]) -> Result<Option<Ticket>, Failure> {
         if let Some(failure) = self.unwritten.clone() {
-            self.astray |= !bytes.is_empty();
             return Err(self.note(failure));
         }
         self.write(bytes)?;
@@ -120,7 +124,7 @@ impl OpenFile {
                 Ok(position)
             }
             Err(failure) => {
-                self.astray = true;
+                self.astray |= origin != SEEK_CUR as LPARAM;
                 Err(self.note(failure))
             }
         }
@@ -129,11 +133,14 @@ impl OpenFile {
     fn target(&self, by: LPARAM, origin: LPARAM) -> Result<u64, Failure> {
         let cannot = |why: String| Failure::new(MMIOERR_CANNOTSEEK, why);
         let target = match i32::try_from(origin) {
-            // Past 2 GiB a LONG has wrapped: its bits are the position.
-            Ok(SEEK_SET) => i32::try_from(by)
-                .map(|wrapped| u64::from(wrapped as u32))
-                .or_else(|_| u64::try_from(by))
-                .ok(),
+            Ok(SEEK_SET) => match i32::try_from(by) {
+                Ok(wrapped) if wrapped < 0 => {
+                    let size = self.storage.len().map_err(|error| cannot(error.to_string()))?;
+                    let is_near = size.max(self.position) >= NEAR_THE_WRAP;
+                    is_near.then_some(u64::from(wrapped as u32)) // its bits are the position
+                }
+                _ => u64::try_from(by).ok(),
+            },
             Ok(SEEK_CUR) if self.astray && by != 0 => return Err(cannot(ASTRAY.into())),
             Ok(SEEK_CUR) => self.position.checked_add_signed(by as i64),
             Ok(SEEK_END) => {
@@ -147,14 +154,8 @@ impl OpenFile {
         })
     }
 
-    /// Bytes were not taken: noted for good.
+    /// Bytes were not taken, or are not on disk: noted for good.
     pub(super) fn refuse(&mut self, failure: Failure) -> Failure {
-        self.astray = true;
-        self.miss(failure)
-    }
-
-    /// Bytes that were taken are not on disk: noted for good.
-    pub(super) fn miss(&mut self, failure: Failure) -> Failure {
         self.unwritten.get_or_insert_with(|| failure.clone());
         self.note(failure)
     }

@@ -315,7 +315,7 @@ unsafe fn fence(info: *mut MMIOINFO) -> LRESULT {
         Some(Ok(Some(ticket))) => match ticket.wait() {
             Ok(_) => 0,
             Err(error) => {
-                let note = |open: &mut OpenFile| open.miss(Failure::unwritten(error));
+                let note = |open: &mut OpenFile| open.refuse(Failure::unwritten(error));
                 // SAFETY: passed on.
                 unsafe { with(info, note) };
                 REFUSED

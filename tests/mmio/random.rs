@@ -47,7 +47,8 @@ struct Model {
     pages: BTreeMap<u64, Box<[u8; Model::PAGE as usize]>>,
     len: u64,
     position: u64,
-    /// After a refusal nothing is read or written until a SEEK has found a position.
+    /// After a SEEK to a place that was refused nothing is read or written until one has found a
+    /// position.
     astray: bool,
     /// Bytes were refused: nothing is called durable any more.
     lost: bool,
@@ -56,10 +57,11 @@ struct Model {
 impl Model {
     const PAGE: u64 = 4096;
     const LAST: u64 = 0xFFFF_FFFE;
+    /// From here on a negative LONG is a position.
+    const NEAR: u64 = (2 << 30) - (64 << 20);
 
     fn write(&mut self, bytes: &[u8], flush: bool) -> isize {
         if self.lost && flush {
-            self.astray |= !bytes.is_empty();
             return -1;
         }
         if bytes.is_empty() {
@@ -67,7 +69,7 @@ impl Model {
         }
         let to = self.position + bytes.len() as u64;
         if self.astray || to > Self::LAST {
-            self.refuse();
+            self.lost = true;
             return -1;
         }
         self.len = self.len.max(to);
@@ -77,11 +79,6 @@ impl Model {
         }
         self.position = to;
         bytes.len() as isize
-    }
-
-    fn refuse(&mut self) {
-        self.lost = true;
-        self.astray = true;
     }
 
     fn read(&mut self, len: usize) -> Option<Vec<u8>> {
@@ -99,7 +96,10 @@ impl Model {
 
     fn seek(&mut self, by: isize, origin: isize) -> isize {
         let target = match origin {
-            0 => i32::try_from(by).map_or(by as i128, |wrapped| (wrapped as u32).into()),
+            0 => match i32::try_from(by) {
+                Ok(wrapped) if self.len.max(self.position) >= Self::NEAR => (wrapped as u32).into(),
+                _ => by as i128,
+            },
             1 if self.astray && by != 0 => -1,
             1 => i128::from(self.position) + by as i128,
             2 => i128::from(self.len) - by as i128,
@@ -110,7 +110,7 @@ impl Model {
             self.astray &= origin == 1;
             target as u32 as i32 as isize
         } else {
-            self.astray = true;
+            self.astray |= origin != 1;
             -1
         }
     }
@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
         let message = *self.random.choice(&[MMIOM_READ, MMIOM_WRITE, MMIOM_WRITEFLUSH]).unwrap();
         assert_eq!(self.caller.send(message, self.buffer.as_mut_ptr() as isize, count), -1);
         if message != MMIOM_READ {
-            self.model.refuse();
+            self.model.lost = true;
         }
     }
 

@@ -15,11 +15,8 @@ fn every_refused_write_is_told_again_at_close() {
         let (code, sentence) = caller.last_error();
         assert_eq!(code, MMIOERR_CANNOTWRITE as isize);
         assert!(sentence.contains("can't be taken"), "{sentence}");
-        assert_eq!(caller.write(b"not here"), -1, "it would close over the gap");
-        assert_eq!(caller.seek(0, SEEK_CUR), 4, "a question");
-        assert_eq!(caller.write(b"not here"), -1);
-        assert_eq!(caller.seek(0, SEEK_END), 4);
-        assert_eq!(caller.write(b" on"), 3);
+        assert_eq!(caller.read(&mut [0; 4]), 0, "nothing else is refused");
+        assert_eq!(caller.write(b" on"), 3, "as winmm's own");
         assert_eq!(caller.send(WFM_FENCE, 0, 0), -1, "not all that was written is durable");
         assert_eq!(caller.write_flush(b"x"), -1);
         assert_eq!(caller.offset(), 7);
@@ -40,7 +37,9 @@ fn no_byte_lands_where_a_refused_seek_left_the_position() {
     let mut caller = Caller::open(&name(&path), CREATE).unwrap();
     assert_eq!(caller.write(b"head body"), 9);
     assert_eq!(caller.seek(4, SEEK_SET), 4);
-    assert_eq!(caller.seek(-1, SEEK_SET), -1);
+    for nowhere in [-1, -56, -10_000, i32::MIN as isize] {
+        assert_eq!(caller.seek(nowhere, SEEK_SET), -1, "{nowhere}: 2 GiB are far away");
+    }
     assert_eq!(caller.write(b"lost"), -1);
     assert_eq!(caller.read(&mut [0; 4]), -1);
     assert_eq!(caller.seek(-2, SEEK_CUR), -1, "from where?");
@@ -54,6 +53,49 @@ fn no_byte_lands_where_a_refused_seek_left_the_position() {
     assert_eq!(caller.write(b"BODY"), 4);
     assert_eq!(caller.close(), 0, "a refused SEEK alone loses nothing");
     assert_eq!(std::fs::read(&path).unwrap(), b"head BODY");
+}
+
+#[test]
+fn a_relative_seek_that_is_refused_changes_nothing() {
+    let (_dir, path) = place();
+    let mut caller = Caller::open(&name(&path), CREATE).unwrap();
+    assert_eq!(caller.write(b"head"), 4);
+    assert_eq!(caller.seek(-100, SEEK_CUR), -1);
+    assert_eq!(caller.last_error().0, MMIOERR_CANNOTSEEK as isize);
+    assert_eq!(caller.write(b"body"), 4);
+    assert_eq!(caller.seek(-8, SEEK_CUR), 0);
+    let mut found = [0; 8];
+    assert_eq!(caller.read(&mut found), 8);
+    assert_eq!((&found, caller.close()), (b"headbody", 0));
+}
+
+#[test]
+fn a_stray_write_leaves_a_file_that_is_only_read_readable() {
+    let (_dir, path) = place();
+    std::fs::write(&path, b"hello").unwrap();
+    let mut caller = Caller::open(&name(&path), MMIO_READ).unwrap();
+    assert_eq!(caller.write(b"x"), -1);
+    let mut found = [0; 5];
+    assert_eq!(caller.read(&mut found), 5);
+    assert_eq!((&found, caller.close()), (b"hello", MMIOERR_CANNOTWRITE as isize));
+}
+
+/// Past 2 GiB winmm sends what a LONG makes of a position.
+#[test]
+fn a_negative_position_has_wrapped_in_a_file_that_reaches_there() {
+    let (_dir, path) = place();
+    let mut caller = Caller::open(&name(&path), CREATE).unwrap();
+    let wrapped = |position: u32| position as i32 as isize;
+    assert_eq!(caller.seek(wrapped(0x8000_0000), SEEK_SET), -1, "an empty file");
+    assert_eq!(caller.seek(0x7FFF_0000, SEEK_SET), 0x7FFF_0000);
+    assert_eq!(caller.write(b"so near"), 7);
+    assert_eq!(caller.seek(wrapped(0x8000_1000), SEEK_SET), wrapped(0x8000_1000));
+    assert_eq!(caller.write(b"and past it"), 11);
+    assert_eq!(caller.seek(0, SEEK_SET), 0);
+    assert_eq!(caller.seek(wrapped(0x8000_1004), SEEK_SET), wrapped(0x8000_1004));
+    let mut found = [0; 7];
+    assert_eq!(caller.read(&mut found), 7);
+    assert_eq!((&found, caller.close()), (b"past it", 0));
 }
 
 #[test]
