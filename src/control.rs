@@ -1,5 +1,6 @@
 //! The handle that every thread may hold: positions, fences, patches, statistics.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ use crate::ticket::Ticket;
 pub struct Control {
     pub(crate) core: Arc<Core>,
 }
+
+impl UnwindSafe for Control {}
+impl RefUnwindSafe for Control {}
 
 impl Control {
     /// The four positions. No lock, no system call.
@@ -172,6 +176,20 @@ impl Control {
     /// same and written over what is there, and the call returns the error: so the header is true
     /// for the file that the close leaves. (Not with a header that reaches past the durable position,
     /// and not after a failed flush.)
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("take");
+    /// let mut writer = writeflush::Options::new().create(&path)?;
+    /// writer.write(&0u64.to_le_bytes())?; // the header: how many bytes are behind it
+    /// writer.write(b"samples")?;
+    /// writer.checkpoint(0, |durable| (durable - 8).to_le_bytes())?;
+    /// writer.close()?;
+    /// assert_eq!(std::fs::read(&path)?[..8], 7u64.to_le_bytes());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`flush`](Self::flush) and [`patch`](Self::patch).

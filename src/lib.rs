@@ -14,7 +14,7 @@
 //!
 //! let mut writer = Options::new().on_full(OnFull::Drop).create(&path)?;
 //! for block in [[1u8; 512], [2; 512]] {
-//!     let _ = writer.write(&block)?; // copied into a buffer; waits for nothing
+//!     writer.write(&block)?; // copied into a buffer; waits for nothing
 //! }
 //! let ticket = writer.fence(); // asks; writes go on meanwhile
 //! let durable = ticket.wait()?; // from now on these bytes survive a power cut

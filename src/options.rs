@@ -1,5 +1,6 @@
 //! How a writer is opened.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -204,6 +205,8 @@ pub struct Options {
     pub(crate) direct: Direct,
     pub(crate) drive: Drive,
     pub(crate) on_full: OnFull,
+    /// Whether the flush of `std::io::Write` is a fence.
+    pub(crate) durable_flush: bool,
     pub(crate) preallocate: Preallocate,
     pub(crate) on_disk_full: DiskFull,
     pub(crate) fence_form: FenceForm,
@@ -230,6 +233,7 @@ impl Default for Options {
             direct: Direct::default(),
             drive: Drive::default(),
             on_full: OnFull::default(),
+            durable_flush: false,
             preallocate: Preallocate::default(),
             on_disk_full: DiskFull::default(),
             fence_form: FenceForm::default(),
@@ -246,6 +250,9 @@ impl Default for Options {
         }
     }
 }
+
+impl UnwindSafe for Options {}
+impl RefUnwindSafe for Options {}
 
 impl Options {
     /// Two buffers of 1 MiB, everything else at its default.
@@ -288,6 +295,16 @@ impl Options {
     /// What `write` does when there is no room.
     pub fn on_full(mut self, policy: OnFull) -> Self {
         self.on_full = policy;
+        self
+    }
+
+    /// Whether the `flush` of `std::io::Write` is a fence (default no). Generic code knows only that
+    /// one, and calls it where a `BufWriter<File>` would hand its bytes to the kernel: some encoders
+    /// after each packet. So by default it returns when the kernel has everything, and costs no flush
+    /// of the device; with `true` it is [`Writer::flush`], returns when everything is durable, and
+    /// waits for the disk each time. (The C library has only the durable one.)
+    pub fn durable_flush(mut self, durable: bool) -> Self {
+        self.durable_flush = durable;
         self
     }
 

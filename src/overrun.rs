@@ -28,9 +28,9 @@ pub enum OnFull {
     Fill(u8),
 }
 
-/// What became of the bytes that a call offered.
+/// What became of the bytes that a call offered. Nobody has to look: bytes are lost only under a
+/// policy that says so, and all that is lost is counted and has its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "under the policies Drop and Fill the bytes may have been lost"]
 pub enum Push {
     /// Accepted; the first byte is at this file position.
     Accepted(u64),

@@ -1,6 +1,7 @@
 //! A handle on one fence.
 
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +25,33 @@ use crate::sync::Instant;
 /// it. Nothing is written meanwhile, so keep them short, and let them wait for no lock that a
 /// thread holds while it waits for this writer. A call that would have to wait for a driver
 /// answers [`Error::InWaker`] there.
+///
+/// ```
+/// # use std::task::{Context, Poll, Waker};
+/// # fn block_on<T>(future: impl std::future::Future<Output = T>) -> T {
+/// #     let mut future = std::pin::pin!(future);
+/// #     loop {
+/// #         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+/// #             Poll::Ready(done) => return done,
+/// #             Poll::Pending => std::thread::yield_now(),
+/// #         }
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// let mut writer = writeflush::Options::new().create(directory.path().join("take"))?;
+/// writer.write(b"a record")?;
+/// let ticket = writer.fence(); // asks, and goes on
+/// writer.write(b"another")?;
+/// # block_on(async {
+/// let durable = ticket.await?; // in any runtime; or ticket.wait(), which blocks the thread
+/// assert!(durable >= 8);
+/// # Ok::<(), writeflush::Error>(())
+/// # })?;
+/// # writer.close()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a ticket says when the fence is through; nobody hears of its error otherwise"]
 pub struct Ticket {
@@ -37,6 +65,9 @@ impl Clone for Ticket {
         Self::new(self.core.clone(), self.goal)
     }
 }
+
+impl UnwindSafe for Ticket {}
+impl RefUnwindSafe for Ticket {}
 
 impl Ticket {
     pub(crate) fn new(core: Arc<Core>, goal: Goal) -> Self {

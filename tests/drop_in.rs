@@ -113,6 +113,28 @@ fn flush_by_name_is_the_durable_one() {
     writer.close().unwrap();
 }
 
+/// Generic code calls the only flush that it knows.
+#[test]
+fn a_flush_of_std_is_a_fence_where_that_was_asked_for() {
+    fn generic(writer: &mut impl Write) {
+        writer.write_all(b"record").unwrap();
+        writer.flush().unwrap();
+    }
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for durable in [false, true] {
+        let options = Options::new().durable_flush(durable);
+        let mut writer = options.create(dir.path().join("one")).unwrap();
+        generic(&mut writer);
+        assert_eq!((writer.positions().written, writer.stats().fences > 0), (6, durable));
+        assert_eq!(writer.positions().durable, if durable { 6 } else { 0 });
+        writer.close().unwrap();
+        let writer = options.create(dir.path().join("many")).unwrap().into_shared();
+        generic(&mut &writer);
+        assert_eq!((writer.positions().written, writer.stats().fences > 0), (6, durable));
+        writer.close().unwrap();
+    }
+}
+
 /// An overwrite has no position of its own, and is in the file all the same after the weaker flush.
 #[test]
 #[cfg(unix)]

@@ -1,10 +1,16 @@
 /* A muxer that records through libavformat's custom I/O: the library writes and seeks, and every
  * byte goes through writeflush. After each second of video a fence is asked for.
  *
- *   muxer FILE SECONDS          records FILE (.mp4, .mkv, ...) through writeflush
- *   muxer --plain FILE SECONDS  the same pictures through libavformat's own file I/O
+ * What is durable has to be readable, too: an MP4 file has its index (moov) at the end, and is
+ * worth nothing without it. So each second is a fragment with an index of its own.
+ *
+ *   muxer FILE SECONDS           records FILE (.mp4, .mkv, ...) through writeflush
+ *   muxer --plain FILE SECONDS   the same pictures through libavformat's own file I/O
+ *   muxer --kill N FILE SECONDS  says how many bytes are durable after N seconds, and kills itself
  */
+#define _DEFAULT_SOURCE
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,14 +125,30 @@ static AVCodecContext *open_codec(AVFormatContext *format) {
   return codec;
 }
 
+/* Ends the fragment (in Matroska: the cluster), so that whoever has these bytes can read them. */
+static void end_fragment(AVFormatContext *format) {
+  check("mux", av_interleaved_write_frame(format, NULL));
+  check("mux", av_write_frame(format, NULL));
+  avio_flush(format->pb);
+}
+
+static void tell_what_is_durable(wf_writer writer, wf_ticket ticket) {
+  wf_positions positions;
+  if (wf_wait(writer, ticket, -1) || wf_get_positions(writer, &positions, sizeof positions))
+    die("fence", AVERROR_EXTERNAL);
+  printf("%" PRIu64 " bytes durable\n", positions.durable);
+  fflush(stdout);
+}
+
 int main(int argc, char **argv) {
   int plain = argc == 4 && strcmp(argv[1], "--plain") == 0;
-  if (argc != 3 + plain) {
-    fprintf(stderr, "usage: muxer [--plain] FILE SECONDS\n");
+  int kill_after = argc == 5 && strcmp(argv[1], "--kill") == 0 ? atoi(argv[2]) : 0;
+  if (argc != 3 + plain + 2 * (kill_after > 0)) {
+    fprintf(stderr, "usage: muxer [--plain | --kill N] FILE SECONDS\n");
     return 2;
   }
-  const char *path = argv[1 + plain];
-  int pictures = atoi(argv[2 + plain]) * RATE;
+  const char *path = argv[argc - 2];
+  int pictures = atoi(argv[argc - 1]) * RATE;
 
   AVFormatContext *format = NULL;
   check("format", avformat_alloc_output_context2(&format, NULL, NULL, path));
@@ -141,7 +163,10 @@ int main(int argc, char **argv) {
     format->pb = avio_alloc_context(buffer, IO_BUFFER, 1, &it, NULL, write_packet, seek);
     format->flags |= AVFMT_FLAG_CUSTOM_IO;
   }
-  check("header", avformat_write_header(format, NULL));
+  AVDictionary *flags = NULL; /* of MP4; others don't take it */
+  av_dict_set(&flags, "movflags", "frag_custom+empty_moov+default_base_moof", 0);
+  check("header", avformat_write_header(format, &flags));
+  av_dict_free(&flags);
 
   AVFrame *frame = av_frame_alloc();
   frame->format = codec->pix_fmt;
@@ -152,10 +177,13 @@ int main(int argc, char **argv) {
   for (int number = 0; number < pictures; number++) {
     draw(frame, number);
     encode(codec, frame, format, packet);
+    if (number % RATE == RATE - 1) end_fragment(format);
     if (!plain && number % RATE == RATE - 1) {
-      avio_flush(format->pb);
-      wf_fence(it.writer, NULL); /* goes on by itself; an error is sticky */
+      wf_ticket ticket;
+      wf_fence(it.writer, &ticket); /* goes on by itself; an error is sticky */
+      if (number == kill_after * RATE - 1) tell_what_is_durable(it.writer, ticket);
     }
+    if (kill_after && number == kill_after * RATE + RATE / 2) raise(SIGKILL);
   }
   encode(codec, NULL, format, packet);
   check("trailer", av_write_trailer(format));

@@ -10,7 +10,7 @@
  * may be called from any thread, unless its text says less, and with any numbers: a wrong one, a
  * closed writer, a null pointer is an error code. Pointers have to keep the promises at the end of
  * each text, and are looked at only within the call. No memory passes from the library to its user
- * but that of an open grant. Every function but wf_last_error and wf_version may answer WF_PANIC.
+ * but that of an open grant. Every function that answers a wf_status may answer WF_PANIC.
  *
  * A writer that nobody closes is closed by exit() and the return of main, on Unix within five seconds
  * for all of them; _exit(), abort() and a kill leave what the kernel has, which wf_positions calls
@@ -29,6 +29,12 @@
 
 #include <stddef.h>
 #include <stdint.h>
+/* The version of this header; wf_version() is that of the library. */
+#define WF_VERSION_MAJOR 0
+#define WF_VERSION_MINOR 1
+#define WF_VERSION_PATCH 0
+#define WF_VERSION "0.1.0"
+
 #if defined(_WIN32) && !defined(_WIN64)
 #define WF_WINAPI __stdcall
 #else
@@ -51,7 +57,8 @@
 #define WF_MMIOM_WRITEFLUSH 5
 /* Old name, new name; answers 0 or a WF_MMIOERR. */
 #define WF_MMIOM_RENAME 6
-/* Ours: everything written so far becomes durable: 0 or -1. */
+/* Ours: everything written so far becomes durable: 0 or -1. While winmm holds bytes in its buffer
+ * (MMIO_DIRTY) it is -1: mmioFlush first. */
 #define WF_MMIOM_FENCE 0x8001
 /* Ours: the durable position, to the uint64_t at which the first argument points: 0 or -1. */
 #define WF_MMIOM_DURABLE 0x8002
@@ -864,7 +871,21 @@ wf_status wf_path(wf_writer writer, char *buffer, size_t size, size_t *needed);
 size_t wf_last_error(char *buffer, size_t size);
 
 /*
- The version of the library, for example "0.1.0". Never null; lives for ever. Any thread.
+ The operating system's error number behind this thread's last refusal: an errno, on Windows what
+ GetLastError gives; 0 where no call of the system failed. Of a failed writer that was closed
+ since, `wf_close` had it. Takes a lock for a moment. Any thread.
+ */
+int32_t wf_last_errno(void);
+
+/*
+ What a status means, in a few words; why it was given says `wf_last_error`. Never null; lives for
+ ever; takes any number. No lock, no allocation. Any thread.
+ */
+const char *wf_status_text(int32_t status);
+
+/*
+ The version of the library, for example "0.1.0"; that of the header is
+ `WF_VERSION`. Never null; lives for ever. Any thread.
  */
 const char *wf_version(void);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rust::{Backend, Histogram, Medium};
 
-use crate::failure::{invalid, last_sentence, wf_status};
+use crate::failure::{invalid, last_number, last_sentence, text_of, wf_status};
 use crate::open::Open;
 use crate::options::*;
 use crate::{copy_text, put, sized, wf_writer, with};
@@ -373,7 +373,23 @@ pub unsafe extern "C" fn wf_last_error(buffer: *mut c_char, size: usize) -> usiz
     unsafe { copy_text(sentence.as_bytes(), buffer, size) }
 }
 
-/// The version of the library, for example "0.1.0". Never null; lives for ever. Any thread.
+/// The operating system's error number behind this thread's last refusal: an errno, on Windows what
+/// GetLastError gives; 0 where no call of the system failed. Of a failed writer that was closed
+/// since, `wf_close` had it. Takes a lock for a moment. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn wf_last_errno() -> i32 {
+    catch_unwind(last_number).unwrap_or(0)
+}
+
+/// What a status means, in a few words; why it was given says `wf_last_error`. Never null; lives for
+/// ever; takes any number. No lock, no allocation. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn wf_status_text(status: i32) -> *const c_char {
+    text_of(status).as_ptr()
+}
+
+/// The version of the library, for example "0.1.0"; that of the header is
+/// `WF_VERSION`. Never null; lives for ever. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn wf_version() -> *const c_char {
     const VERSION: &CStr =

@@ -1,6 +1,7 @@
 //! Status codes, and the sentence behind the last one of a thread.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ enum Last {
 thread_local! {
     static LAST: Cell<Last> = const { Cell::new(Last::Nothing) };
     static SENTENCE: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The system's number that belongs to `SENTENCE`; 0 for none.
+    static NUMBER: Cell<i32> = const { Cell::new(0) };
 }
 
 /// Runs a call that is no writer's; a panic in it is a status.
@@ -107,8 +110,19 @@ pub(crate) fn panicked() -> wf_status {
 
 /// Allocates: for calls that do anyway.
 pub(crate) fn refuse(status: wf_status, sentence: impl Into<String>) -> wf_status {
+    refuse_with(status, sentence, 0)
+}
+
+/// An open or a close failed, for the first of these errors. Allocates.
+pub(crate) fn refuse_for(error: Option<&Error>, sentence: impl Into<String>) -> wf_status {
+    let number = error.and_then(Error::raw_os_error).unwrap_or(0);
+    refuse_with(error.map_or(WF_IO, status_of), sentence, number)
+}
+
+fn refuse_with(status: wf_status, sentence: impl Into<String>, number: i32) -> wf_status {
     // A thread that is ending has no sentences any more.
     let _ = SENTENCE.try_with(|it| it.replace(sentence.into()));
+    NUMBER.set(number);
     remember(status, Last::Sentence)
 }
 
@@ -161,6 +175,44 @@ pub(crate) fn status_of(error: &Error) -> wf_status {
         Error::Forked => WF_FORKED,
         _ => WF_IO,
     }
+}
+
+/// The system's number behind this thread's last refusal; 0 if there was none.
+pub(crate) fn last_number() -> i32 {
+    match LAST.get() {
+        Last::Sentence => NUMBER.get(),
+        Last::Poisoned(writer) => {
+            let error = OPEN.get(writer).and_then(|open| open.control.error());
+            error.and_then(|error| error.raw_os_error()).unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+/// What a status means, for a message; not why it was given.
+pub(crate) fn text_of(status: i32) -> &'static CStr {
+    const ALL: [(wf_status, &CStr); 18] = [
+        (WF_OK, c"done"),
+        (WF_PENDING, c"the fence is not through yet"),
+        (WF_LOST, c"the bytes were lost by policy, and counted"),
+        (WF_INVALID, c"an argument can't be"),
+        (WF_CLOSED, c"the number stands for no open writer"),
+        (WF_FULL, c"there is no room for all the bytes"),
+        (WF_DEADLINE, c"there was no room in time"),
+        (WF_TOO_LONG, c"such a call never takes so many bytes"),
+        (WF_IO, c"the system refused an operation"),
+        (WF_LOCKED, c"another writer has the file"),
+        (WF_RANGE, c"the patch lies past the accepted position"),
+        (WF_FORKED, c"the writer belongs to the parent of this process"),
+        (WF_TOO_MANY, c"too many writers are open"),
+        (WF_PANIC, c"a defect of the library"),
+        (WF_BUSY, c"the one producer of this writer is inside a call"),
+        (WF_IN_WAKER, c"a waker can't wait for a driver"),
+        (WF_UNFINISHED, c"the file was not closed: its end is not known"),
+        (WF_CANCELLED, c"the open was called off"),
+    ];
+    let known = ALL.iter().find(|(known, _)| *known as i32 == status);
+    known.map_or(c"no status of this library", |(_, text)| text)
 }
 
 /// The sentence of this thread's last refusal; empty if there was none.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rust::{CloseError, Control, Error, Summary, Writer};
 
-use crate::failure::{busy, closed, failed, guarded, invalid, refuse, status_of, wf_status};
+use crate::failure::{busy, closed, failed, guarded, invalid, refuse, refuse_for, wf_status};
 use crate::fences::in_header;
 use crate::options::*;
 use crate::producer::{One, Producer};
@@ -86,7 +86,7 @@ fn open(path: &std::path::Path, asked: &wf_options) -> Result<wf_writer, wf_stat
         WF_OVERWRITE => options.open(path),
         _ => return Err(invalid("wf_options.mode is none of WF_CREATE and its sisters")),
     };
-    let writer = opened.map_err(|error| refuse(status_of(&error), error.to_string()))?;
+    let writer = opened.map_err(|error| refuse_for(Some(&error), error.to_string()))?;
     Ok(place.fill(Open::new(writer, asked.producers)))
 }
 
@@ -190,7 +190,7 @@ fn close_telling(writer: wf_writer, tell: impl FnOnce(&Summary)) -> wf_status {
         }
         Ok(Err(error)) => {
             tell(&error.summary);
-            refuse(error.errors.first().map_or(WF_IO, status_of), error.to_string())
+            refuse_for(error.errors.first(), error.to_string())
         }
         Err(status) => status,
     }

@@ -23,6 +23,10 @@ fn the_header_is_current() {
     builder.generate().unwrap().write(&mut generated);
     // What an `unsafe` function asks of its caller: C has no heading for it.
     let generated = String::from_utf8(generated).unwrap().replace(" # Safety\n", "");
+    let generated = generated
+        .replace("@MAJOR@", env!("CARGO_PKG_VERSION_MAJOR"))
+        .replace("@MINOR@", env!("CARGO_PKG_VERSION_MINOR"))
+        .replace("@PATCH@", env!("CARGO_PKG_VERSION_PATCH"));
     let path = here("include/writeflush.h");
     if std::env::var_os("UPDATE_HEADER").is_some() {
         std::fs::write(&path, &generated).unwrap();
@@ -273,18 +277,47 @@ fn tool(name: &str, args: &[&str]) -> Option<String> {
     }
 }
 
-#[test]
-fn a_muxer_through_custom_io_makes_what_a_plain_file_makes() {
+/// `None`: said, and skipped.
+fn muxer(into: &Path) -> Option<PathBuf> {
     let libraries = ["libavformat", "libavcodec", "libavutil"];
     let there = Command::new("pkg-config").arg("--exists").args(libraries).status();
     if !there.is_ok_and(|status| status.success()) {
-        return skip("libavformat", "pkg-config does not find it");
+        skip("libavformat", "pkg-config does not find it");
+        return None;
     }
     let flags = [&["--cflags", "--libs"], &libraries[..]].concat();
-    let Some(flags) = tool("pkg-config", &flags) else { return };
+    let flags = tool("pkg-config", &flags)?;
     let flags: Vec<_> = flags.split_whitespace().collect();
+    Some(compile("examples/muxer.c", Link::Static, into, &flags))
+}
+
+/// What a power cut leaves of a recording that was killed can be played.
+#[test]
+fn the_durable_part_of_a_killed_recording_is_readable_up_to_its_last_fence() {
+    use std::os::unix::process::ExitStatusExt;
     let dir = tempfile::tempdir().unwrap();
-    let program = compile("examples/muxer.c", Link::Static, dir.path(), &flags);
+    let Some(program) = muxer(dir.path()) else { return };
+    for kind in ["mp4", "mkv"] {
+        let take = dir.path().join(format!("take.{kind}"));
+        let mut killed = Command::new(&program);
+        let output = killed.args(["--kill", "5"]).arg(&take).arg("8").output().unwrap();
+        assert_eq!(output.status.signal(), Some(libc::SIGKILL), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let durable = said.split(' ').next().unwrap().parse().unwrap();
+        let cut = std::fs::File::options().write(true).open(&take).unwrap();
+        assert!(cut.metadata().unwrap().len() >= durable);
+        cut.set_len(durable).unwrap();
+        let look = ["-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames"];
+        let look = [&look[..], &["-of", "csv=p=0", take.to_str().unwrap()]].concat();
+        let Some(frames) = tool("ffprobe", &look) else { return };
+        assert_eq!(frames.trim(), "125", "{kind}: five seconds of 25 pictures");
+    }
+}
+
+#[test]
+fn a_muxer_through_custom_io_makes_what_a_plain_file_makes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = muxer(dir.path()) else { return };
     for kind in ["mp4", "mkv"] {
         let (ours, plain) = (format!("ours.{kind}"), format!("plain.{kind}"));
         let (ours, plain) = (dir.path().join(ours), dir.path().join(plain));

@@ -9,6 +9,7 @@
 #ifdef __linux__
 #include <sys/syscall.h>
 #endif
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -525,12 +526,30 @@ static void messages(const char *path) {
   CHECK(send(&info, WF_MMIOM_OPEN, other, 0) == WF_MMIOERR_FILENOTFOUND);
 }
 
+static void what_a_status_means(const char *folder) {
+  for (int status = WF_CANCELLED; status <= WF_LOST; status++) {
+    CHECK(strlen(wf_status_text(status)) > 3);
+    CHECK(strcmp(wf_status_text(status), wf_status_text(99)) != 0);
+  }
+  CHECK(wf_status_text(INT32_MIN) != NULL);
+  char nowhere[4096];
+  snprintf(nowhere, sizeof nowhere, "%s/nowhere/file", folder);
+  wf_writer writer;
+  CHECK(wf_last_errno() == 0);
+  CHECK(wf_open(nowhere, NULL, &writer) == WF_IO);
+#ifndef _WIN32
+  CHECK(wf_last_errno() == ENOENT);
+#endif
+  CHECK(wf_write(writer, "x", 1) == WF_CLOSED && wf_last_errno() == 0);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   char path[4096];
   snprintf(path, sizeof path, "%s/file", argv[1]);
   CHECK(wf_last_error(NULL, 0) == 1);
-  CHECK(strlen(wf_version()) > 0);
+  CHECK(strcmp(wf_version(), WF_VERSION) == 0);
+  what_a_status_means(argv[1]);
   const wf_writer strangers[] = {0, 1, 42, UINT64_MAX, (uint64_t)1 << 32, ((uint64_t)3 << 32) | 5};
   for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) no_such_writer(strangers[i]);
   options_that_cannot_be(path);

@@ -12,7 +12,7 @@ use super::mark::{self, Mark};
 use super::place::{Medium, Place};
 use crate::buffers::Memory;
 use crate::canary::Canary;
-use crate::error::{Error, Operation};
+use crate::error::{Error, Operation, lacks_space};
 use crate::host::Host;
 use crate::options::{Direct, Options, Preallocate};
 
@@ -433,7 +433,11 @@ pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64, marked: bool
         if file.len()? != len {
             file.set_len(len)?;
         }
-        if marked { file.set_mark(None) } else { Ok(()) }
+        match marked.then(|| file.set_mark(None)) {
+            // A full xfs takes no attribute away. One that stays makes a later append careful.
+            Some(Err(error)) if !lacks_space(&error) => Err(error),
+            _ => Ok(()),
+        }
     };
     let name = || match file.is_named()? {
         true => match sync_name(file, path) {

@@ -34,7 +34,7 @@ pub const MMIOM_READ: u32 = 0;
 /// waits until all that came before is written. So a deadline thread makes no such jump.
 pub const MMIOM_WRITE: u32 = 1;
 /// Moves the position: offset, `SEEK_SET`, `SEEK_CUR` or `SEEK_END`. Answers the new position or −1.
-/// After a −1 every READ and WRITE is refused until a SEEK from the start or the end succeeds.
+/// After a −1 from the start or the end every READ and WRITE is refused until one succeeds.
 pub const MMIOM_SEEK: u32 = 2;
 /// Opens: file name. Answers 0 or a MMIOERR.
 pub const MMIOM_OPEN: u32 = 3;
@@ -49,7 +49,8 @@ pub const MMIOM_RENAME: u32 = 6;
 /// The first of the messages that a procedure may define for itself.
 pub const MMIOM_USER: u32 = 0x8000;
 
-/// Ours: makes everything written so far durable. Answers 0 or −1: always −1 after a refused WRITE.
+/// Ours: makes everything written so far durable. Answers 0 or −1: always −1 after a refused WRITE,
+/// and while winmm holds bytes back in a buffer of its own ([`MMIO_DIRTY`]): `mmioFlush` first.
 pub const WFM_FENCE: u32 = MMIOM_USER + 1;
 /// Ours: the durable position, 64 bits wide, to the `u64` at which the first argument points.
 /// Answers 0 or −1.
@@ -98,6 +99,8 @@ pub const MMIO_EXIST: u32 = 0x4000;
 pub const MMIO_ALLOCBUF: u32 = 0x1_0000;
 /// Only makes a temporary name. Refused: choose a name.
 pub const MMIO_GETTEMP: u32 = 0x2_0000;
+/// winmm has bytes in its buffer that no WRITE has brought yet.
+pub const MMIO_DIRTY: u32 = 0x1000_0000;
 /// CLOSE leaves the handle below open. Ours has none to leave.
 pub const MMIO_FHOPEN: u32 = 0x10;
 

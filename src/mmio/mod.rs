@@ -28,8 +28,9 @@
 //!   is one writer a file, whatever the flags say. It is advisory: other programs are not kept out
 //!   (and, without locks on open files, as on macOS, readers are not told from one another's modes).
 //! * A file stays the one that was opened when it is renamed, or when the process goes to another
-//!   folder. Only files that are opened to be read are searched for along the path: winmm's own
-//!   procedure searches for those to be written too, and would overwrite a program of that name.
+//!   folder. Only files that are opened to be read are searched for, in the program's folder (where
+//!   winmm looks even before the current one) and along the path: winmm's own procedure searches for
+//!   those to be written too, and would overwrite a program of that name.
 //! * A relative SEEK or a WRITE that is refused moves nothing, and what follows is taken. After a
 //!   refused WRITE nothing is called durable any more; headers can still be made true. A refused SEEK
 //!   from the start or the end leaves no position, since winmm's buffers don't look at its answer: READ

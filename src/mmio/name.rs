@@ -57,15 +57,18 @@ fn path(name: &[u8]) -> PathBuf {
     String::from_utf8_lossy(name).into_owned().into()
 }
 
-/// An existing file: as named or, if the name has no folder, the first of that name along the
-/// search path.
+/// An existing file: as named or, if the name has no folder, the first of that name in the program's
+/// folder and along the search path.
 pub(super) fn find(name: PathBuf) -> PathBuf {
     let has_folder = name.parent().is_none_or(|folder| !folder.as_os_str().is_empty());
     if has_folder || name.exists() {
         return name;
     }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let mut found = std::env::split_paths(&folders).map(|folder| folder.join(&name));
+    let program = std::env::current_exe().ok();
+    let of_program = program.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = of_program.into_iter().chain(std::env::split_paths(&path));
+    let mut found = folders.map(|folder| folder.join(&name));
     found.find(|candidate| candidate.is_file()).unwrap_or(name)
 }
 

@@ -58,6 +58,12 @@ impl OpenFile {
         }
     }
 
+    /// The caller's side has bytes that were not handed over yet: a fence would not be one of them.
+    pub(super) fn held_back(&mut self) -> Failure {
+        let sentence = "winmm still has bytes of this file in its buffer: call mmioFlush first";
+        self.note(Failure::new(MMIOERR_CANNOTWRITE, sentence))
+    }
+
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
         if self.astray {
             return Err(self.note(Failure::new(MMIOERR_CANNOTREAD, ASTRAY)));

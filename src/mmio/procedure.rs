@@ -29,7 +29,7 @@ const REFUSED: LRESULT = -1;
 /// # Safety
 /// `info` is null or a live [`MMIOINFO`]. OPEN and CLOSE have it for themselves. Other messages for
 /// an open file may come from several threads at once: of their MMIOINFO they read `adwInfo` and
-/// change `lDiskOffset`, one after the other; so whoever reads `lDiskOffset` himself does it while
+/// `dwFlags` and change `lDiskOffset`, one after the other; so whoever reads `lDiskOffset` himself does it while
 /// no message is under way. Names are null or end with a zero; that of MMIO_PARSE and MMIO_EXIST
 /// lies in 128 writable bytes, unless it is complete already. A buffer that comes with a count holds
 /// at least as many bytes, for READ and the USER messages writable ones.
@@ -309,8 +309,13 @@ unsafe fn seek(info: *mut MMIOINFO, by: LPARAM, origin: LPARAM) -> LRESULT {
 /// # Safety
 /// As [`file`].
 unsafe fn fence(info: *mut MMIOINFO) -> LRESULT {
+    let ask = |open: &mut OpenFile| {
+        // SAFETY: not null, or there would be no file.
+        let is_dirty = unsafe { (*info).dwFlags } & MMIO_DIRTY != 0;
+        if is_dirty { Err(open.held_back()) } else { open.fence() }
+    };
     // SAFETY: passed on.
-    match unsafe { with(info, OpenFile::fence) } {
+    match unsafe { with(info, ask) } {
         Some(Ok(None)) => 0, // nothing is written to a file that is only read
         Some(Ok(Some(ticket))) => match ticket.wait() {
             Ok(_) => 0,

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,6 +173,21 @@ impl Writer {
 
     /// Memory for `len` bytes to fill in place, at most the grant limit of the options. The bytes
     /// are accepted when it is committed; dropped, it leaves nothing behind. Never waits.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("take");
+    /// let mut writer = writeflush::Options::new().create(&path)?;
+    /// let mut grant = writer.grant(4096)?;
+    /// grant[..5].copy_from_slice(b"hello"); // a device reads into it
+    /// let position = grant.commit(5);
+    /// assert_eq!(position, 0);
+    /// writer.close()?;
+    /// assert_eq!(std::fs::read(&path)?, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`try_write`](Self::try_write).
@@ -411,6 +427,11 @@ impl std::fmt::Debug for Writer {
         f.debug_tuple("Writer").field(self.core()).finish()
     }
 }
+
+// No call leaves anything half done where a panic of the program ends it: there is no foreign code in
+// a push, and what is shared with the driver are atomics, or is behind locks that ignore poison.
+impl UnwindSafe for Writer {}
+impl RefUnwindSafe for Writer {}
 
 impl Deref for Writer {
     type Target = Control;

@@ -9,7 +9,8 @@ use crate::overrun::{OnFull, Push};
 /// `write` takes all bytes; at a cursor that was moved back it overwrites ([`patch`]) and then
 /// goes on at the end. A cursor past the end leaves zeros in between. `flush` returns when the
 /// kernel has everything (*written*, as for `BufWriter<File>`); it is no fence, though it costs one
-/// after an overwrite: for one use [`write_flush`](Writer::write_flush).
+/// after an overwrite, unless [`Options::durable_flush`](crate::Options::durable_flush) makes it
+/// one: see [`write_flush`](Writer::write_flush).
 ///
 /// Bytes that the policy [`Fill`](OnFull::Fill) loses count as written: the position is where their
 /// fill bytes end. Under [`Drop`](OnFull::Drop) a loss is an error, [`Error::Lost`], though it is
@@ -48,6 +49,9 @@ impl Write for Writer {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.core().facts.options.durable_flush {
+            return Ok(Writer::flush(self).map(drop)?);
+        }
         Ok(self.core().drain()?)
     }
 }
@@ -113,6 +117,23 @@ impl Writer {
 /// at once, and the next fence makes it durable. If the file can't be so long the call fails
 /// ([`FileTooLarge`](io::ErrorKind::FileTooLarge), behind 2^62 in any case), nothing has changed but
 /// for those zeros over old bytes, and the writer goes on.
+///
+/// ```
+/// # use std::io::{Seek, SeekFrom, Write};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("take");
+/// let mut writer = writeflush::Options::new().create(&path)?;
+/// writer.write_all(b"size: ????, samples")?;
+/// writer.seek(SeekFrom::Start(6))?;
+/// writer.write_all(b"0007")?; // a patch, ordered before the next fence
+/// writer.seek(SeekFrom::End(0))?;
+/// writer.write_all(b" go on")?;
+/// writer.close()?;
+/// assert_eq!(std::fs::read(&path)?, b"size: 0007, samples go on");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// The end is the accepted position, and whatever the policy `Fill` still owes. Moving the cursor
 /// does no I/O; a write at a cursor that was moved waits for room, if anything is owed.

@@ -1,7 +1,9 @@
 //! Many producers, one file.
 #![allow(unsafe_code)]
 
+use std::io;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::fill_budget;
@@ -25,6 +27,23 @@ use crate::sync::{Instant, Ordering};
 /// after it). Choose buffers for the longest preemption, too.
 ///
 /// Dropping the last clone closes the file as dropping a [`Writer`](crate::Writer) does.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("take");
+/// let shared = writeflush::Options::new().create(&path)?.into_shared();
+/// std::thread::scope(|scope| {
+///     for thread in 0..4u8 {
+///         let shared = shared.clone();
+///         scope.spawn(move || shared.write_flush(&[thread; 100])); // threads share fences
+///     }
+/// });
+/// let summary = shared.close()?;
+/// assert_eq!(summary.positions.durable, 400);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SharedWriter {
     producers: Arc<Producers>,
@@ -115,6 +134,35 @@ impl Deref for SharedWriter {
         self.control()
     }
 }
+
+/// Each `write` is one record, in one piece, whoever else writes: a formatter makes several of them
+/// for a line (`write!`), so give it the line as a whole. `flush` returns when the kernel has
+/// everything (*written*); it is no fence, unless
+/// [`Options::durable_flush`](crate::Options::durable_flush) makes it one.
+///
+/// Bytes that the policy [`Fill`](OnFull::Fill) loses count as written; under
+/// [`Drop`](OnFull::Drop) a loss is an error, [`Error::Lost`], though it is counted as ever.
+///
+/// Of a reference only, as `File` has it: for the writer itself `flush` by name would be this weaker
+/// one wherever somebody has a `&mut SharedWriter`.
+impl io::Write for &SharedWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (SharedWriter::write(self, bytes)?, self.producers.policy()) {
+            (Push::Lost(bytes), OnFull::Drop) => Err(Error::Lost { bytes }.into()),
+            (Push::Accepted(_) | Push::Lost(_), _) => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.producers.core().facts.options.durable_flush {
+            return Ok(SharedWriter::flush(self).map(drop)?);
+        }
+        Ok(self.producers.core().drain()?)
+    }
+}
+
+impl UnwindSafe for SharedWriter {}
+impl RefUnwindSafe for SharedWriter {}
 
 impl Drop for Producers {
     fn drop(&mut self) {

@@ -177,6 +177,17 @@ fn only_what_is_read_is_searched_for() {
 }
 
 #[test]
+fn what_lies_beside_the_program_is_found() {
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().unwrap();
+    let beside = tempfile::NamedTempFile::new_in(folder).unwrap();
+    let name = format!("{}+", beside.path().file_name().unwrap().to_str().unwrap());
+    assert_eq!(Caller::open(&name, MMIO_READ).unwrap().close(), 0);
+    let answer = Caller::open(&name, MMIO_READWRITE).err();
+    assert_eq!(answer, Some(MMIOERR_FILENOTFOUND as isize), "not to be written");
+}
+
+#[test]
 fn messages_nobody_knows_are_answered_with_0() {
     let mut caller = Caller::new(0);
     assert_eq!(caller.send(MMIOM_USER + 77, 1, 2), 0);

@@ -69,6 +69,21 @@ fn a_relative_seek_that_is_refused_changes_nothing() {
     assert_eq!((&found, caller.close()), (b"headbody", 0));
 }
 
+/// Bytes that winmm has in its buffer were handed to nobody yet.
+#[test]
+fn a_fence_over_bytes_that_winmm_holds_back_is_refused() {
+    let (_dir, path) = place();
+    let mut caller = Caller::open(&name(&path), CREATE).unwrap();
+    assert_eq!(caller.write(b"head"), 4);
+    caller.info.dwFlags |= MMIO_DIRTY;
+    assert_eq!(caller.send(WFM_FENCE, 0, 0), -1);
+    assert!(caller.last_error().1.contains("mmioFlush"), "{:?}", caller.last_error());
+    assert_eq!(caller.write(b"body"), 4, "its flush");
+    caller.info.dwFlags &= !MMIO_DIRTY;
+    assert_eq!((caller.send(WFM_FENCE, 0, 0), caller.durable()), (0, 8));
+    assert_eq!(caller.close(), 0);
+}
+
 #[test]
 fn a_stray_write_leaves_a_file_that_is_only_read_readable() {
     let (_dir, path) = place();

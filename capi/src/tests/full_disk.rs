@@ -95,6 +95,7 @@ fn a_full_disk_leaves_a_durable_prefix_and_a_true_header() {
             assert!(at < 64 << 20, "never full");
         };
         assert_eq!((refused, wf_error(writer)), (WF_IO, WF_IO));
+        assert_eq!(wf_last_errno(), libc::ENOSPC, "of a writer that has failed");
         assert_eq!((checkpoint(writer), flush(writer)), (WF_IO, WF_IO));
         assert!(!is_waiting(writer));
         assert_failed_whole(take, close_summary(writer));
