@@ -7,7 +7,7 @@ use writeflush_operation::{Failure, Operation};
 use writeflush_workloads::FileState;
 use writeflush_workloads::floor::{Calls, Floor};
 
-use crate::log::LEN;
+use crate::log::{LEN, file_in};
 
 /// A durable record after another, by `pwritev2` with `RWF_DSYNC`, direct where the file system lets.
 pub(crate) struct Record {
@@ -20,11 +20,7 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn begin(folder: &Path, state: FileState, record: usize) -> Result<Self, Failure> {
-        let path = folder.join(state.name());
-        let found = std::fs::metadata(&path).map_or(0, |found| found.len());
-        if state == FileState::Written && found != LEN {
-            state.prepare(&path, LEN)?; // the next one finds it
-        }
+        let path = file_in(folder, state)?;
         let (floor, record) = (open(&path, state, record)?, vec![0x5a; record]);
         Ok(Self { path, state, floor, left: LEN, record })
     }

@@ -19,13 +19,19 @@ pub(crate) struct Log {
     left: u64,
 }
 
+/// A file in this state, as the last one that was here left it, or made.
+pub(crate) fn file_in(folder: &Path, state: FileState) -> Result<PathBuf, Failure> {
+    let path = folder.join(state.name());
+    let found = std::fs::metadata(&path).map_or(0, |found| found.len());
+    if state == FileState::Written && found != LEN {
+        state.prepare(&path, LEN)?;
+    }
+    Ok(path)
+}
+
 impl Log {
     pub(crate) fn new(folder: &Path, state: FileState, options: Options) -> Result<Self, Failure> {
-        let path = folder.join(state.name());
-        let found = std::fs::metadata(&path).map_or(0, |found| found.len());
-        if state == FileState::Written && found != LEN {
-            state.prepare(&path, LEN)?; // the next one finds it
-        }
+        let path = file_in(folder, state)?;
         let mut log = Self { path, options, state, writer: None, left: 0 };
         log.renew()?;
         Ok(log)
