@@ -193,7 +193,7 @@ mod unix {
             CURRENT.store(before, Ordering::Release);
             // Others may have met it meanwhile: it stays, and is no leak.
             static KEPT: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
-            KEPT.store((&raw const *mark).cast_mut(), Ordering::Release);
+            std::hint::black_box(&KEPT).store((&raw const *mark).cast_mut(), Ordering::Release);
             assert!(seen && mark.load(Ordering::Relaxed) == HERE);
         }
     }
