@@ -147,8 +147,10 @@ impl Tasks {
 
 /// Runs foreign code whose panic is no trouble of ours.
 pub(crate) fn unharmed(foreign: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign)) {
-        std::mem::forget(panic); // its drop is foreign too, and may panic again
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+    {
+        std::mem::forget(again); // it would go on like this
     }
 }
 
