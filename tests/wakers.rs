@@ -267,10 +267,17 @@ fn wakers_that_flush_each_others_writer_are_answered() {
             });
             wake(&writers[it], || drop(writers[it].try_write(&[3; 10])), &waker)
         });
-        for _ in &tickets {
-            let answer = told.recv().unwrap();
-            assert_eq!(answer.unwrap_err().kind(), ErrorKind::Deadlock, "{config}");
-        }
+        // The first answer sets a driver free: by the time that the other waker looks, its bytes may
+        // be durable, and then it need not wait.
+        let answers = [told.recv().unwrap(), told.recv().unwrap()];
+        let refused = |answer: &Result<u64, Error>| {
+            answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Deadlock)
+        };
+        assert!(answers.iter().any(refused), "{config}: {answers:?}");
+        assert!(
+            answers.iter().all(|answer| refused(answer) || matches!(answer, Ok(14))),
+            "{config}: {answers:?}"
+        );
         drop(tickets);
         writers.into_iter().for_each(|writer| drop(writer.close().unwrap()));
     });
