@@ -250,9 +250,6 @@ impl Runner {
     /// is nothing but something to be tried again later.
     pub(crate) fn poll_and_pause(&self, longest: Duration) -> bool {
         let Who::Caller { driver, limited, .. } = &self.who else { return false };
-        if self.stream.is_not_ours() {
-            return false;
-        }
         let Some(mut lead) = self.take(driver, *limited) else { return false };
         if let Some(driver) = lead.driver() {
             driver.turn();
