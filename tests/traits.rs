@@ -51,7 +51,7 @@ fn lines_of_many_threads_are_whole() {
                         let line = format!("thread {thread} line {n}\n");
                         writer.write_all(line.as_bytes()).unwrap();
                     }
-                    writer.flush().unwrap();
+                    Write::flush(&mut writer).unwrap(); // by name it is the durable one
                     let positions = writer.positions();
                     assert!(positions.written >= 500 * 16, "{positions:?}");
                 });

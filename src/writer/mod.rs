@@ -1,5 +1,10 @@
 //! The faces of a producer: [`Writer`] for one, [`SharedWriter`] for many.
 
+use std::io;
+
+use crate::error::Error;
+use crate::overrun::{OnFull, Push};
+
 mod exclusive;
 mod grant;
 mod seek;
@@ -8,6 +13,15 @@ mod shared;
 pub use exclusive::Writer;
 pub use grant::Grant;
 pub use shared::SharedWriter;
+
+/// What `std::io::Write` says of a push: what `Fill` loses gets its place filled, so it counts as
+/// taken; what `Drop` loses moves all that follows.
+fn taken(push: Push, offered: usize, policy: OnFull) -> io::Result<usize> {
+    match (push, policy) {
+        (Push::Lost(bytes), OnFull::Drop) => Err(Error::Lost { bytes }.into()),
+        (Push::Accepted(_) | Push::Lost(_), _) => Ok(offered),
+    }
+}
 
 /// Most fill bytes that a call which offers `len` bytes lays down for an earlier loss, so that
 /// catching up costs no deadline.

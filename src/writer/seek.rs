@@ -2,7 +2,7 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use super::Writer;
+use super::{Writer, taken};
 use crate::error::Error;
 use crate::overrun::{OnFull, Push};
 
@@ -39,11 +39,8 @@ impl Write for Writer {
                     self.leave_gap_to(cursor)?;
                 }
                 self.cursor = None;
-                match (Writer::write(self, bytes)?, self.core().facts.options.on_full) {
-                    (Push::Lost(bytes), OnFull::Drop) => Err(Error::Lost { bytes }.into()),
-                    // What `Fill` loses gets its place filled.
-                    (Push::Accepted(_) | Push::Lost(_), _) => Ok(bytes.len()),
-                }
+                let push = Writer::write(self, bytes)?;
+                taken(push, bytes.len(), self.core().facts.options.on_full)
             }
         }
     }

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use super::fill_budget;
+use super::{fill_budget, taken};
 use crate::buffers::Refused;
 use crate::control::Control;
 use crate::core::Core;
@@ -147,10 +147,8 @@ impl Deref for SharedWriter {
 /// one wherever somebody has a `&mut SharedWriter`.
 impl io::Write for &SharedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match (SharedWriter::write(self, bytes)?, self.producers.policy()) {
-            (Push::Lost(bytes), OnFull::Drop) => Err(Error::Lost { bytes }.into()),
-            (Push::Accepted(_) | Push::Lost(_), _) => Ok(bytes.len()),
-        }
+        let push = SharedWriter::write(self, bytes)?;
+        taken(push, bytes.len(), self.producers.policy())
     }
 
     fn flush(&mut self) -> io::Result<()> {

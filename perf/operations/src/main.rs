@@ -30,31 +30,27 @@ use self::log::Log;
 const PUSH: usize = 256;
 const RECORD: usize = 4096;
 const BATCH: u64 = 64;
+const BATCHED: usize = BATCH as usize * PUSH;
 /// Of a header.
 const PATCH: usize = 64;
 
 const KINDS: [Kind; 11] = [
     Kind::new("push", push).bytes(PUSH as u64),
-    durable("flush", |folder| flush(folder, FileState::Written, Drive::Thread)),
-    durable("caller", |folder| flush(folder, FileState::Written, Drive::Caller)),
-    durable("growing", |folder| flush(folder, FileState::Growing, Drive::Thread)),
-    Kind::new("batch", batch).fences(1).bytes(BATCH * PUSH as u64),
-    Kind::new("patch", patch).fences(1).bytes(PATCH as u64),
+    durable("flush", RECORD, |folder| flush(folder, FileState::Written, Drive::Thread)),
+    durable("caller", RECORD, |folder| flush(folder, FileState::Written, Drive::Caller)),
+    durable("growing", RECORD, |folder| flush(folder, FileState::Growing, Drive::Thread)),
+    durable("batch", BATCHED, batch),
+    durable("patch", PATCH, patch),
     Kind::new("wake", wake).bytes(RECORD as u64),
-    durable("flush/floor", written_floor),
-    durable("caller/floor", written_floor),
-    durable("growing/floor", |folder| record(folder, FileState::Growing, RECORD)),
-    Kind::new("batch/floor", |folder| record(folder, FileState::Written, PUSH * BATCH as usize))
-        .fences(1)
-        .bytes(BATCH * PUSH as u64),
+    durable("flush/floor", RECORD, |folder| record(folder, FileState::Written, RECORD)),
+    durable("caller/floor", RECORD, |folder| record(folder, FileState::Written, RECORD)),
+    durable("growing/floor", RECORD, |folder| record(folder, FileState::Growing, RECORD)),
+    durable("batch/floor", BATCHED, |folder| record(folder, FileState::Written, BATCHED)),
 ];
 
-const fn durable(name: &'static str, begin: Begin) -> Kind {
-    Kind::new(name, begin).fences(1).bytes(RECORD as u64)
-}
-
-fn written_floor(folder: &Path) -> Begun {
-    record(folder, FileState::Written, RECORD)
+/// One fence over so many bytes.
+const fn durable(name: &'static str, bytes: usize, begin: Begin) -> Kind {
+    Kind::new(name, begin).fences(1).bytes(bytes as u64)
 }
 
 fn record(folder: &Path, state: FileState, bytes: usize) -> Begun {

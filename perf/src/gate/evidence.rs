@@ -107,7 +107,7 @@ pub(crate) struct BesideFloor {
 /// What is looked for, unless something else is asked for.
 pub(crate) const LIMIT_PERCENT: f64 = 2.0;
 
-fn usual_limit() -> f64 {
+pub(crate) fn usual_limit() -> f64 {
     LIMIT_PERCENT
 }
 

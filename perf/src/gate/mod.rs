@@ -27,7 +27,7 @@ use anyhow::Context;
 pub(crate) use self::args::{Args, limit};
 use self::baseline::Baseline;
 use self::bisect::Bisection;
-pub(crate) use self::evidence::{ARMS, Evidence, LIMIT_PERCENT, Paired};
+pub(crate) use self::evidence::{ARMS, Evidence, LIMIT_PERCENT, Paired, usual_limit};
 #[cfg(test)]
 pub(crate) use self::evidence::{Lap, Stage};
 pub(crate) use self::judge::{Change, Tier, Word, findings};

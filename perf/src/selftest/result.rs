@@ -14,6 +14,7 @@ pub(crate) struct SelfTest {
     /// Turns of a stage.
     pub(crate) turns: u32,
     /// Slower by more than this was looked for.
+    #[serde(default = "crate::gate::usual_limit")]
     pub(crate) limit_percent: f64,
     pub(crate) operations: Vec<String>,
     pub(crate) trials: Vec<Trial>,
