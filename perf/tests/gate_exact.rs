@@ -7,6 +7,7 @@ mod skip;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use skip::skip;
@@ -21,8 +22,11 @@ fn there(program: &str) -> bool {
 
 const NONE: &[&str] = &[];
 
+/// The flushes of a disk are everybody's: one test at a time, or they are taken for one another's.
+static DISK: Mutex<()> = Mutex::new(());
+
 /// Programs of one source, each with a slip or none.
-struct Rig(tempfile::TempDir);
+struct Rig(tempfile::TempDir, #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl Rig {
     /// `None`: said, and skipped.
@@ -31,7 +35,8 @@ impl Rig {
             skip(test, &format!("there is no {missing}"));
             return None;
         }
-        Some(Self(directory()))
+        let alone = DISK.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Self(directory(), alone))
     }
 
     fn program(&self, slips: &[impl AsRef<str>]) -> PathBuf {
