@@ -52,6 +52,8 @@ pub enum Canary {
     GapUnfenced,
     /// The directory that is flushed is the one that has the path by now.
     DirectoryByPath,
+    /// A fence that nobody asks for is granted over what is written, without a flush.
+    UnaskedUnfenced,
 }
 
 #[cfg(feature = "canary")]
@@ -64,7 +66,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 21] = [
+        pub const ALL: [Self; 22] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -86,6 +88,7 @@ mod planted {
             Self::SpaceUnfenced,
             Self::GapUnfenced,
             Self::DirectoryByPath,
+            Self::UnaskedUnfenced,
         ];
 
         /// Its name in reports.
@@ -112,6 +115,7 @@ mod planted {
                 Self::SpaceUnfenced => "space-unfenced",
                 Self::GapUnfenced => "gap-unfenced",
                 Self::DirectoryByPath => "directory-by-path",
+                Self::UnaskedUnfenced => "unasked-unfenced",
             }
         }
 

@@ -29,7 +29,9 @@
 //!
 //! * **Four positions**, each a prefix of the file, readable from any thread without a lock:
 //!   `accepted ≥ submitted ≥ written ≥ durable` ([`Positions`]). *Written* survives a crash of the
-//!   process, *durable* a power cut.
+//!   process, *durable* a power cut. Where a thread drives, no accepted byte waits longer than
+//!   100 ms to be submitted, asked for or not ([`Options::submit_every`]); fences come unasked where
+//!   [`Options::fence_every`] says so.
 //! * **A push** ([`Writer::try_write`], and [`Writer::write`] while there is room) is one copy into
 //!   memory that was allocated and faulted in at open. It takes no lock, allocates nothing, and
 //!   waits for nobody. It may make one system call when it fills a buffer while the driver's

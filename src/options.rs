@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::buffers::Memory;
+use crate::driver::Every;
 use crate::error::Error;
 use crate::file::{MAX_BLOCK, OpenMode, Share};
 use crate::host::{Host, System};
@@ -207,6 +208,8 @@ pub struct Options {
     pub(crate) on_full: OnFull,
     /// Whether the flush of `std::io::Write` is a fence.
     pub(crate) durable_flush: bool,
+    /// What is done though nobody asks.
+    pub(crate) every: Every,
     pub(crate) preallocate: Preallocate,
     pub(crate) on_disk_full: DiskFull,
     pub(crate) fence_form: FenceForm,
@@ -234,6 +237,7 @@ impl Default for Options {
             drive: Drive::default(),
             on_full: OnFull::default(),
             durable_flush: false,
+            every: Every { submit: Some(Duration::from_millis(100)), ..Every::default() },
             preallocate: Preallocate::default(),
             on_disk_full: DiskFull::default(),
             fence_form: FenceForm::default(),
@@ -305,6 +309,54 @@ impl Options {
     /// waits for the disk each time. (The C library has only the durable one.)
     pub fn durable_flush(mut self, durable: bool) -> Self {
         self.durable_flush = durable;
+        self
+    }
+
+    /// How long an accepted byte may stay in the buffers unasked (default 100 ms, at least 2 ms;
+    /// `None`: until its buffer is full, or somebody asks): then it is handed to the kernel, so that
+    /// a crash of the process loses no more than that. No fence, and no wait of anybody; a stream
+    /// that fills its buffers in less time gets no write more, a slow one with direct I/O a device
+    /// write of a block each time. The driver's thread wakes up twice in that time; with
+    /// [`Drive::Caller`] there is none, and nothing is done unasked.
+    pub fn submit_every(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.every.submit = limit.into().map(|limit| limit.max(Duration::from_millis(2)));
+        self
+    }
+
+    /// A fence at this interval, for programs that never ask for one (default `None`: never; at
+    /// least 1 ms). Nobody waits for it: [`positions`](crate::Control::positions) tell how far it
+    /// got, and an error is sticky. Costs a device flush each time something is new. With
+    /// [`Drive::Caller`] only calls that move things on look at the clock.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("take");
+    /// use std::time::Duration;
+    /// use writeflush::Options;
+    ///
+    /// // A power cut loses at most what came in the last 50 ms, or the last 8 MiB.
+    /// let options = Options::new().fence_every(Duration::from_millis(50)).fence_bytes(8 << 20);
+    /// let mut writer = options.create(&path)?;
+    /// writer.write(b"nobody asks")?;
+    /// while writer.positions().durable < 11 {
+    ///     std::thread::yield_now();
+    /// }
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fence_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        let least = Duration::from_millis(1);
+        self.every.fence = interval.into().map(|interval| interval.max(least));
+        self
+    }
+
+    /// A fence over so many bytes at the latest (default `None`: never), as
+    /// [`fence_every`](Self::fence_every). The driver counts them when a buffer is full, or when it
+    /// [looks](Self::submit_every) for what is left in one: never exactly.
+    pub fn fence_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.every.fence_bytes = bytes.into().map(|bytes| bytes.max(1));
         self
     }
 

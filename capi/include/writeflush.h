@@ -749,6 +749,23 @@ typedef struct {
    has to live as long as `cancel` may be asked.
    */
   void *cancel_context;
+  /*
+   How long an accepted byte may stay in the buffers unasked, in milliseconds (default 100; 0:
+   until its buffer is full, or somebody asks): then it is handed to the kernel, so that a crash
+   of the process loses no more than that. No fence. Not with `WF_DRIVE_CALLER`.
+   */
+  uint64_t submit_every_ms;
+  /*
+   A fence at this interval, in milliseconds, for programs that never ask for one (default 0:
+   never). Nobody waits for it: `wf_positions` tells how far it got, and an error is sticky. With
+   `WF_DRIVE_CALLER` only calls that move things on look at the clock.
+   */
+  uint64_t fence_every_ms;
+  /*
+   A fence over so many bytes at the latest (default 0: never), counted when a buffer is full or
+   something is submitted: never exactly.
+   */
+  uint64_t fence_bytes;
 } wf_options;
 
 /*

@@ -160,6 +160,17 @@ pub struct wf_options {
     /// What `cancel` gets: where another thread, or a signal handler, leaves its mark, atomically. It
     /// has to live as long as `cancel` may be asked.
     pub cancel_context: *mut c_void,
+    /// How long an accepted byte may stay in the buffers unasked, in milliseconds (default 100; 0:
+    /// until its buffer is full, or somebody asks): then it is handed to the kernel, so that a crash
+    /// of the process loses no more than that. No fence. Not with `WF_DRIVE_CALLER`.
+    pub submit_every_ms: u64,
+    /// A fence at this interval, in milliseconds, for programs that never ask for one (default 0:
+    /// never). Nobody waits for it: `wf_positions` tells how far it got, and an error is sticky. With
+    /// `WF_DRIVE_CALLER` only calls that move things on look at the clock.
+    pub fence_every_ms: u64,
+    /// A fence over so many bytes at the latest (default 0: never), counted when a buffer is full or
+    /// something is submitted: never exactly.
+    pub fence_bytes: u64,
 }
 
 /// What a C program hands to a function of its own.
@@ -173,7 +184,7 @@ unsafe impl Sync for Context {}
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_options>()
-        == size_of::<[u64; 8]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
+        == size_of::<[u64; 11]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
 );
 
 impl Default for wf_options {
@@ -205,6 +216,9 @@ impl Default for wf_options {
             reserved: 0,
             cancel: None,
             cancel_context: std::ptr::null_mut(),
+            submit_every_ms: 100,
+            fence_every_ms: 0,
+            fence_bytes: 0,
         }
     }
 }
@@ -355,6 +369,13 @@ impl wf_options {
             .fence_form(fence)
             .mode(self.permissions)
             .lock(self.lock != 0)
-            .lock_wait(Duration::from_millis(self.lock_wait_ms)))
+            .lock_wait(Duration::from_millis(self.lock_wait_ms))
+            .submit_every(unless_zero(self.submit_every_ms).map(Duration::from_millis))
+            .fence_every(unless_zero(self.fence_every_ms).map(Duration::from_millis))
+            .fence_bytes(unless_zero(self.fence_bytes)))
     }
+}
+
+fn unless_zero(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
 }

@@ -141,7 +141,8 @@ impl Core {
         let around = Around { block, existing, kept: options.preallocate.kept(existing) };
         let lane = Lane::new(0, stream.clone(), id, plan, around, flights)
             .on_disk_full(options.on_disk_full)
-            .file_limit(file_limit());
+            .file_limit(file_limit())
+            .unasked(options.every);
         let driver = Driver::new(io, vec![lane]);
         let runner = Runner::new(driver, stream.clone(), options.drive, &options.thread_setup)
             .map_err(start_failed)?;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cadence::{Cadence, Due, Every};
 use super::length::Length;
 use super::outcome::{InFlight, Outcome, Patience};
 use super::plan::{Covers, Plan, Write, WriteFence};
@@ -66,8 +67,11 @@ pub(crate) struct Lane {
     /// Length of the file before the first write: a tail's block may hold older bytes behind it.
     existing: u64,
     length: Length,
-    /// Since when nothing has been under way, if somebody has looked since.
-    resting: Option<Instant>,
+    /// From when on its padding may be cut off, if somebody has looked since the last start.
+    cut_from: Option<Instant>,
+    cadence: Cadence,
+    /// What starts next was asked for by nobody.
+    unasked: bool,
     plan: Plan,
     writes: Vec<Option<InFlight>>,
     put_off: PutOff,
@@ -138,7 +142,9 @@ impl Lane {
             block,
             existing,
             length: Length::new(kept),
-            resting: None,
+            cut_from: None,
+            cadence: Cadence::new(Every::default(), 0, Instant::now()),
+            unasked: false,
             plan,
             writes: vec![None; slots],
             put_off: PutOff::new(slots),
@@ -163,6 +169,12 @@ impl Lane {
     /// No file may be longer.
     pub(crate) fn file_limit(mut self, limit: Option<u64>) -> Self {
         self.patience.file_limit = limit;
+        self
+    }
+
+    /// What is done though nobody asks.
+    pub(crate) fn unasked(mut self, every: Every) -> Self {
+        self.cadence = Cadence::new(every, self.plan.written(), Instant::now());
         self
     }
 
@@ -193,6 +205,7 @@ impl Lane {
     /// Submits what can start now; returns whether anything did. A blocking backend gets one
     /// operation a call, so that its effect is published before the next.
     pub(crate) fn advance(&mut self, io: &mut dyn Io) -> bool {
+        self.fence_by_bytes();
         let mut moved = false;
         while !self.stream.is_lost() && io.room() >= 2 && self.start_one(io) {
             moved = true;
@@ -259,6 +272,63 @@ impl Lane {
         }
     }
 
+    // ---- what nobody asks for -------------------------------------------------------------------
+
+    /// When it wants to [look](Self::look).
+    pub(crate) fn looks_at(&self) -> Option<Instant> {
+        self.cadence.looks_at().filter(|_| !self.stream.is_lost())
+    }
+
+    pub(crate) fn fences_by_time(&self) -> bool {
+        self.cadence.fences_by_time()
+    }
+
+    /// Asks in nobody's name for what is due at this time.
+    pub(crate) fn look(&mut self, now: Instant) {
+        // Patches first, as whoever asks for a fence.
+        let patches = self.stream.patches_queued();
+        let committed = self.stream.committed();
+        match self.cadence.due(now, committed, self.plan.submitted()) {
+            Due::Nothing => {}
+            Due::Submit => {
+                self.unasked = true;
+                self.stream.want_written(committed);
+            }
+            Due::Fence => self.fence_unasked(committed, patches),
+        }
+    }
+
+    fn fence_by_bytes(&mut self) {
+        if self.cadence.fences_by_bytes() {
+            let patches = self.stream.patches_queued();
+            let committed = self.stream.committed();
+            if self.cadence.due_by_bytes(committed) {
+                self.fence_unasked(committed, patches);
+            }
+        }
+    }
+
+    fn fence_unasked(&mut self, committed: u64, patches: u64) {
+        if Canary::UnaskedUnfenced.is_planted() {
+            return self.grant_unfenced();
+        }
+        let wanted = self.stream.wanted();
+        if committed > wanted.durable || patches > wanted.patches {
+            self.stream.counters.fences_asked.add(1);
+            self.stream.want_durable(committed, patches);
+        }
+    }
+
+    /// A planted bug.
+    fn grant_unfenced(&mut self) {
+        if let Some(covers) = self.plan.last_fence()
+            && !self.plan.fence_in_flight()
+        {
+            self.plan.flush_started(covers);
+            self.plan.flush_completed();
+        }
+    }
+
     // ---- padding --------------------------------------------------------------------------------
 
     /// Whether nothing is under way, and nothing waits to be asked for again.
@@ -269,7 +339,7 @@ impl Lane {
     /// When its padding is to be cut off; `None` if there is none, or it is not at rest.
     pub(crate) fn cut_at(&mut self) -> Option<Instant> {
         let padded = self.is_at_rest() && self.length.padded_from(self.plan.written()).is_some();
-        padded.then(|| *self.resting.get_or_insert_with(Instant::now) + QUIET)
+        padded.then(|| *self.cut_from.get_or_insert_with(|| Instant::now() + QUIET))
     }
 
     /// Cuts the file to the bytes that are in it: never below what is durable, since that is written.
@@ -313,7 +383,7 @@ impl Lane {
         }
         self.stream.gap.answer(made);
         self.changed.progress = true;
-        self.resting = None;
+        self.cut_from = None;
         true
     }
 
@@ -344,7 +414,8 @@ impl Lane {
             }
         };
         if started {
-            self.resting = None;
+            // Whoever reads along may believe the length behind bytes that nobody asked for.
+            self.cut_from = std::mem::take(&mut self.unasked).then(Instant::now);
         }
         started
     }

@@ -9,6 +9,7 @@
 //! A [`Driver`] is a state machine over one backend and any number of lanes, one a file. It knows
 //! nothing of threads: [`run`] says who turns it.
 
+mod cadence;
 mod company;
 mod lane;
 mod length;
@@ -27,6 +28,7 @@ use crate::error::Operation;
 use crate::stream::Stream;
 use crate::sync::Instant;
 
+pub(crate) use cadence::Every;
 pub(crate) use lane::{Around, Lane, LaneToken};
 pub(crate) use plan::{Forms, Geometry, Plan};
 
@@ -128,6 +130,24 @@ impl Driver {
         // A waker may have forked on this thread: nobody would wake the child.
         let gone = |lane: &Lane| lane.stream().is_left_behind();
         reason() || self.lanes.iter().any(|lane| gone(lane) || lane.has_work(&mut *self.io))
+    }
+
+    /// When somebody has to look whether something is due that nobody asks for. (As for the cuts.)
+    pub(crate) fn looks_at(&self) -> Option<Instant> {
+        if cfg!(any(loom, shuttle)) {
+            return None;
+        }
+        self.lanes.iter().filter_map(Lane::looks_at).min()
+    }
+
+    /// Asks in nobody's name for what is due by now.
+    pub(crate) fn look(&mut self, now: Instant) {
+        self.lanes.iter_mut().for_each(|lane| lane.look(now));
+    }
+
+    /// Whether some file is fenced by time.
+    pub(crate) fn fences_by_time(&self) -> bool {
+        self.lanes.iter().any(Lane::fences_by_time)
     }
 
     /// When a file has been left alone for so long that its padding is cut off; `None` while there

@@ -32,6 +32,8 @@ enum Who {
         company: Company,
         /// The length of files is limited.
         limited: bool,
+        /// Whoever drives looks at the clock for fences by time.
+        looks: bool,
     },
     Thread {
         handle: Mutex<Option<JoinHandle<()>>>,
@@ -119,7 +121,8 @@ impl Runner {
                 let eager = driver.is_asynchronous();
                 let company = Company::default();
                 let limited = file_limit().is_some();
-                Who::Caller { driver: Mutex::new(Some(driver)), eager, company, limited }
+                let looks = driver.fences_by_time();
+                Who::Caller { driver: Mutex::new(Some(driver)), eager, company, limited, looks }
             }
             Drive::Thread | Drive::Poll => {
                 let end = Arc::new(End::default());
@@ -159,9 +162,10 @@ impl Runner {
             if !self.may_wait() {
                 return Waited::InWaker;
             }
-            if let Who::Caller { driver, company, limited, .. } = &self.who
+            if let Who::Caller { driver, company, limited, looks, .. } = &self.who
                 && let Some(mut lead) = self.take(driver, *limited)
             {
+                lead.look(*looks);
                 self.lead(&mut lead, company, deadline, &ready);
                 continue;
             }
@@ -249,8 +253,9 @@ impl Runner {
     /// As [`poll`](Self::poll), for whoever polls again at once: sleeps as long at most, where there
     /// is nothing but something to be tried again later.
     pub(crate) fn poll_and_pause(&self, longest: Duration) -> bool {
-        let Who::Caller { driver, limited, .. } = &self.who else { return false };
+        let Who::Caller { driver, limited, looks, .. } = &self.who else { return false };
         let Some(mut lead) = self.take(driver, *limited) else { return false };
+        lead.look(*looks);
         if let Some(driver) = lead.driver() {
             driver.turn();
             driver.announce();
@@ -261,15 +266,25 @@ impl Runner {
         true
     }
 
-    /// As if nobody had asked for anything for long, where there is no clock and the caller drives.
+    /// As if nobody had asked for anything for long, and all that is under way had ended, where there is no clock and the caller drives.
     /// Says whether nothing was under way.
     #[cfg(all(test, unix, not(any(loom, shuttle))))]
     pub(crate) fn rest(&self) -> bool {
         let Who::Caller { driver, .. } = &self.who else { return false };
         let mut lead = self.take(driver, false);
         let Some(driver) = lead.as_mut().and_then(Lead::driver) else { return false };
-        driver.turn();
-        driver.cut_padding(Instant::now() + std::time::Duration::from_secs(1));
+        for _ in 0..2 {
+            let at = driver.looks_at();
+            at.into_iter().for_each(|at| driver.look(at));
+            driver.turn();
+            for _ in 0..STEPS_OF_A_REST {
+                if !driver.is_at_rest() {
+                    driver.wait(Some(Instant::now()));
+                    driver.turn();
+                }
+            }
+        }
+        driver.cut_padding(Instant::now() + Duration::from_secs(1));
         driver.is_at_rest()
     }
 
@@ -398,6 +413,13 @@ impl Lead<'_> {
     fn driver(&mut self) -> Option<&mut Driver> {
         self.driver.as_mut()?.as_mut()
     }
+
+    /// Asks for what is due by now, though nobody asks; `looks`: whether there is such a thing.
+    fn look(&mut self, looks: bool) {
+        if looks && let Some(driver) = self.driver() {
+            driver.look(Instant::now());
+        }
+    }
 }
 
 impl Drop for Lead<'_> {
@@ -452,7 +474,17 @@ impl Thread {
             self.driver.turn();
             self.driver.announce();
             if pace.relax() {
+                self.look();
                 self.cut_padding();
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        if let Some(at) = self.driver.looks_at() {
+            let now = Instant::now();
+            if now >= at {
+                self.driver.look(now);
             }
         }
     }
@@ -470,6 +502,7 @@ impl Thread {
         let asked = || streams.iter().map(|stream| stream.counters.fences_asked.get()).sum();
         let (company, end) = (Company::default(), self.end.clone());
         while !self.is_over() {
+            self.look();
             let before = fences();
             self.driver.turn_until(|| fences() > before);
             if fences() > before {
@@ -482,8 +515,8 @@ impl Thread {
             } else {
                 self.driver.announce();
                 let over = || streams.iter().all(|stream| end.is_reached(stream));
-                let cut_at = self.driver.cut_at();
-                self.driver.wait_unless(cut_at, over);
+                let until = self.driver.cut_at().into_iter().chain(self.driver.looks_at()).min();
+                self.driver.wait_unless(until, over);
                 self.cut_padding();
             }
         }
@@ -503,6 +536,10 @@ const NAP: Duration = Duration::from_micros(50);
 
 /// Yields, after which a polling driver looks again whether its policy has changed.
 const LOOK: u32 = 1000;
+
+/// After which what is still under way never ends: the medium is full.
+#[cfg(all(test, unix, not(any(loom, shuttle))))]
+const STEPS_OF_A_REST: u32 = 100;
 
 /// The pauses of a polling driver.
 struct Pace {

@@ -46,7 +46,6 @@
 
 mod abi;
 mod failure;
-mod fences;
 mod file;
 mod name;
 mod open_file;

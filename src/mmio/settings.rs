@@ -13,9 +13,9 @@ static IN_FORCE: RwLock<Option<Settings>> = RwLock::new(None);
 /// for it; [`apply`](Self::apply) it before the first OPEN.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub(super) options: Options,
-    pub(super) fence_every: Option<Duration>,
-    pub(super) fence_bytes: Option<u64>,
+    options: Options,
+    fence_every: Option<Duration>,
+    fence_bytes: Option<u64>,
 }
 
 impl Default for Settings {
@@ -35,22 +35,21 @@ impl Settings {
     }
 
     /// How writers are opened. The overrun policy is always [`OnFull::Block`]: a WRITE has no way
-    /// to say that it took less.
+    /// to say that it took less; and what is fenced unasked is said here.
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
-    /// A fence at this interval, for programs that never ask for one (default 1 s; `None`: never;
-    /// at least a millisecond). Costs a thread for each file open for writing, and a device flush
-    /// each time something is new.
+    /// A fence at this interval, for programs that never ask for one (default 1 s; `None`: never):
+    /// [`Options::fence_every`].
     pub fn fence_every(mut self, interval: Option<Duration>) -> Self {
-        self.fence_every = interval.map(|interval| interval.max(Duration::from_millis(1)));
+        self.fence_every = interval;
         self
     }
 
-    /// A fence whenever so many bytes have been written since the last of these (default `None`:
-    /// never). The WRITE that asks for it does not wait.
+    /// A fence over so many bytes at the latest (default `None`: never):
+    /// [`Options::fence_bytes`]. The WRITE that makes one due does not wait.
     pub fn fence_bytes(mut self, bytes: Option<u64>) -> Self {
         self.fence_bytes = bytes;
         self
@@ -61,20 +60,9 @@ impl Settings {
         *ignore_poison(IN_FORCE.write()) = Some(self);
     }
 
-    pub(super) fn in_force() -> Self {
-        let mut settings = ignore_poison(IN_FORCE.read()).clone().unwrap_or_default();
-        settings.options = settings.options.on_full(OnFull::Block);
-        settings
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_interval_makes_the_thread_of_the_fences_spin() {
-        let settings = Settings::new().fence_every(Some(Duration::ZERO));
-        assert_eq!(settings.fence_every, Some(Duration::from_millis(1)));
+    pub(super) fn in_force() -> Options {
+        let settings = ignore_poison(IN_FORCE.read()).clone().unwrap_or_default();
+        let Self { options, fence_every, fence_bytes } = settings;
+        options.on_full(OnFull::Block).fence_every(fence_every).fence_bytes(fence_bytes)
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::abi::*;
 use super::failure::Failure;
-use super::fences::PeriodicFences;
 use super::name::folder_exists;
 use super::settings::Settings;
 use crate::control::Control;
@@ -29,14 +28,9 @@ pub(super) enum Storage {
 /// A file that is being written.
 #[derive(Debug)]
 pub(super) struct Recording {
-    /// Before the writer, so that they end first.
-    fences: Option<PeriodicFences>,
     writer: Writer,
     /// For reading back.
     reader: Reader,
-    fence_bytes: Option<u64>,
-    /// Bytes written since the last fence by bytes.
-    unfenced: u64,
     /// Bytes were overwritten since the last complete fence: what the file shows is older.
     overwritten: bool,
 }
@@ -135,9 +129,7 @@ impl Storage {
                 Ok(())
             }
             Self::Recording(recording) => {
-                let Recording { fences, writer, .. } = *recording;
-                drop(fences);
-                writer.close().map(drop).map_err(|error| Failure::of_close(&error))
+                recording.writer.close().map(drop).map_err(|error| Failure::of_close(&error))
             }
         }
     }
@@ -145,20 +137,15 @@ impl Storage {
 
 impl Recording {
     fn open(path: &Path, flags: u32) -> Result<Self, Error> {
-        let Settings { mut options, fence_every, fence_bytes } = Settings::in_force();
+        let mut options = Settings::in_force();
         options.share = share(flags);
         options = options.lock_wait(Duration::ZERO); // who shares with whom is answered at once
         let creates = flags & MMIO_CREATE != 0;
         let writer = if creates { options.create(path)? } else { options.append(path)? };
-        let fences =
-            fence_every.map(|every| PeriodicFences::start(every, writer.control().clone()));
-        let fences = fences
-            .transpose()
-            .map_err(|error| Error::io(crate::Operation::Start, &path.into(), error))?;
         // winmm's own procedure creates for both, whatever the mode.
         let is_write_only = flags & MMIO_RWMODE == MMIO_WRITE && !creates;
         let reader = if is_write_only { Reader::Forbidden } else { Reader::Unopened };
-        Ok(Self { fences, writer, reader, fence_bytes, unfenced: 0, overwritten: false })
+        Ok(Self { writer, reader, overwritten: false })
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -166,11 +153,6 @@ impl Recording {
         self.writer.seek(SeekFrom::Start(at))?;
         self.writer.write_all(bytes)?;
         self.overwritten |= at < end;
-        self.unfenced += bytes.len() as u64;
-        if self.fence_bytes.is_some_and(|limit| self.unfenced >= limit) {
-            self.unfenced = 0;
-            drop(self.writer.fence()); // goes on by itself; a failure is sticky
-        }
         Ok(())
     }
 

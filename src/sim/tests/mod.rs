@@ -277,7 +277,7 @@ fn planted_bugs_are_caught() {
     let planted = Canary::ALL.into_iter().filter(|canary| *canary != Canary::NoRenameSync);
     let caught = planted.map(|canary| {
         canary.plant();
-        let caught = (0..500).find_map(|seed| Some((seed, failure(&Program::of(seed))?)));
+        let caught = (0..3000).find_map(|seed| Some((seed, failure(&Program::of(seed))?)));
         (canary.name(), caught)
     });
     let caught: Vec<_> = in_silence(|| caught.collect());

@@ -80,6 +80,7 @@ pub(super) struct Take {
     form: FenceForm,
     pub(super) on_full: OnFull,
     pub(super) on_disk_full: DiskFull,
+    fence_bytes: Option<u64>,
     preallocate: Preallocate,
     pub(super) headers: bool,
     pub(super) end: End,
@@ -248,7 +249,7 @@ impl Take {
     pub(super) fn options(&self, computer: &Computer) -> Options {
         let options = computer.options().buffers(self.buffers).buffer_size(self.buffer_size);
         let options = options.fence_form(self.form).on_full(self.on_full);
-        let options = options.on_disk_full(self.on_disk_full);
+        let options = options.on_disk_full(self.on_disk_full).fence_bytes(self.fence_bytes);
         options.preallocate(self.preallocate).grant_limit(4096)
     }
 
@@ -322,6 +323,7 @@ fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
             _ => OnFull::Block,
         },
         on_disk_full: if random.bool() { DiskFull::Wait } else { DiskFull::Fail },
+        fence_bytes: (random.u8(..4) == 0).then(|| random.u64(1..30_000)),
         preallocate: match random.u8(..4) {
             0 => Preallocate::Reserve(random.u64(..100_000)),
             1 => Preallocate::Zero(random.u64(..100_000)),

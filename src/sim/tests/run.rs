@@ -508,10 +508,13 @@ impl<'a> Run<'a> {
         assert!(!to_the_end, "a future is not ready after {POLLS} polls");
     }
 
-    /// In idle time the length on disk becomes what a reader may believe.
+    /// In idle time what was accepted gets into the file unasked, and its length becomes what a reader
+    /// may believe.
     fn rest(&mut self) {
         let rests = self.control().core.runner.rest();
-        let written = self.control().positions().written as usize;
+        let positions = self.control().positions();
+        let written = positions.written as usize;
+        assert!(!rests || positions.accepted == positions.written, "left in memory: {positions:?}");
         let len = self.computer.read(&self.model().path).map_or(0, |content| content.len());
         assert!(len >= written, "{len} bytes are left of {written} that were written");
         if rests && self.take.is_plain() && self.computer.makes_every_cut() {

@@ -170,6 +170,7 @@ fn met_by(canary: Canary) -> Option<Meeting> {
         }
         Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
         Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
+        Canary::UnaskedUnfenced => Some(Cuts(Way::SyncPageCache, &[State::Growing])),
         Canary::FlushErrorSwallowed => Some(Fault(Way::UringFlush, crate::faults::Fault::Flushes)),
         Canary::NoDirectorySync
         | Canary::EmptyFirst
@@ -191,6 +192,7 @@ fn provoked(canary: Option<Canary>, mut scenario: Scenario) -> Scenario {
             Some(Canary::GapUnfenced) => {
                 (plan.mode, plan.face, plan.old, plan.leaps) = (Mode::Create, Face::Mmio, 0, true);
             }
+            Some(Canary::UnaskedUnfenced) => (plan.face, plan.old) = (Face::Mmio, 0),
             // By now the path leads nowhere: where it leads to another directory, the flush of the
             // file takes its name along.
             Some(Canary::DirectoryByPath) => {
