@@ -82,7 +82,8 @@ impl Control {
         &self.core.facts.fallbacks
     }
 
-    /// The file, as it was named at open.
+    /// The file, as it was named at open; one that was open already, as /proc names it, or as
+    /// "descriptor N".
     pub fn path(&self) -> &Path {
         &self.core.stream.path
     }

@@ -1,5 +1,6 @@
 //! How a writer is opened.
 
+use std::fs::File;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -511,6 +512,67 @@ impl Options {
     pub fn append_at(&self, path: impl AsRef<Path>, position: u64) -> Result<Writer, Error> {
         let options = Self { append_at: Some(position), ..self.clone() };
         Writer::open(&options, path.as_ref(), OpenMode::Append)
+    }
+
+    /// Goes on at the end of a file that is open already: one without a name (`O_TMPFILE`,
+    /// memfd_create(2)), a descriptor that was inherited, or one from a sandbox's broker.
+    ///
+    /// `file` stays yours, as it is: the writer has a descriptor of its own. Close yours at once; or
+    /// keep it, for a file without a name ends with its last descriptor, and give it one (linkat(2))
+    /// when the writer is closed. Names are yours, too: none is looked at, and no directory is
+    /// flushed. **A file without a name is gone after a power cut, whatever was durable**, until it
+    /// has one and that directory is flushed; the [label](crate::Control::durability) says so.
+    ///
+    /// On Linux the file is opened anew (/proc), with flags and a lock that are not those of `file`: a
+    /// `flock` of yours is another's. Where that is refused a duplicate serves, through the page
+    /// cache; that is in [`Control::fallbacks`](crate::Control::fallbacks), and there two writers over
+    /// one descriptor don't find each other.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::Read;
+    ///
+    /// let mut file = tempfile::tempfile()?; // without a name
+    /// let mut writer = writeflush::Options::new().append_file(&file)?;
+    /// writer.write(b"a take")?;
+    /// writer.close()?;
+    /// let mut found = String::new();
+    /// file.read_to_string(&mut found)?; // its place is where it was
+    /// assert_eq!(found, "a take");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Options`] if it is no regular file, or open for reading only, as a place only
+    /// (`O_PATH`), or with `O_APPEND`; if it is sealed; or if only a duplicate could serve, and it is
+    /// open for writing only, or for direct I/O. And as [`append`](Self::append). The file is as it
+    /// was.
+    pub fn append_file(&self, file: &File) -> Result<Writer, Error> {
+        Writer::adopt(self, file)
+    }
+
+    /// As [`append_file`](Self::append_file), but goes on at `position`, to which the file is cut as
+    /// by [`append_at`](Self::append_at): 0 empties it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::io::{Seek, Write};
+    /// let mut file = tempfile::tempfile()?;
+    /// file.write_all(b"old old")?;
+    /// let mut writer = writeflush::Options::new().append_file_at(&file, 4)?;
+    /// writer.write(b"new")?;
+    /// writer.close()?;
+    /// # file.rewind()?;
+    /// assert_eq!(std::io::read_to_string(file)?, "old new");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Options`] if the file is shorter, and as [`append_file`](Self::append_file).
+    pub fn append_file_at(&self, file: &File, position: u64) -> Result<Writer, Error> {
+        Writer::adopt(&Self { append_at: Some(position), ..self.clone() }, file)
     }
 
     /// Opens an existing file and overwrites it from its start: a recycled segment. What lies

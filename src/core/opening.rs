@@ -1,6 +1,7 @@
 //! From options and a path to a stream with a driver.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::canary::Canary;
 use crate::driver::run::Runner;
 use crate::driver::{Around, Driver, Forms, Geometry, Lane, Plan};
 use crate::error::{Error, Operation};
-use crate::file::{Durability, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit};
+use crate::file::{Durability, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of};
 use crate::options::{BackendChoice, DiskFull, FenceForm, Options};
 use crate::stream::Stream;
 use crate::sync::{AtomicBool, Mutex, Ordering, ignore_poison};
@@ -46,11 +47,25 @@ impl Means {
 
 impl Core {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
+        Self::over(options, path, || OpenFile::new(&*options.host, options, path, mode))
+    }
+
+    /// Over a file that is open already.
+    pub(crate) fn adopt(options: &Options, file: &File) -> Result<Self, Error> {
+        let name = name_of(file);
+        Self::over(options, &name, || OpenFile::adopted(options, &name, file))
+    }
+
+    fn over(
+        options: &Options,
+        path: &Path,
+        open: impl FnOnce() -> Result<OpenFile, Error>,
+    ) -> Result<Self, Error> {
         options.check()?;
         let _unsignalled = NoSignal::here();
         // What can be refused without touching the file comes first.
         let means = Means::new(options, path)?;
-        let mut opened = OpenFile::new(&*options.host, options, path, mode)?;
+        let mut opened = open()?;
         let started = Self::start_or_fall_back(options, &opened, means);
         let ready = started.and_then(|core| match opened.cut(options) {
             Ok(()) => Ok(core),

@@ -50,7 +50,8 @@ pub(crate) trait Handle: Debug + Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
 
     /// Makes the file's name durable, in the directory that it was opened in, wherever that lies by
-    /// now.
+    /// now. Of an adopted file, whose names are its opener's, this and what follows of names is
+    /// nothing.
     fn sync_directory(&self) -> io::Result<()>;
 
     /// Flushes whatever directory the path leads to by now: a planted bug (`Canary::DirectoryByPath`).
@@ -228,15 +229,23 @@ pub(crate) fn open(
 ) -> io::Result<(Arc<dyn Handle>, bool)> {
     let (file, entry, created) = open_mode(options, path, mode)?;
     let (file, share) = (Arc::new(OsFile::new(file)), options.share);
-    Ok((Arc::new(SystemFile { file, share, entry }), created))
+    Ok((Arc::new(SystemFile { file, share, entry: Some(entry), not_ours: None }), created))
+}
+
+/// Of a file that somebody else has opened: `not_ours` says why its description is his.
+pub(super) fn adopted_handle(file: File, not_ours: Option<String>) -> Arc<dyn Handle> {
+    let (file, share) = (Arc::new(OsFile::new(file)), Share::default());
+    Arc::new(SystemFile { file, share, entry: None, not_ours })
 }
 
 #[derive(Debug)]
 struct SystemFile {
     file: Arc<OsFile>,
     share: Share,
-    /// The name under which it was opened.
-    entry: Entry,
+    /// The name under which it was opened; none of an adopted one.
+    entry: Option<Entry>,
+    /// Why the flags of its description are not this writer's to change.
+    not_ours: Option<String>,
 }
 
 impl Handle for SystemFile {
@@ -260,7 +269,13 @@ impl Handle for SystemFile {
     }
 
     fn go_direct(&self, buffer_size: usize) -> io::Result<u64> {
-        go_direct(&self.file, buffer_size)
+        match &self.not_ours {
+            Some(why) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("the open file can't be opened anew: {why}"),
+            )),
+            None => go_direct(&self.file, buffer_size),
+        }
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
@@ -280,7 +295,8 @@ impl Handle for SystemFile {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.entry.sync_name_of(self.file.ours()?)
+        let Some(entry) = &self.entry else { return Ok(()) };
+        entry.sync_name_of(self.file.ours()?)
     }
 
     fn set_mark(&self, mark: Option<Mark>) -> io::Result<()> {
@@ -299,18 +315,17 @@ impl Handle for SystemFile {
     }
 
     fn is_named(&self) -> io::Result<bool> {
-        #[cfg(unix)]
-        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.ours()?.metadata()?) > 0);
-        #[cfg(not(unix))]
-        Ok(true)
+        Ok(self.entry.is_none() || has_a_name(self.file.ours()?)?)
     }
 
     fn has_its_name(&self) -> io::Result<bool> {
-        self.entry.names(self.file.ours()?)
+        let Some(entry) = &self.entry else { return Ok(true) };
+        entry.names(self.file.ours()?)
     }
 
     fn remove(&self) -> io::Result<()> {
-        self.entry.remove(self.file.ours()?)
+        let Some(entry) = &self.entry else { return Ok(()) };
+        entry.remove(self.file.ours()?)
     }
 
     fn close(&self) -> io::Result<()> {
@@ -318,11 +333,27 @@ impl Handle for SystemFile {
     }
 
     fn place(&self) -> Place {
-        place::look(&self.file.file)
+        let mut place = place::look(&self.file.file);
+        if self.entry.is_none() && has_a_name(&self.file.file).is_ok_and(|named| !named) {
+            place
+                .durability
+                .weaken("it has no name, and is gone after a power cut until it has one");
+        }
+        place
     }
 
     fn os_file(&self) -> Option<&Arc<OsFile>> {
         Some(&self.file)
+    }
+}
+
+fn has_a_name(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 0);
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Ok(true)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The file itself: opening, locking, preallocating, and what its place promises.
 
+mod adopted;
 mod ahead;
 mod directory;
 #[cfg(target_os = "linux")]
@@ -14,6 +15,7 @@ mod open;
 mod place;
 mod rename;
 
+pub(crate) use adopted::name_of;
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 pub(crate) use identity::Identity;

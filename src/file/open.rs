@@ -1,15 +1,17 @@
 //! Opening a file so that nothing of value is lost, and finishing it so that its length is true.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::adopted::adopt;
 use super::ahead::{self, PIECE, Stopped};
 use super::handle::Handle;
 use super::mark::{self, Mark};
-use super::place::{Medium, Place};
+use super::place::Place;
 use crate::buffers::Memory;
 use crate::canary::Canary;
 use crate::error::{Error, Operation, lacks_space};
@@ -79,9 +81,36 @@ impl OpenFile {
             return Err(Error::Options(sentence.into()));
         }
         let (file, created) = named(host, options, &path, mode)?;
+        Self::prepared(options, path, mode, file, created)
+    }
+
+    /// Of a file that somebody else has opened: an append.
+    pub(crate) fn adopted(
+        options: &Options,
+        name: &Arc<Path>,
+        theirs: &File,
+    ) -> Result<Self, Error> {
+        let (file, is_a_copy) = adopt(theirs, name)?;
+        lock(&*options.host, options, &*file, name)?;
+        let mut opened = Self::prepared(options, name.clone(), OpenMode::Append, file, false)?;
+        if let Some(reason) = is_a_copy {
+            let also = "a duplicate of the descriptor serves, through the page cache";
+            opened.fallbacks.push(format!("the file can't be opened anew ({reason}): {also}"));
+        }
+        Ok(opened)
+    }
+
+    /// Of a file that is open and locked.
+    fn prepared(
+        options: &Options,
+        path: Arc<Path>,
+        mode: OpenMode,
+        file: Arc<dyn Handle>,
+        created: bool,
+    ) -> Result<Self, Error> {
         let mut opened = Self {
             place: file.place(),
-            path: path.clone(),
+            path,
             file,
             mode,
             start: 0,
@@ -250,12 +279,9 @@ impl OpenFile {
     /// The directory could not be flushed, and never will be: whatever is durable in the file, its
     /// name may be lost.
     fn name_is_unconfirmed(&mut self, error: &io::Error) {
-        let durability = &mut self.place.durability;
-        durability.medium = durability.medium.min(Medium::Device);
-        let also = format!(
-            "; the file system can't flush a directory ({error}), so that a new name may be lost"
-        );
-        durability.reason.push_str(&also);
+        self.place.durability.weaken(&format!(
+            "the file system can't flush a directory ({error}), so that a new name may be lost"
+        ));
         self.fallbacks.push(format!("the flush of the directory was refused ({error})"));
     }
 }

@@ -46,6 +46,13 @@ impl Durability {
     pub(crate) fn trusting_the_drive() -> Self {
         label(Medium::Device, "write-through without a flush: trusts the drive to obey FUA")
     }
+
+    /// The data is as durable as it was; the file may be lost all the same.
+    pub(crate) fn weaken(&mut self, why: &str) {
+        self.medium = self.medium.min(Medium::Device);
+        self.reason.push_str("; ");
+        self.reason.push_str(why);
+    }
 }
 
 impl std::fmt::Display for Durability {

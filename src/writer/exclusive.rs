@@ -1,6 +1,7 @@
 //! The producer that owns its stream.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
@@ -60,6 +61,10 @@ pub struct Writer {
 impl Writer {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
         Core::open(options, path, mode).map(Self::over)
+    }
+
+    pub(crate) fn adopt(options: &Options, file: &File) -> Result<Self, Error> {
+        Core::adopt(options, file).map(Self::over)
     }
 
     /// Goes on at `to`, behind a gap that the file system makes. Waits for what came before to be in
