@@ -67,6 +67,12 @@ impl Core {
         file::os_file(&*held.file)?.open_for_reading(&self.stream.path)
     }
 
+    /// The file of the system, while it is open; a simulated computer has none.
+    #[cfg(unix)]
+    pub(crate) fn os_file(&self) -> Option<Arc<file::OsFile>> {
+        ignore_poison(self.held.lock()).as_ref()?.file.os_file().cloned()
+    }
+
     /// The error of a stream that grants nothing any more.
     pub(crate) fn stopped(&self) -> Error {
         self.stream.failure().cloned().unwrap_or(Error::Closed)

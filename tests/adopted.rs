@@ -287,3 +287,57 @@ fn a_stranger_who_has_the_number_by_now_is_left_alone() {
     // SAFETY: ours alone by now.
     drop(unsafe { OwnedFd::from_raw_fd(numbers[0]) });
 }
+
+/// Also of a file that has a name; and nothing stays open behind a close or a drop.
+#[test]
+fn the_descriptor_can_be_borrowed_and_goes_with_the_writer() {
+    use std::os::fd::AsFd;
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let open = || {
+            let of = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
+            let all = std::fs::read_dir("/proc/self/fd").unwrap().map(|one| one.unwrap().path());
+            all.filter(|one| of(one) == of(&path)).count()
+        };
+        for close in [true, false] {
+            let mut writer = config.create(&path);
+            writer.write_flush(&[1; 5000]).unwrap();
+            let file = File::from(writer.as_fd().try_clone_to_owned().unwrap());
+            assert_eq!(file.metadata().unwrap().ino(), std::fs::metadata(&path).unwrap().ino());
+            // SAFETY: a live descriptor; plain numbers.
+            let advised = unsafe {
+                libc::posix_fadvise(writer.as_fd().as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED)
+            };
+            assert_eq!(advised, 0);
+            drop(file);
+            if close {
+                drop(writer.close().unwrap())
+            } else {
+                drop(writer)
+            }
+            assert_eq!(open(), 0, "{config}");
+            assert_file(&path, &[1; 5000], &config);
+        }
+    });
+}
+
+/// O_TMPFILE, named through the writer: the file is there under its name when it is closed.
+#[test]
+fn a_file_is_named_through_its_writer() {
+    use std::os::fd::AsFd;
+    let directory = directory();
+    let path = directory.path().join("named");
+    let mut writer = Options::new().append_file(&nameless(directory.path())).unwrap();
+    writer.write_flush(&[1; 5000]).unwrap();
+    let from = std::ffi::CString::new(format!("/proc/self/fd/{}", writer.as_fd().as_raw_fd()));
+    let (from, to) = (from.unwrap(), std::ffi::CString::new(path.to_str().unwrap()).unwrap());
+    // SAFETY: live strings.
+    let linked = unsafe {
+        let here = libc::AT_FDCWD;
+        libc::linkat(here, from.as_ptr(), here, to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
+    };
+    assert_eq!(linked, 0, "{}", std::io::Error::last_os_error());
+    writer.write(&[2; 5000]).unwrap();
+    writer.close().unwrap();
+    assert_file(&path, &[[1; 5000], [2; 5000]].concat(), &"named");
+}

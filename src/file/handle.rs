@@ -196,6 +196,13 @@ impl OsFile {
     }
 }
 
+#[cfg(unix)]
+impl std::os::fd::AsFd for OsFile {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn no_longer_named(name: &Path) -> io::Error {
     let sentence = format!(

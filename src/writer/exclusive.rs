@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::ops::Deref;
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use crate::control::Control;
 use crate::core::Core;
 use crate::error::Error;
 use crate::file::OpenMode;
+#[cfg(unix)]
+use crate::file::OsFile;
 use crate::options::Options;
 use crate::overrun::{OnFull, Push};
 use crate::stream::Stream;
@@ -56,6 +60,9 @@ pub struct Writer {
     /// Where `std::io::Seek` has put the cursor, if not at the end.
     pub(super) cursor: Option<u64>,
     shared: bool,
+    /// What may be borrowed: it stays open as long as the writer is there, whoever closes the stream.
+    #[cfg(unix)]
+    file: Option<Arc<OsFile>>,
 }
 
 impl Writer {
@@ -88,6 +95,8 @@ impl Writer {
         crate::process_end::remember(&core);
         let start = core.facts.start;
         let mut writer = Self {
+            #[cfg(unix)]
+            file: core.os_file(),
             stream: core.stream.clone(),
             control: Control { core },
             position: 0,
@@ -231,10 +240,19 @@ impl Writer {
     /// Every error: what poisoned the stream, or what the last steps met.
     pub fn close(mut self) -> Result<Summary, CloseError> {
         self.repay_all();
+        self.let_go();
         self.core().close()
     }
 
     // ---- inside -----------------------------------------------------------------------------------
+
+    /// Nobody can borrow the descriptor any more: the close closes it.
+    fn let_go(&mut self) {
+        #[cfg(unix)]
+        {
+            self.file = None;
+        }
+    }
 
     pub(super) fn core(&self) -> &Core {
         &self.control.core
@@ -438,6 +456,35 @@ impl std::fmt::Debug for Writer {
 impl UnwindSafe for Writer {}
 impl RefUnwindSafe for Writer {}
 
+/// The writer's own descriptor of its file, for what the writer does not do: fstat(2),
+/// posix_fadvise(2), linkat(2) of a file without a name. It stays open as long as it is borrowed,
+/// also when a [`Control`] has ended the stream.
+///
+/// Only to look at: whoever writes through it, cuts the file, takes or lets go of a lock (which a
+/// duplicate shares), or changes its flags (F_SETFL: `O_DIRECT` is among them) breaks what the writer
+/// promises. It may be in direct I/O, where a read has to be aligned.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// use std::os::fd::AsFd;
+///
+/// let mut writer = writeflush::Options::new().create(directory.path().join("take"))?;
+/// writer.write_flush(&[1; 100])?;
+/// let file = std::fs::File::from(writer.as_fd().try_clone_to_owned()?);
+/// assert!(file.metadata()?.len() >= 100); // live, it may end in padding
+/// # drop(file);
+/// # writer.close()?;
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(unix)]
+impl AsFd for Writer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_ref().expect("only a simulated computer has no descriptors").as_fd()
+    }
+}
+
 impl Deref for Writer {
     type Target = Control;
 
@@ -450,6 +497,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.shared {
             self.repay_all();
+            self.let_go();
             let _ = self.core().close();
         }
     }
