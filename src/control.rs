@@ -3,6 +3,7 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::canary::Canary;
@@ -12,6 +13,8 @@ use crate::file::Durability;
 use crate::overrun::Overrun;
 use crate::stats::Stats;
 use crate::stream::Positions;
+use crate::summary::{CloseError, Summary};
+use crate::sync::Instant;
 use crate::ticket::Ticket;
 
 /// Everything about a stream but pushing: cheap to clone, for any thread.
@@ -88,7 +91,8 @@ impl Control {
         &self.core.stream.path
     }
 
-    /// The error that poisoned the stream, if one did.
+    /// The error that poisoned the stream, if one did; [`Error::Closed`] if it was ended through a
+    /// `Control`, or by the end of the process.
     pub fn error(&self) -> Option<Error> {
         self.core.stream.failure().cloned()
     }
@@ -148,6 +152,128 @@ impl Control {
     /// The error that poisoned the stream; [`Error::InWaker`].
     pub fn flush(&self) -> Result<u64, Error> {
         self.core.flush()
+    }
+
+    /// As [`flush`](Self::flush), but waits for at most `limit`; `None` if not everything is durable by
+    /// then: the fence goes on. When the caller drives the `Sync` backend, an operation in progress is
+    /// not cut short.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # use std::time::Duration;
+    /// let mut writer = writeflush::Options::new().create(directory.path().join("take"))?;
+    /// let control = writer.control().clone(); // for a thread that watches the disk
+    /// writer.write(b"a record")?;
+    /// if control.flush_timeout(Duration::from_secs(10))?.is_none() {
+    ///     eprintln!("durable so far: {}", control.positions().durable);
+    /// }
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn flush_timeout(&self, limit: Duration) -> Result<Option<u64>, Error> {
+        self.core.flush_by(Instant::now().checked_add(limit))
+    }
+
+    /// Closes the writer for whoever does not own it: a callback that was given away (`'static`) has
+    /// it, and can't close it. As [`Writer::close`](crate::Writer::close), but from any thread, while
+    /// the owner may be pushing. Its pushes, one that waits for room too, get [`Error::Closed`] from
+    /// then on; one that is under way is let in whole, for which the call waits until the owner
+    /// pushes again or drops the writer, for a quarter of a second at most: of an owner who is in the
+    /// midst of one for longer, or has a [grant](crate::Grant) open, those bytes are left out
+    /// ([`positions`](Self::positions) tell more accepted than durable then). Fill bytes that are owed
+    /// are left out, too. A [`SharedWriter`](crate::SharedWriter) is closed so as well.
+    ///
+    /// If a close with a limit is under way, waits for its end. In a waker it answers
+    /// [`Error::InWaker`], and does nothing.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let mut writer = writeflush::Options::new().create(directory.path().join("take"))?;
+    /// let control = writer.control().clone();
+    /// let mut callback = move |samples: &[u8]| writer.write(samples).is_ok(); // owns it
+    /// assert!(callback(b"samples"));
+    /// let summary = control.close()?;
+    /// assert_eq!(summary.positions.durable, 7);
+    /// assert!(!callback(b"too late"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Writer::close`](crate::Writer::close).
+    pub fn close(&self) -> Result<Summary, CloseError> {
+        self.core.close_or_wait()
+    }
+
+    /// As [`close`](Self::close), but waits for at most `limit`, whatever the disk does; `None`: the
+    /// close goes on, as behind [`Writer::close_timeout`](crate::Writer::close_timeout), and another
+    /// call waits on for its end. Who hears of that end first has its result; later calls answer
+    /// [`Error::Closed`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # use std::time::Duration;
+    /// let mut writer = writeflush::Options::new().create(directory.path().join("take"))?;
+    /// writer.write(b"a record")?;
+    /// let control = writer.control().clone();
+    /// let mut summary = writer.close_timeout(Duration::ZERO)?;
+    /// while summary.is_none() {
+    ///     eprintln!("durable so far: {}", control.positions().durable);
+    ///     summary = control.close_timeout(Duration::from_secs(1))?;
+    /// }
+    /// assert_eq!(summary.unwrap().positions.durable, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn close_timeout(&self, limit: Duration) -> Result<Option<Summary>, CloseError> {
+        self.core.close_or_wait_for(limit)
+    }
+
+    /// Whether a close on a thread of its own was begun: [`close`](Self::close) waits for its end then.
+    #[doc(hidden)]
+    pub fn closes_elsewhere(&self) -> bool {
+        self.core.closes_elsewhere()
+    }
+
+    /// Ends the stream at once: for a disk that no longer answers, or a recording that nobody wants.
+    /// Nothing more is taken or handed to the kernel, and whoever waits, and every later call, gets
+    /// [`Error::Closed`]. What was accepted and is not durable is lost, or may be in the file, which is
+    /// not cut: a later [`append`](crate::Options::append) looks at its end as at a killed writer's.
+    /// Where everything was durable it is as good as a close. Returns the positions: `durable` is
+    /// true, now and later.
+    ///
+    /// Waits for no disk. What the kernel holds can't be taken back: descriptor, lock and memory are
+    /// let go by a thread of its own when that has ended, at once if nothing is under way, and never
+    /// while the disk does not answer, since its bytes may still land in the file.
+    /// [`close_timeout`](Self::close_timeout) waits for it. (A [`Drive::Caller`] with the
+    /// `Sync` backend is held up in the call that writes; nobody can let go of that.)
+    ///
+    /// [`Drive::Caller`]: crate::Drive::Caller
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let mut writer = writeflush::Options::new().create(directory.path().join("take"))?;
+    /// writer.write_flush(b"durable")?;
+    /// writer.write(b" and not")?;
+    /// let positions = writer.control().abandon();
+    /// assert!(positions.durable >= 7);
+    /// assert!(matches!(writer.write(b"more"), Err(writeflush::Error::Closed)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abandon(&self) -> Positions {
+        self.core.abandon()
     }
 
     /// Overwrites accepted bytes: ordered after every write accepted before it, and before the

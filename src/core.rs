@@ -1,6 +1,7 @@
 //! One open file with everything that serves it, behind the public faces.
 
 mod closing;
+mod elsewhere;
 #[cfg(all(unix, not(any(loom, shuttle))))]
 mod ending;
 mod opening;
@@ -9,6 +10,7 @@ mod patches;
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::buffers::Refused;
 use crate::driver::run::{Runner, Waited};
 use crate::error::{Error, Operation};
 use crate::file::{self, Durability, below_the_end};
@@ -18,6 +20,7 @@ pub(crate) use crate::stream::Goal;
 use crate::stream::Stream;
 use crate::sync::{AtomicBool, Instant, Mutex, ignore_poison};
 use closing::Held;
+use elsewhere::Elsewhere;
 
 /// What does not change while the file is open.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) runner: Runner,
     pub(crate) facts: Facts,
     closing: AtomicBool,
+    elsewhere: Elsewhere,
     held: Mutex<Option<Held>>,
     /// One patcher at a time, so that a long patch is one.
     patching: Arc<Mutex<()>>,
@@ -128,6 +132,13 @@ impl Core {
         Ok(goal.position)
     }
 
+    /// `Ok(None)` when the deadline has passed.
+    pub(crate) fn flush_by(&self, by: Option<Instant>) -> Result<Option<u64>, Error> {
+        let goal = self.fence();
+        let through = self.wait_durable(goal, by)?;
+        Ok(through.then_some(goal.position))
+    }
+
     /// Waits until the kernel has everything accepted so far, and every patch.
     pub(crate) fn drain(&self) -> Result<(), Error> {
         // Patches on their way have no position of their own: only a fence knows that they are in
@@ -149,7 +160,15 @@ impl Core {
         len: u64,
         by: Option<Instant>,
     ) -> Result<bool, Error> {
-        self.wait_space(by, || self.stream.sequencer.room(from, len).is_ok())
+        let room = || self.stream.sequencer.room(from, len);
+        let in_time = self.wait_space(by, || !matches!(room(), Err(Refused::Full { .. })))?;
+        match room() {
+            Err(Refused::Stopped) => {
+                self.stream.sequencer.leave(); // nothing is being copied while one waits
+                Err(self.stopped())
+            }
+            _ => Ok(in_time),
+        }
     }
 
     /// Waits until `len` more bytes have room, or the stream is shut: whoever owns no position
@@ -186,7 +205,11 @@ impl Core {
     /// A buffer has filled up: how much of the memory is in use now?
     pub(crate) fn note_high_water(&self, accepted: u64) {
         let capacity = self.stream.memory.capacity() as u64;
-        let in_use = self.stream.sequencer.limit().saturating_sub(capacity);
+        let limit = self.stream.sequencer.limit();
+        if limit == 0 {
+            return; // stopped meanwhile
+        }
+        let in_use = limit.saturating_sub(capacity);
         // A write longer than the buffers is accepted before it has room.
         let held = accepted.saturating_sub(in_use).min(capacity);
         self.stream.counters.producer.high_water.raise(held);

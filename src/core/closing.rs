@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Core;
 #[cfg(any(windows, test))]
@@ -11,7 +12,20 @@ use crate::error::Error;
 use crate::file::{self, Handle, NoSignal, OpenMode};
 use crate::stream::Stream;
 use crate::summary::{CloseError, Summary};
-use crate::sync::{Ordering, ignore_poison};
+use crate::sync::{Instant, Ordering, ignore_poison};
+
+/// How long an end waits for copies in progress: those of a thread that ends the process in the midst
+/// of one never come, and an owner may never push again.
+pub(super) const COPIES: Duration = Duration::from_millis(250);
+
+/// Who closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closer {
+    /// The producer, or the last handle.
+    Owner,
+    /// Somebody else, while the owner may be pushing.
+    Another,
+}
 
 /// What the close still needs.
 #[derive(Debug)]
@@ -47,14 +61,11 @@ impl Held {
         }
     }
 
-    /// The last step of a close. A file whose every byte is durable is cut behind the last one; if
+    /// The last step of a close. A file whose every byte is durable, up to `whole`, is cut there; if
     /// the medium was full, behind the last one before a gap. After any other failure whatever got
     /// there stays. Also gives the length that the file has then.
-    fn let_go(self, stream: &Stream, is_whole: bool) -> (Vec<Error>, Option<u64>) {
-        let end = match is_whole {
-            true => Some(stream.sequencer.accepted()),
-            false => stream.is_cut_short().then(|| stream.written()),
-        };
+    fn let_go(self, stream: &Stream, whole: Option<u64>) -> (Vec<Error>, Option<u64>) {
+        let end = whole.or_else(|| stream.is_cut_short().then(|| stream.written()));
         let finish = |end| file::finish(&*self.file, &stream.path, self.len(end), self.marked);
         let mut errors = end.map(finish).unwrap_or_default();
         let len = self.file.len().ok();
@@ -72,14 +83,43 @@ impl Core {
     /// the driver's thread does it all when the waker has returned, and keeps its errors as the
     /// stream's.
     pub(crate) fn close(&self) -> Result<Summary, CloseError> {
-        let (errors, file_len) = if self.stream.is_not_ours() {
-            (vec![Error::Forked], None) // file, lock and driver are the parent's, maybe this memory
-        } else if self.closing.swap(true, Ordering::SeqCst) {
-            (vec![Error::Closed], None)
-        } else if self.runner.may_wait() {
-            self.finish()
-        } else {
-            (self.finish_later(), None)
+        self.close_as(Closer::Owner)
+    }
+
+    /// For whoever does not own the writer. In a waker nothing is done.
+    pub(super) fn close_beside_the_owner(&self) -> Result<Summary, CloseError> {
+        self.may_close_beside_the_owner()?;
+        self.close_as(Closer::Another)
+    }
+
+    pub(super) fn may_close_beside_the_owner(&self) -> Result<(), CloseError> {
+        if self.stream.is_not_ours() {
+            return Err(self.not_closed(Error::Forked));
+        }
+        self.may_wait().map_err(|error| self.not_closed(error))
+    }
+
+    fn close_as(&self, closer: Closer) -> Result<Summary, CloseError> {
+        if self.stream.is_not_ours() {
+            // File, lock and driver are the parent's, maybe this memory.
+            return Err(self.not_closed(Error::Forked));
+        }
+        match self.claim() {
+            true => self.carry_out(closer),
+            false => Err(self.not_closed(Error::Closed)),
+        }
+    }
+
+    /// Whether the close is this caller's from now on: nobody else begins one.
+    pub(super) fn claim(&self) -> bool {
+        !self.closing.swap(true, Ordering::SeqCst)
+    }
+
+    /// The close, of whoever has claimed it.
+    pub(super) fn carry_out(&self, closer: Closer) -> Result<Summary, CloseError> {
+        let (errors, file_len) = match self.runner.may_wait() {
+            true => self.finish(closer),
+            false => (self.finish_later(), None),
         };
         let summary = self.summary(file_len);
         if errors.is_empty() {
@@ -89,22 +129,36 @@ impl Core {
         }
     }
 
+    /// The answer to a close that was not.
+    pub(super) fn not_closed(&self, error: Error) -> CloseError {
+        CloseError { errors: vec![error], summary: Box::new(self.summary(None)) }
+    }
+
     /// Also gives the length of the file that it leaves.
-    fn finish(&self) -> (Vec<Error>, Option<u64>) {
+    fn finish(&self, closer: Closer) -> (Vec<Error>, Option<u64>) {
         let _unsignalled = NoSignal::here();
-        self.shut();
-        drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
-        let mut errors = Vec::new();
-        if let Err(error) = self.flush() {
-            errors.push(error);
+        match closer {
+            Closer::Owner => self.shut(),
+            Closer::Another => {
+                self.take_no_more();
+                self.wait_for_the_owner();
+            }
         }
+        drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
+        let (end, mut errors) = match self.flush() {
+            Ok(end) => (Some(end), Vec::new()),
+            Err(error) => (None, vec![error]),
+        };
         self.runner.retire();
+        if closer == Closer::Another {
+            self.stream.fail(Error::Closed); // its owner may ask for something that nobody does now
+        }
         self.stream.sequencer.stop();
         self.stream.memory.give_pages_back();
         errors.extend(ignore_poison(self.late_errors.lock()).drain(..));
         let mut file_len = None;
         if let Some(held) = ignore_poison(self.held.lock()).take() {
-            let (late, len) = held.let_go(&self.stream, errors.is_empty());
+            let (late, len) = held.let_go(&self.stream, end.filter(|_| errors.is_empty()));
             errors.extend(late);
             file_len = len;
         }
@@ -121,8 +175,8 @@ impl Core {
             }
             stream.sequencer.stop();
             stream.memory.give_pages_back();
-            let is_whole = stream.failure().is_none();
-            let errors = held.map(|held| held.let_go(&stream, is_whole).0);
+            let whole = stream.failure().is_none().then(|| stream.sequencer.accepted());
+            let errors = held.map(|held| held.let_go(&stream, whole).0);
             if let Some(error) = errors.and_then(|errors| errors.into_iter().next()) {
                 stream.fail(error); // there is nobody else to tell
             }
@@ -130,6 +184,29 @@ impl Core {
         let patching = self.patching.clone();
         self.runner.retire_later(CloseLater { patching, finish: Box::new(finish) });
         vec![Error::InWaker]
+    }
+
+    /// Takes no byte more. Waits for nothing.
+    pub(crate) fn take_no_more(&self) {
+        match self.stream.is_shared() {
+            true => drop(self.stream.sequencer.shut()),
+            false => self.stream.sequencer.stop(),
+        }
+        self.stream.space.announce();
+        self.stream.end_patience();
+    }
+
+    /// A push that was under way when no more was taken is let in whole. A push leaves no trace before
+    /// it has ended, so that is known when its owner calls again, or lets the writer go.
+    fn wait_for_the_owner(&self) {
+        const SLICE: Duration = Duration::from_millis(1);
+        let (stream, by) = (&self.stream, Instant::now() + COPIES);
+        // Shared producers are counted: a fence waits for them. Nobody announces the end of a push,
+        // which makes no system call.
+        let is_inside = || !stream.is_lost() && !stream.sequencer.has_left();
+        while !stream.is_shared() && is_inside() && Instant::now() < by {
+            stream.space.sleep(stream.space.ticket(), Some(Instant::now() + SLICE));
+        }
     }
 
     /// No producer gets a place any more, and nobody waits for space.

@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
+use super::closing::COPIES;
 use super::{Core, Goal};
 use crate::error::Error;
 use crate::sync::{Instant, Ordering, thread};
-
-/// How long an end waits for copies in progress: those of a thread that ends the process in the midst
-/// of one never come.
-const COPIES: Duration = Duration::from_millis(250);
 
 impl Core {
     /// Whether this process may end the writer, and this thread: not a forked child, and not whoever
@@ -21,18 +18,8 @@ impl Core {
             && self.is_of_the_system()
     }
 
-    /// The first step: takes no byte more. Waits for nothing.
-    pub(crate) fn take_no_more(&self) {
-        match self.stream.is_shared() {
-            true => drop(self.stream.sequencer.shut()),
-            false => self.stream.sequencer.stop(),
-        }
-        self.stream.space.announce();
-        self.stream.end_patience();
-    }
-
-    /// The second: drains, fences and trims as a close does, until `by`. A file that is not durable
-    /// by then stays as it is.
+    /// When nothing more is taken: drains, fences and trims as a close does, until `by`. A file that
+    /// is not durable by then stays as it is.
     pub(crate) fn end(&self, by: Instant) {
         if self.closing.swap(true, Ordering::SeqCst) {
             // Whoever closes it does all that.

@@ -70,7 +70,7 @@ impl Core {
         let ready = started.and_then(|core| match opened.cut(options) {
             Ok(()) => Ok(core),
             Err(error) => {
-                core.abandon();
+                core.withdraw();
                 Err(error)
             }
         });
@@ -81,7 +81,7 @@ impl Core {
     }
 
     /// It never came to be: its file is the open's to take back.
-    fn abandon(&self) {
+    fn withdraw(&self) {
         self.closing.store(true, Ordering::SeqCst);
         *ignore_poison(self.held.lock()) = None;
         self.runner.retire();
@@ -173,6 +173,7 @@ impl Core {
             runner,
             facts,
             closing: AtomicBool::new(false),
+            elsewhere: Default::default(),
             held: Mutex::new(Some(held)),
             patching: Arc::default(),
             late_errors: Mutex::default(),

@@ -299,10 +299,17 @@ impl Writer {
         let limit = self.core().longest_whole();
         self.core().runner.nudge(); // where callers drive, trying again has to help
         match refused {
-            Refused::Stopped => self.core().stopped(),
+            Refused::Stopped => self.told_to_stop(),
             Refused::Full { .. } if offered > limit => Error::TooLong { offered, limit },
             Refused::Full { free } => Error::Full { offered, free: free as usize },
         }
+    }
+
+    /// Nothing more is taken: whoever has ended the stream may wait for this producer to be outside.
+    #[cold]
+    fn told_to_stop(&self) -> Error {
+        self.stream.sequencer.leave();
+        self.core().stopped()
     }
 
     /// Copies the bytes to where there is room for them, and hands them over; returns where they
@@ -417,7 +424,7 @@ impl Writer {
         let stream = &self.stream;
         let limit = stream.sequencer.limit();
         if limit == 0 {
-            return Err(self.core().stopped());
+            return Err(self.told_to_stop());
         }
         let debt = stream.overruns.debt.load(Ordering::Acquire);
         let len = debt.min(budget).min(limit - self.position);
@@ -435,10 +442,15 @@ impl Writer {
 
     /// Lays down all of it, waiting for room: for calls that wait anyway. A failure shows there.
     pub(super) fn repay_all(&mut self) {
+        self.repay_by(None);
+    }
+
+    /// As much of it as finds room until the deadline.
+    pub(super) fn repay_by(&mut self, by: Option<Instant>) {
         while self.owed() > 0 {
             let position = self.position;
-            let ready = self.core().wait_room(position, 1, None);
-            if ready.is_err() || self.repay_some(u64::MAX).is_err() {
+            let has_room = matches!(self.core().wait_room(position, 1, by), Ok(true));
+            if !has_room || self.repay_some(u64::MAX).is_err() {
                 return;
             }
         }
@@ -497,7 +509,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.shared {
             self.repay_all();
-            self.let_go();
+        }
+        self.stream.sequencer.leave();
+        self.let_go();
+        if !self.shared {
             let _ = self.core().close();
         }
     }

@@ -7,6 +7,7 @@ use crate::overrun::{OnFull, Push};
 
 mod exclusive;
 mod grant;
+mod limits;
 mod seek;
 mod shared;
 

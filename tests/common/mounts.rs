@@ -123,3 +123,28 @@ impl Drop for Mount {
         }
     }
 }
+
+/// A file system that takes nothing until this is dropped. Somebody else thaws it, also where this
+/// process ends without a drop, or can't end since the disk holds it up: all that calls sync(2) on
+/// this computer would wait for it.
+#[derive(Debug)]
+pub struct Frozen(std::process::Child);
+
+impl Frozen {
+    pub fn new(at: &Path) -> Self {
+        const THAW: &str = "timeout 50 cat; fsfreeze -u \"$0\"";
+        let mut guard = Command::new("sh");
+        guard.args(["-c", THAW]).arg(at).stdin(std::process::Stdio::piped());
+        let guard = guard.spawn().unwrap();
+        run("fsfreeze", &["-f", at.to_str().unwrap()]);
+        Self(guard)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let thawed = self.0.wait().is_ok_and(|status| status.success());
+        assert!(thawed || std::thread::panicking(), "it stays frozen");
+    }
+}

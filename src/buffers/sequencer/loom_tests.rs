@@ -150,6 +150,33 @@ fn an_exclusive_push_is_seen_whole() {
     });
 }
 
+/// The end comes while the only producer is in the midst of a push: once it has left, `committed` is
+/// all that it was ever granted.
+#[test]
+fn whoever_has_left_has_committed_all_that_it_was_granted() {
+    loom::model(|| {
+        let ring = Ring::new(2 * CELL);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                let (mut at, mut seen) = (0, 0);
+                while at < 3 * GRAIN && ring.sequencer.room_within(&mut seen, at, GRAIN).is_ok() {
+                    ring.fill(at, GRAIN);
+                    at += GRAIN;
+                    ring.sequencer.commit_exclusive(at);
+                }
+                ring.sequencer.leave();
+                at
+            })
+        };
+        ring.sequencer.stop();
+        let end = ring.sequencer.has_left().then(|| ring.sequencer.committed());
+        ring.check(0, end.unwrap_or(0));
+        let granted = producer.join().unwrap();
+        assert!(end.is_none_or(|end| end == granted));
+    });
+}
+
 /// After `shut` nothing is granted, and what was granted before is in the final position.
 #[test]
 fn shut_and_reserve_agree() {

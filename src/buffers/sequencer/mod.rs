@@ -39,6 +39,8 @@ pub(crate) struct Sequencer {
     capacity: u64,
     /// The stream grants nothing any more.
     stopped: AtomicBool,
+    /// The exclusive producer has seen that, or is gone: it copies nothing any more.
+    left: AtomicBool,
 }
 
 /// The top bit of `reserved`: no further reservation.
@@ -61,6 +63,7 @@ impl Sequencer {
             cells,
             capacity,
             stopped: AtomicBool::new(false),
+            left: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +99,16 @@ impl Sequencer {
     #[inline]
     pub(crate) fn commit_exclusive(&self, to: u64) {
         self.committed.store(to, Ordering::Release);
+    }
+
+    /// Outside of a push: says that there will be no other one.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    /// Everything that the producer ever pushed is committed.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     /// As [`room`](Self::room), for a producer that remembers a limit it has seen: it only grows,
