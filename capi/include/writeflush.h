@@ -346,7 +346,7 @@ enum wf_status
    */
   WF_OK = 0,
   /*
-   Not yet: the fence is not through.
+   Not yet: the fence is not through, or the close has not ended.
    */
   WF_PENDING = 1,
   /*
@@ -923,6 +923,19 @@ const char *wf_version(void);
 wf_status wf_write_flush(wf_writer writer, const void *bytes, size_t len, uint64_t *durable);
 
 /*
+ As a `wf_write_flush` with no bytes, but waits for at most so many milliseconds (`WF_PENDING`: not
+ everything is durable by then, and the fence goes on); a negative number waits as long as it takes.
+ Puts the durable position to `*durable` (null: nobody wants it), with `WF_PENDING` the one of now.
+
+ Does not wait for fill bytes that are still owed. With `WF_DRIVE_CALLER` an operation of the disk
+ that this call has begun is not cut short. Any thread. `WF_IO`, `WF_CLOSED`, `WF_FORKED`,
+ `WF_PANIC`.
+
+ `durable` is null or writable.
+ */
+wf_status wf_flush_timeout(wf_writer writer, int64_t milliseconds, uint64_t *durable);
+
+/*
  Overwrites bytes that were accepted before: any place below the accepted position. Ordered behind
  every write before it; durable with the next fence, and not before: until then a power cut may
  leave the old bytes, the new ones, or some sectors of either, also below the durable position.
@@ -1012,6 +1025,31 @@ wf_status wf_mmio_settings(const wf_options *options, uint64_t fence_ms, uint64_
 wf_status wf_open(const char *path, const wf_options *options, wf_writer *writer);
 
 /*
+ As `wf_open`, for a file that is open already: one without a name (`O_TMPFILE`, memfd_create(2)), a
+ descriptor that was inherited, one from a sandbox's broker. It is appended to: `options` is null,
+ or its `mode` is `WF_APPEND` or `WF_APPEND_AT` (with `append_at` 0 it is emptied).
+
+ The descriptor stays yours, as it is, whatever the status: the writer has one of its own. Close
+ yours at once; or keep it, for a file without a name ends with its last descriptor, and give it one
+ (linkat(2)) when the writer is closed. Names are yours, too: none is looked at, and no directory
+ flushed. A file without a name is gone after a power cut, whatever was durable, until it has one
+ and that directory is flushed; `wf_durability` says so.
+
+ On Linux the file is opened anew (/proc), with flags and a lock of its own: a `flock` of yours is
+ another's. Where that is refused a duplicate serves, through the page cache; `wf_fallbacks` says
+ so, and there two writers over one descriptor don't find each other.
+
+ Waits and allocates as `wf_open`. Any thread. `WF_INVALID` also if it is no regular file, or open
+ for reading only, as a place only (`O_PATH`), or with `O_APPEND`; if it is sealed; if only a
+ duplicate could serve, and it is open for writing only, or for direct I/O; and on Windows. The
+ sentence says what to do; the file is as it was.
+
+ `fd` is the caller's; `options` is null or points to a `wf_options` of as many bytes as its `size`
+ says; `writer` is null or writable.
+ */
+wf_status wf_open_fd(int32_t fd, const wf_options *options, wf_writer *writer);
+
+/*
  Writes out everything, cuts the file to its exact length, makes data, length and name durable,
  and gives up the number. Puts the durable position to `*durable` (null: nobody wants it); it is
  true whatever the status.
@@ -1039,6 +1077,40 @@ wf_status wf_close(wf_writer writer, uint64_t *durable);
  `summary` is null or points to `size` writable bytes.
  */
 wf_status wf_close_summary(wf_writer writer, wf_summary *summary, size_t size);
+
+/*
+ As `wf_close`, but waits for at most so many milliseconds, whatever the disk does; a negative number
+ waits as long as it takes. `WF_PENDING`: the close goes on, on a thread of its own, nothing that was
+ accepted is lost as long as the process lives, and the number stays, for `wf_get_positions`,
+ `wf_abandon`, and another `wf_close_timeout` or `wf_close`, which waits on and gives it up; pushes
+ answer `WF_CLOSED`. Puts the durable position to `*durable` (null: nobody wants it), with
+ `WF_PENDING` the one of now.
+
+ Allocates, and starts that thread; where none can be had it is as `wf_close`, and waits. Any thread,
+ one at a time: of several at once the others may be answered `WF_CLOSED`. Else as `wf_close`.
+
+ `durable` is null or writable.
+ */
+wf_status wf_close_timeout(wf_writer writer,
+                           int64_t milliseconds,
+                           uint64_t *durable);
+
+/*
+ Ends a writer at once: for a disk that no longer answers, or a recording that nobody wants. Nothing
+ more is taken or handed to the kernel; whoever waits, and every later call, gets `WF_CLOSED`. What
+ was accepted and is not durable is lost, or may be in the file, which is not cut. Puts the durable
+ position to `*durable` (null: nobody wants it); it is true, now and later.
+
+ Waits for no disk; allocates, and starts a thread, which lets go of descriptor, lock and memory when
+ what the kernel holds has ended: never while the disk does not answer, since those bytes may still
+ land in the file. The number stays until a `wf_close` or `wf_close_timeout`, which waits for that
+ thread, gives it up, and answers `WF_CLOSED`; `WF_OK` if everything was durable: then it was as good
+ as a close. Any thread, also while another one pushes. `WF_CLOSED`, `WF_FORKED`, `WF_PANIC`.
+
+ `durable` is null or writable.
+ */
+wf_status wf_abandon(wf_writer writer,
+                     uint64_t *durable);
 
 /*
  What poisoned the writer: `WF_OK` if nothing did, else the status that its calls answer from now

@@ -18,7 +18,7 @@ use crate::{OPEN, wf_writer};
 pub enum wf_status {
     /// Done.
     WF_OK = 0,
-    /// Not yet: the fence is not through.
+    /// Not yet: the fence is not through, or the close has not ended.
     WF_PENDING = 1,
     /// The bytes were lost by the policy drop or fill, and counted.
     WF_LOST = 2,
@@ -193,7 +193,7 @@ pub(crate) fn last_number() -> i32 {
 pub(crate) fn text_of(status: i32) -> &'static CStr {
     const ALL: [(wf_status, &CStr); 18] = [
         (WF_OK, c"done"),
-        (WF_PENDING, c"the fence is not through yet"),
+        (WF_PENDING, c"the fence is not through yet, or the close"),
         (WF_LOST, c"the bytes were lost by policy, and counted"),
         (WF_INVALID, c"an argument can't be"),
         (WF_CLOSED, c"the number stands for no open writer"),

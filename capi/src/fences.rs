@@ -80,6 +80,38 @@ pub unsafe extern "C" fn wf_write_flush(
     })
 }
 
+/// As a `wf_write_flush` with no bytes, but waits for at most so many milliseconds (`WF_PENDING`: not
+/// everything is durable by then, and the fence goes on); a negative number waits as long as it takes.
+/// Puts the durable position to `*durable` (null: nobody wants it), with `WF_PENDING` the one of now.
+///
+/// Does not wait for fill bytes that are still owed. With `WF_DRIVE_CALLER` an operation of the disk
+/// that this call has begun is not cut short. Any thread. `WF_IO`, `WF_CLOSED`, `WF_FORKED`,
+/// `WF_PANIC`.
+///
+/// # Safety
+/// `durable` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_flush_timeout(
+    writer: wf_writer,
+    milliseconds: i64,
+    durable: *mut u64,
+) -> wf_status {
+    with(writer, |open| {
+        let flushed = match u64::try_from(milliseconds) {
+            Ok(limit) => open.control.flush_timeout(Duration::from_millis(limit)),
+            Err(_) => open.control.flush().map(Some),
+        };
+        let (position, status) = match flushed {
+            Ok(Some(position)) => (position, WF_OK),
+            Ok(None) => (open.control.positions().durable, WF_PENDING),
+            Err(error) => return failed(writer, &error),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { put(durable, position) };
+        status
+    })
+}
+
 /// Overwrites bytes that were accepted before: any place below the accepted position. Ordered behind
 /// every write before it; durable with the next fence, and not before: until then a power cut may
 /// leave the old bytes, the new ones, or some sectors of either, also below the durable position.

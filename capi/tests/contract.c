@@ -64,6 +64,10 @@ static void no_such_writer(wf_writer writer) {
   wf_summary summary;
   CHECK(wf_close_summary(writer, &summary, sizeof summary) == WF_CLOSED);
   CHECK(wf_close(writer, &durable) == WF_CLOSED);
+  CHECK(wf_close_timeout(writer, 0, &durable) == WF_CLOSED);
+  CHECK(wf_close_timeout(writer, -1, &durable) == WF_CLOSED);
+  CHECK(wf_flush_timeout(writer, 0, &durable) == WF_CLOSED);
+  CHECK(wf_abandon(writer, &durable) == WF_CLOSED);
   CHECK(durable == 7);
 }
 
@@ -187,6 +191,58 @@ static int32_t called_off(void *asked) {
 }
 
 /* A flag of the caller's, looked at while a long open goes on; the file is as if it had failed. */
+/* The descriptor stays the caller's, whatever becomes of the writer. */
+static void an_open_file(const char *path) {
+#ifndef _WIN32
+  wf_writer writer = 7;
+  wf_options options;
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);
+  FILE *file = fopen(path, "w+");
+  CHECK(file && fputs("0123456789", file) != EOF && fflush(file) == 0);
+  int fd = fileno(file);
+  CHECK(wf_open_fd(fd, NULL, NULL) == WF_INVALID);
+  CHECK(wf_open_fd(-1, NULL, &writer) == WF_INVALID && writer == 0);
+  CHECK(wf_open_fd(1 << 20, NULL, &writer) == WF_IO && wf_last_errno() == EBADF);
+  CHECK(wf_open_fd(fd, &options, &writer) == WF_INVALID); /* to create what is there */
+  CHECK(wf_open_fd(fd, NULL, &writer) == WF_OK);
+  CHECK(wf_write(writer, "ab", 2) == WF_OK && wf_close(writer, NULL) == WF_OK);
+  options.mode = WF_APPEND_AT;
+  options.append_at = 4;
+  CHECK(wf_open_fd(fd, &options, &writer) == WF_OK);
+  CHECK(wf_write(writer, "xy", 2) == WF_OK && wf_close(writer, NULL) == WF_OK);
+  char found[16];
+  rewind(file);
+  CHECK(fread(found, 1, sizeof found, file) == 6 && memcmp(found, "0123xy", 6) == 0);
+  CHECK(fclose(file) == 0);
+  CHECK(remove(path) == 0);
+#else
+  wf_writer writer = 7;
+  CHECK(wf_open_fd(1, NULL, &writer) == WF_INVALID && writer == 0);
+  (void)path;
+#endif
+}
+
+/* A limit that is not met: capi/src/tests/standstill.rs. */
+static void ends_with_a_limit(const char *path) {
+  wf_writer writer;
+  uint64_t durable = 0;
+  CHECK(wf_open(path, NULL, &writer) == WF_OK);
+  CHECK(wf_write(writer, "abc", 3) == WF_OK);
+  CHECK(wf_flush_timeout(writer, 60000, &durable) == WF_OK && durable == 3);
+  CHECK(wf_flush_timeout(writer, -1, NULL) == WF_OK);
+  CHECK(wf_write(writer, "d", 1) == WF_OK);
+  CHECK(wf_close_timeout(writer, 60000, &durable) == WF_OK && durable == 4);
+  CHECK(wf_close_timeout(writer, 0, NULL) == WF_CLOSED);
+  CHECK(wf_open(path, NULL, &writer) == WF_OK);
+  CHECK(wf_write(writer, "abc", 3) == WF_OK && wf_write_flush(writer, "", 0, NULL) == WF_OK);
+  CHECK(wf_abandon(writer, &durable) == WF_OK && durable == 3);
+  CHECK(wf_abandon(writer, NULL) == WF_OK);
+  CHECK(wf_write(writer, "d", 1) == WF_CLOSED && wf_error(writer) == WF_CLOSED);
+  CHECK(wf_close(writer, &durable) == WF_OK && durable == 3); /* nothing was lost */
+  CHECK(wf_abandon(writer, NULL) == WF_CLOSED);
+  CHECK(remove(path) == 0);
+}
+
 static void an_open_that_is_called_off(const char *path) {
   int asked = 0;
   wf_options options;
@@ -553,6 +609,8 @@ int main(int argc, char **argv) {
   const wf_writer strangers[] = {0, 1, 42, UINT64_MAX, (uint64_t)1 << 32, ((uint64_t)3 << 32) | 5};
   for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) no_such_writer(strangers[i]);
   options_that_cannot_be(path);
+  an_open_file(path);
+  ends_with_a_limit(path);
   a_whole_life(path);
   an_open_that_is_called_off(path);
   a_summary(path);

@@ -85,3 +85,58 @@ fn an_append_to_an_unfinished_file_is_refused_unless_it_is_told_where() {
     assert_eq!(std::fs::read(&path).unwrap(), b"data, more");
     assert_eq!(close(open_at(&path, append)), (WF_OK, 10));
 }
+
+fn open_fd(fd: i32, options: Option<&wf_options>) -> (wf_status, wf_writer) {
+    let mut writer = 7;
+    let options = options.map_or(null(), std::ptr::from_ref);
+    // SAFETY: live arguments; the descriptors of these tests.
+    let status = unsafe { wf_open_fd(fd, options, &raw mut writer) };
+    (status, writer)
+}
+
+#[test]
+fn a_file_that_is_open_is_appended_to_and_its_descriptor_stays() {
+    use std::os::fd::AsRawFd;
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("take");
+    std::fs::write(&path, b"0123456789").unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let fd = file.as_raw_fd();
+    let end = wf_options { mode: WF_APPEND, ..small() };
+    let at = append_at(4);
+    for (options, then) in
+        [(None, &b"0123456789ab"[..]), (Some(&end), b"0123456789abab"), (Some(&at), b"0123ab")]
+    {
+        let (status, writer) = open_fd(fd, options);
+        assert_eq!(status, WF_OK, "{}", last_error());
+        assert_eq!(write(writer, b"ab"), WF_OK);
+        assert_eq!(close(writer), (WF_OK, then.len() as u64));
+        assert_eq!(std::fs::read(&path).unwrap(), then);
+        assert_eq!(file.metadata().unwrap().len(), then.len() as u64, "it is still open");
+    }
+}
+
+#[test]
+fn a_descriptor_that_can_not_be_is_refused_in_a_sentence() {
+    use std::os::fd::AsRawFd;
+    let _alone = alone();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"old").unwrap();
+    let reads = std::fs::File::open(file.path()).unwrap();
+    let create = small();
+    let fd = file.as_file().as_raw_fd();
+    let cases = [
+        (-1, None, WF_INVALID, "negative"),
+        (reads.as_raw_fd(), None, WF_INVALID, "reading only"),
+        (fd, Some(&create), WF_INVALID, "WF_APPEND_AT"),
+        (1 << 20, None, WF_IO, "descriptor 1048576"),
+    ];
+    for (fd, options, status, why) in cases {
+        assert_eq!(open_fd(fd, options), (status, 0));
+        assert!(last_error().contains(why), "{}", last_error());
+    }
+    // SAFETY: null is refused.
+    assert_eq!(unsafe { wf_open_fd(fd, null(), std::ptr::null_mut()) }, WF_INVALID);
+    assert_eq!(std::fs::read(file.path()).unwrap(), b"old");
+}
