@@ -6,16 +6,18 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Config, SMALL, assert_file, bytes, each_config, watched};
+use common::{Config, SMALL, assert_file, bytes, each_config, parts, watched};
 use writeflush::{Control, Error, OnFull, Overrun, Push, SharedWriter, Summary, Writer};
 
 /// Bytes in both buffers.
 const ALL: usize = 2 * SMALL;
 
-/// Either kind of writer.
+/// Either kind of writer; the last two push every record in parts.
 enum Face {
     One(Writer),
     Many(SharedWriter),
+    OneInParts(Writer),
+    ManyInParts(SharedWriter),
 }
 
 impl Face {
@@ -23,6 +25,8 @@ impl Face {
         match self {
             Self::One(writer) => writer.write(bytes),
             Self::Many(writer) => writer.write(bytes),
+            Self::OneInParts(writer) => writer.write_parts(&parts(bytes)),
+            Self::ManyInParts(writer) => writer.write_parts(&parts(bytes)),
         }
     }
 
@@ -30,42 +34,50 @@ impl Face {
         match self {
             Self::One(writer) => writer.try_write(bytes),
             Self::Many(writer) => writer.try_write(bytes),
+            Self::OneInParts(writer) => writer.try_write_parts(&parts(bytes)),
+            Self::ManyInParts(writer) => writer.try_write_parts(&parts(bytes)),
         }
     }
 
     fn write_flush(&mut self, bytes: &[u8]) -> Result<u64, Error> {
         match self {
-            Self::One(writer) => writer.write_flush(bytes),
-            Self::Many(writer) => writer.write_flush(bytes),
+            Self::One(writer) | Self::OneInParts(writer) => writer.write_flush(bytes),
+            Self::Many(writer) | Self::ManyInParts(writer) => writer.write_flush(bytes),
         }
     }
 
     fn control(&self) -> &Control {
         match self {
-            Self::One(writer) => writer.control(),
-            Self::Many(writer) => writer.control(),
+            Self::One(writer) | Self::OneInParts(writer) => writer.control(),
+            Self::Many(writer) | Self::ManyInParts(writer) => writer.control(),
         }
     }
 
     fn close(self) -> Summary {
         match self {
-            Self::One(writer) => writer.close(),
-            Self::Many(writer) => writer.close(),
+            Self::One(writer) | Self::OneInParts(writer) => writer.close(),
+            Self::Many(writer) | Self::ManyInParts(writer) => writer.close(),
         }
         .unwrap()
     }
 }
 
-/// Runs the test on an exclusive and on a shared writer of this policy.
+/// Runs the test on every face of a writer of this policy.
 fn both(policy: OnFull, test: impl Fn(Face, &Path) + Clone + Send + 'static) {
-    for shared in [false, true] {
+    type Make = fn(Writer) -> Face;
+    let faces: [(&str, Make); 4] = [
+        ("one", Face::One),
+        ("many", |writer| Face::Many(writer.into_shared())),
+        ("one, in parts", Face::OneInParts),
+        ("many, in parts", |writer| Face::ManyInParts(writer.into_shared())),
+    ];
+    for (name, face) in faces {
         let test = test.clone();
-        watched(&format!("{policy:?}, shared: {shared}"), move || {
+        watched(&format!("{policy:?}, {name}"), move || {
             let directory = common::directory();
             let path: PathBuf = directory.path().join("take");
             let writer = Config::STILL.options().on_full(policy).create(&path).unwrap();
-            let face = if shared { Face::Many(writer.into_shared()) } else { Face::One(writer) };
-            test(face, &path);
+            test(face(writer), &path);
         });
     }
 }

@@ -15,10 +15,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 
-use common::{Config, assert_same, child_task, configs, directory, run_child, watched};
+use common::{Config, assert_same, child_task, configs, directory, parts, run_child, watched};
 use count::allocations;
 use system_calls::without_system_calls;
-use writeflush::{Control, Drive, Error, OnFull, Writer};
+use writeflush::{Control, Drive, Error, OnFull, SharedWriter, Writer};
 
 const PUSHES: u64 = 1_000_000;
 const LEN: usize = 64;
@@ -65,6 +65,7 @@ fn push_all(writer: &mut Writer) {
                 grant.commit(LEN);
                 Ok(())
             }),
+            1 => again(&mut || writer.try_write_parts(&parts(&record)).map(drop)),
             _ => again(&mut || writer.try_write(&record).map(drop)),
         };
         if !done {
@@ -75,6 +76,13 @@ fn push_all(writer: &mut Writer) {
             let _ = ticket.is_durable();
             let _ = writer.positions();
         }
+    }
+}
+
+fn push_shared(writer: &SharedWriter, number: u64) -> Result<u64, Error> {
+    match number % 2 {
+        0 => writer.try_write(&record(number)),
+        _ => writer.try_write_parts(&parts(&record(number))),
     }
 }
 
@@ -92,7 +100,7 @@ fn a_push_allocates_nothing() {
             let writer = create(config, &path).into_shared();
             let count = allocations(|| {
                 for number in 0..PUSHES {
-                    while let Err(error) = writer.try_write(&record(number)) {
+                    while let Err(error) = push_shared(&writer, number) {
                         assert!(matches!(error, Error::Full { .. }));
                     }
                     if number % 1000 == 0 {
@@ -151,7 +159,7 @@ fn child(task: &str) -> ! {
         let writer = writer.into_shared();
         without_system_calls(move || {
             for number in 0..PUSHES {
-                while let Err(Error::Full { .. }) = writer.try_write(&record(number)) {}
+                while let Err(Error::Full { .. }) = push_shared(&writer, number) {}
                 if number % 1000 == 0 {
                     drop(writer.fence());
                 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use common::{Config, SMALL, assert_file, assert_same, bytes, each_config, watched};
+use common::{Config, SMALL, assert_file, assert_same, bytes, each_config, parts, watched};
 use writeflush::{Error, Push, SharedWriter};
 
 const PRODUCERS: u64 = 8;
@@ -70,7 +70,11 @@ fn produce(
         let data = record(thread, sequence, 0, random_len(thread, sequence, longest));
         let position = match sequence % 8 {
             0 | 1 => loop {
-                match writer.try_write(&data) {
+                let tried = match sequence % 2 {
+                    0 => writer.try_write(&data),
+                    _ => writer.try_write_parts(&parts(&data)),
+                };
+                match tried {
                     Err(Error::Full { .. } | Error::TooLong { .. }) => {
                         if data.len() > SMALL {
                             break writer.write(&data).map(|push| push.position().unwrap());
@@ -84,6 +88,7 @@ fn produce(
                     result => break result,
                 }
             },
+            2 | 3 => writer.write_parts(&parts(&data)).map(|push| push.position().unwrap()),
             _ => writer.write(&data).map(|push| push.position().unwrap()),
         };
         let position = match position {

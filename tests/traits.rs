@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 
 use common::{directory, each_config};
@@ -48,8 +48,15 @@ fn lines_of_many_threads_are_whole() {
                 let mut writer = &writer;
                 scope.spawn(move || {
                     for n in 0..500 {
-                        let line = format!("thread {thread} line {n}\n");
-                        writer.write_all(line.as_bytes()).unwrap();
+                        let (head, tail) = (format!("thread {thread}"), format!(" line {n}\n"));
+                        let line = [head.as_bytes(), tail.as_bytes()];
+                        match n % 2 {
+                            0 => writer.write_all(&line.concat()).unwrap(),
+                            _ => {
+                                let taken = writer.write_vectored(&line.map(IoSlice::new)).unwrap();
+                                assert_eq!(taken, head.len() + tail.len());
+                            }
+                        }
                     }
                     Write::flush(&mut writer).unwrap(); // by name it is the durable one
                     let positions = writer.positions();

@@ -8,11 +8,13 @@ use crate::overrun::{OnFull, Push};
 mod exclusive;
 mod grant;
 mod limits;
+mod parts;
 mod seek;
 mod shared;
 
 pub use exclusive::Writer;
 pub use grant::Grant;
+pub use parts::Part;
 pub use shared::SharedWriter;
 
 /// What `std::io::Write` says of a push: what `Fill` loses gets its place filled, so it counts as

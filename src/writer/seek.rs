@@ -1,7 +1,8 @@
 //! `std::io::Write` and `Seek`: a drop-in for `BufWriter<File>`.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 
+use super::parts::{Parts, Record};
 use super::{Writer, taken};
 use crate::error::Error;
 use crate::overrun::{OnFull, Push};
@@ -22,26 +23,19 @@ impl Write for Writer {
         if bytes.is_empty() {
             return Ok(0); // the end stays where it is, as that of a `File`
         }
-        if self.cursor.is_some() {
-            self.repay_all(); // what is owed lies before the end that the cursor was set by
+        match self.overwrite(bytes)? {
+            Some(len) => Ok(len),
+            None => self.write_at_the_end(bytes),
         }
-        let end = self.accepted();
-        match self.cursor {
-            Some(cursor) if cursor < end => {
-                let len = bytes.len().min(usize::try_from(end - cursor).unwrap_or(usize::MAX));
-                self.patch(cursor, &bytes[..len])?;
-                self.move_to(cursor + len as u64);
-                Ok(len)
-            }
-            cursor => {
-                if let Some(cursor) = cursor {
-                    self.check_length(bytes.len())?;
-                    self.leave_gap_to(cursor)?;
-                }
-                self.cursor = None;
-                let push = Writer::write(self, bytes)?;
-                taken(push, bytes.len(), self.core().facts.options.on_full)
-            }
+    }
+
+    /// At the end all the parts are one record, taken whole; before it the first of them that is not
+    /// empty overwrites, as `write` does.
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Some(first) = parts.iter().find(|part| !part.is_empty()) else { return Ok(0) };
+        match self.overwrite(first)? {
+            Some(len) => Ok(len),
+            None => self.write_at_the_end(Parts::new(parts)?),
         }
     }
 
@@ -62,6 +56,32 @@ impl Writer {
     /// Where the next byte will lie: behind the fill bytes that are still owed.
     fn end(&self) -> u64 {
         self.accepted().saturating_add(self.owed())
+    }
+
+    /// Where the cursor was moved back: what lies there is overwritten, as far as the end. Otherwise
+    /// `None`.
+    fn overwrite(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let Some(cursor) = self.cursor else { return Ok(None) };
+        self.repay_all(); // what is owed lies before the end that the cursor was set by
+        let before = self.accepted().saturating_sub(cursor);
+        if before == 0 {
+            return Ok(None);
+        }
+        let len = bytes.len().min(usize::try_from(before).unwrap_or(usize::MAX));
+        self.patch(cursor, &bytes[..len])?;
+        self.move_to(cursor + len as u64);
+        Ok(Some(len))
+    }
+
+    /// At the end, or behind it, where the cursor is.
+    fn write_at_the_end(&mut self, record: impl Record) -> io::Result<usize> {
+        if let Some(cursor) = self.cursor {
+            self.check_length(record.len())?;
+            self.leave_gap_to(cursor)?;
+        }
+        self.cursor = None;
+        let push = self.push(record)?;
+        taken(push, record.len(), self.core().facts.options.on_full)
     }
 
     fn move_to(&mut self, position: u64) {

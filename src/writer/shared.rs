@@ -1,11 +1,12 @@
 //! Many producers, one file.
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
+use super::parts::{Part, Parts, Record};
 use super::{fill_budget, taken};
 use crate::buffers::Refused;
 use crate::control::Control;
@@ -86,6 +87,42 @@ impl SharedWriter {
         self.producers.try_write(bytes)
     }
 
+    /// As [`Writer::write_parts`](crate::Writer::write_parts): the parts of the record follow each
+    /// other in the file, whoever else pushes meanwhile.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_parts<P: Part>(&self, parts: &[P]) -> Result<Push, Error> {
+        self.producers.write(Parts::new(parts)?)
+    }
+
+    /// As [`try_write`](Self::try_write), of one record that lies in several parts: they have one
+    /// place in the order, so no other producer's bytes come between them.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("log");
+    /// let log = writeflush::Options::new().create(&path)?.into_shared();
+    /// std::thread::scope(|scope| {
+    ///     for name in ["one", "two"] {
+    ///         let log = &log;
+    ///         scope.spawn(move || log.try_write_parts(&[name.as_bytes(), b": a line\n"]));
+    ///     }
+    /// });
+    /// log.close()?;
+    /// let text = std::fs::read_to_string(&path)?;
+    /// assert!(text.contains("one: a line\n") && text.contains("two: a line\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`try_write`](Self::try_write).
+    pub fn try_write_parts<P: Part>(&self, parts: &[P]) -> Result<u64, Error> {
+        self.producers.try_write(Parts::new(parts)?)
+    }
+
     /// As [`Writer::write_flush`](crate::Writer::write_flush). Calls from many threads share
     /// fences.
     ///
@@ -151,6 +188,12 @@ impl io::Write for &SharedWriter {
         taken(push, bytes.len(), self.producers.policy())
     }
 
+    /// All the parts are one record.
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let record = Parts::new(parts)?;
+        taken(self.producers.write(record)?, record.len(), self.producers.policy())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         if self.producers.core().facts.options.durable_flush {
             return Ok(SharedWriter::flush(self).map(drop)?);
@@ -170,22 +213,23 @@ impl Drop for Producers {
 }
 
 impl Producers {
-    fn write(&self, bytes: &[u8]) -> Result<Push, Error> {
-        match self.try_write(bytes) {
-            Err(Error::Full { .. }) => self.overrun(bytes),
+    fn write(&self, record: impl Record) -> Result<Push, Error> {
+        match self.try_write(record) {
+            Err(Error::Full { .. }) => self.overrun(record),
             Err(Error::TooLong { .. }) if self.policy() == OnFull::Block => {
-                self.write_long(bytes).map(Push::Accepted)
+                self.write_long(record).map(Push::Accepted)
             }
             result => result.map(Push::Accepted),
         }
     }
 
-    fn try_write(&self, bytes: &[u8]) -> Result<u64, Error> {
-        self.repay(bytes.len())?;
-        let from = self.reserve(bytes.len())?;
+    fn try_write(&self, record: impl Record) -> Result<u64, Error> {
+        self.repay(record.len())?;
+        let from = self.reserve(record.len())?;
+        let memory = &self.core().stream.memory;
         // SAFETY: these positions were just reserved by this call, and have room.
-        unsafe { self.core().stream.memory.copy_in(from, bytes) };
-        self.commit(from, bytes.len() as u64);
+        unsafe { record.copy_in_at(memory, memory.offset(from)) };
+        self.commit(from, record.len() as u64);
         self.core().stream.counters.producer.writes.add(1);
         Ok(from)
     }
@@ -227,19 +271,19 @@ impl Producers {
     }
 
     #[cold]
-    fn overrun(&self, bytes: &[u8]) -> Result<Push, Error> {
+    fn overrun(&self, record: impl Record) -> Result<Push, Error> {
         match self.policy() {
-            OnFull::Block => self.write_blocking(bytes).map(Push::Accepted),
+            OnFull::Block => self.write_blocking(record).map(Push::Accepted),
             OnFull::BlockFor(limit) => {
                 let by = Instant::now().checked_add(limit);
-                self.write_by(bytes, by)?
+                self.write_by(record, by)?
                     .map(Push::Accepted)
                     .ok_or(Error::Deadline { waited: limit })
             }
-            OnFull::Fail => self.try_write(bytes).map(Push::Accepted),
+            OnFull::Fail => self.try_write(record).map(Push::Accepted),
             OnFull::Drop | OnFull::Fill(_) => {
-                self.lose(bytes.len());
-                Ok(Push::Lost(bytes.len()))
+                self.lose(record.len());
+                Ok(Push::Lost(record.len()))
             }
         }
     }
@@ -249,42 +293,45 @@ impl Producers {
         stream.overruns.lose(stream.sequencer.accepted(), len as u64, self.policy());
     }
 
-    fn write_blocking(&self, bytes: &[u8]) -> Result<u64, Error> {
-        if bytes.len() > self.core().longest_whole() {
-            return self.write_long(bytes);
+    fn write_blocking(&self, record: impl Record) -> Result<u64, Error> {
+        if record.len() > self.core().longest_whole() {
+            return self.write_long(record);
         }
-        let at = self.write_by(bytes, None)?;
+        let at = self.write_by(record, None)?;
         Ok(at.expect("without a deadline the wait ends with room or an error"))
     }
 
     /// Tries until the deadline; `None` if there was no room by then.
-    fn write_by(&self, bytes: &[u8], by: Option<Instant>) -> Result<Option<u64>, Error> {
+    fn write_by(&self, record: impl Record, by: Option<Instant>) -> Result<Option<u64>, Error> {
         loop {
-            match self.try_write(bytes) {
+            match self.try_write(record) {
                 Err(Error::Full { .. }) => {}
                 result => return result.map(Some),
             }
-            if !self.core().wait_more_room(bytes.len() as u64, by)? {
+            if !self.core().wait_more_room(record.len() as u64, by)? {
                 return Ok(None);
             }
         }
     }
 
     /// Longer than the buffers: its place first, then piece by piece.
-    fn write_long(&self, bytes: &[u8]) -> Result<u64, Error> {
+    fn write_long(&self, record: impl Record) -> Result<u64, Error> {
         self.core().may_wait()?;
         self.repay_all();
         let stream = &self.core().stream;
-        let from = stream.sequencer.reserve_ahead(bytes.len() as u64);
+        let from = stream.sequencer.reserve_ahead(record.len() as u64);
         let from = from.map_err(|_| self.core().stopped())?;
         let mut at = from;
-        for piece in bytes.chunks(self.core().longest_whole()) {
-            self.core().wait_room(at, piece.len() as u64, None)?;
-            // SAFETY: reserved by this call, and there is room.
-            unsafe { stream.memory.copy_in(at, piece) };
-            self.commit(at, piece.len() as u64);
-            at += piece.len() as u64;
-        }
+        record.try_each(|part| {
+            for piece in part.chunks(self.core().longest_whole()) {
+                self.core().wait_room(at, piece.len() as u64, None)?;
+                // SAFETY: reserved by this call, and there is room.
+                unsafe { stream.memory.copy_in(at, piece) };
+                self.commit(at, piece.len() as u64);
+                at += piece.len() as u64;
+            }
+            Ok(())
+        })?;
         stream.counters.producer.writes.add(1);
         Ok(from)
     }

@@ -132,6 +132,13 @@ pub fn bytes(serial: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
+/// The same bytes in four parts, of which at least one is empty.
+pub fn parts(bytes: &[u8]) -> [&[u8]; 4] {
+    let (first, rest) = bytes.split_at(bytes.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    [first, second, &[], third]
+}
+
 /// Asserts equality of long byte strings and, where they differ, says where.
 #[track_caller]
 pub fn assert_same(found: &[u8], expected: &[u8], label: &dyn std::fmt::Display) {

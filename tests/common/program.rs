@@ -1,7 +1,7 @@
 //! A program of calls on a writer, carried out beside a plain `Vec<u8>` that says what the file
 //! has to hold.
 
-use std::io::{Seek, SeekFrom, Write as _};
+use std::io::{IoSlice, Seek, SeekFrom, Write as _};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use writeflush::{
     Control, Error, Options, Positions, Preallocate, Push, SharedWriter, Summary, Ticket, Writer,
 };
 
-use super::{Config, assert_file, assert_ordered, assert_same, bytes};
+use super::{Config, assert_file, assert_ordered, assert_same, bytes, parts};
 
-/// One call. Places are in thousandths of what has been accepted, so that a program fits any
+/// One call. Every second push is one of a record in parts. Places are in thousandths of what has been accepted, so that a program fits any
 /// file; a length is in bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
@@ -40,6 +40,17 @@ pub enum Op {
     SeekPastEnd(u64),
     SeekBack(u64),
     Share,
+}
+
+/// In parts, as `std::io::Write::write_all_vectored` will do it.
+fn write_all_vectored(writer: &mut Writer, data: &[u8]) {
+    let mut slices = parts(data).map(IoSlice::new);
+    let mut left = &mut slices[..];
+    while left.iter().any(|part| !part.is_empty()) {
+        let taken = writer.write_vectored(left).unwrap();
+        assert!(taken > 0);
+        IoSlice::advance_slices(&mut left, taken);
+    }
 }
 
 /// How the file is opened, and what it held before.
@@ -254,18 +265,22 @@ impl Twin {
 
     fn write(&mut self, len: usize) {
         let (at, data) = (self.end(), self.data(len));
-        let push = match self.face.as_mut().unwrap() {
-            Face::One(writer) => writer.write(&data),
-            Face::Many(writer) => writer.write(&data),
+        let push = match (self.face.as_mut().unwrap(), self.serial % 2) {
+            (Face::One(writer), 0) => writer.write(&data),
+            (Face::One(writer), _) => writer.write_parts(&parts(&data)),
+            (Face::Many(writer), 0) => writer.write(&data),
+            (Face::Many(writer), _) => writer.write_parts(&parts(&data)),
         };
         assert_eq!(push.unwrap(), Push::Accepted(at));
         self.model.extend(data);
     }
 
     fn try_write_once(&mut self, data: &[u8]) -> Result<u64, Error> {
-        match self.face.as_mut().unwrap() {
-            Face::One(writer) => writer.try_write(data),
-            Face::Many(writer) => writer.try_write(data),
+        match (self.face.as_mut().unwrap(), self.serial % 2) {
+            (Face::One(writer), 0) => writer.try_write(data),
+            (Face::One(writer), _) => writer.try_write_parts(&parts(data)),
+            (Face::Many(writer), 0) => writer.try_write(data),
+            (Face::Many(writer), _) => writer.try_write_parts(&parts(data)),
         }
     }
 
@@ -357,7 +372,10 @@ impl Twin {
     fn io_write(&mut self, len: usize) {
         let data = self.data(len);
         let Face::One(writer) = self.face.as_mut().unwrap() else { return };
-        writer.write_all(&data).unwrap();
+        match self.serial % 2 {
+            0 => writer.write_all(&data).unwrap(),
+            _ => write_all_vectored(writer, &data),
+        }
         if len == 0 {
             return; // `write_all` makes no call
         }

@@ -245,9 +245,12 @@ impl<'a> Run<'a> {
 
     fn write(&mut self, data: &[u8]) {
         let end = self.offer(data);
-        let result = match &mut self.face {
-            Face::One(writer) => writer.write(data),
-            Face::Many(writers) => writers[0].write(data),
+        let (first, rest) = data.split_at(data.len() / 3);
+        let result = match (&mut self.face, end % 2) {
+            (Face::One(writer), 0) => writer.write(data),
+            (Face::One(writer), _) => writer.write_parts(&[first, rest]),
+            (Face::Many(writers), 0) => writers[0].write(data),
+            (Face::Many(writers), _) => writers[0].write_parts(&[first, rest]),
         };
         self.written(result, data, end);
     }

@@ -95,7 +95,11 @@ pub(super) fn produce(
 ) -> Result<(), Error> {
     for (index, len) in lens.iter().enumerate() {
         let bytes = Written::bytes(mark + index as u8, *len);
-        written.note(writer.write(&bytes), bytes)?;
+        let pushed = match index % 2 {
+            0 => writer.write(&bytes),
+            _ => writer.write_parts(&[&bytes[..len / 3], &bytes[len / 3..]]),
+        };
+        written.note(pushed, bytes)?;
     }
     Ok(())
 }
