@@ -44,7 +44,7 @@ typedef struct {
 } recording;
 
 static int put(recording *it, const uint8_t *bytes, size_t count) {
-  if (wf_write(it->writer, bytes, count) < 0) return AVERROR_EXTERNAL;
+  if (wf_write(it->writer, bytes, count, NULL) < 0) return AVERROR_EXTERNAL;
   it->end += count;
   return 0;
 }

@@ -52,7 +52,7 @@ static void *capture(void *unused) {
     if (wf_grant_begin(writer, BLOCK, &block) == WF_OK) {
       for (size_t i = 0; i < BLOCK; i += sizeof number)
         memcpy((char *)block + i, &number, sizeof number);
-      wf_grant_commit(writer, BLOCK); /* a failed disk is sticky: the main thread hears of it */
+      wf_grant_commit(writer, BLOCK, NULL); /* a failed disk is sticky: the main thread hears of it */
     } else {
       wf_lose(writer, BLOCK);
     }
@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
   options.on_full = WF_ON_FULL_FILL;
   if (wf_open(argv[1], &options, &writer)) die("open");
   const unsigned char header[HEADER] = {0};
-  if (wf_write(writer, header, sizeof header)) die("write");
+  if (wf_write(writer, header, sizeof header, NULL)) die("write");
 
   pthread_t thread;
   if (pthread_create(&thread, NULL, capture, NULL)) die("thread");
@@ -102,7 +102,7 @@ int main(int argc, char **argv) {
   }
   pthread_join(thread, NULL);
   /* Zeros that are still owed: a push of nothing lays them down, as much as has room. */
-  while (wf_try_write(writer, NULL, 0) == WF_FULL) nanosleep(&tenth, NULL);
+  while (wf_try_write(writer, NULL, 0, NULL) == WF_FULL) nanosleep(&tenth, NULL);
   checkpoint();
 
   wf_stats stats;

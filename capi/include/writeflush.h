@@ -12,6 +12,9 @@
  * each text, and are looked at only within the call. No memory passes from the library to its user
  * but that of an open grant. Every function that answers a wf_status may answer WF_PANIC.
  *
+ * Every call that pushes can tell where its first byte lies in the file (*position), as those that
+ * flush tell what is durable: where several threads push, a second call would be too late to ask.
+ *
  * A writer that nobody closes is closed by exit() and the return of main, on Unix within five seconds
  * for all of them; _exit(), abort() and a kill leave what the kernel has, which wf_positions calls
  * written. After dlclose() the library stays in memory.
@@ -796,6 +799,20 @@ typedef struct {
   uint64_t file_len;
 } wf_summary;
 
+/*
+ A part of a record.
+ */
+typedef struct {
+  /*
+   Its bytes; null if there are none.
+   */
+  const void *bytes;
+  /*
+   How many.
+   */
+  size_t len;
+} wf_part;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1131,7 +1148,8 @@ wf_status wf_error(wf_writer writer);
 wf_status wf_options_init(wf_options *options, size_t size);
 
 /*
- Takes all the bytes, copied, or does what the policy `on_full` says when they don't fit.
+ Takes all the bytes, copied, or does what the policy `on_full` says when they don't fit. Puts the
+ file position of the first to `*position`, if it answers `WF_OK` (null: nobody wants it).
 
  While there is room it never waits, takes no lock, allocates nothing, and with `WF_DRIVE_POLL`
  makes no system call. When there is none, the default policy (`WF_ON_FULL_BLOCK`) **waits for
@@ -1143,12 +1161,13 @@ wf_status wf_options_init(wf_options *options, size_t size);
  byte was taken. `WF_IO`, `WF_CLOSED`, `WF_PANIC`: neither; only of a call that blocked may a
  first part be in the file.
 
- `bytes` is null (with `len` 0) or points to `len` bytes.
+ `bytes` is null (with `len` 0) or points to `len` bytes; `position` is null or writable.
  */
-wf_status wf_write(wf_writer writer, const void *bytes, size_t len);
+wf_status wf_write(wf_writer writer, const void *bytes, size_t len, uint64_t *position);
 
 /*
- Takes all the bytes, copied, or none (`WF_FULL`), whatever the policy. For deadline threads.
+ Takes all the bytes, copied, or none (`WF_FULL`), whatever the policy. For deadline threads. Puts
+ the file position of the first to `*position`, if it answers `WF_OK` (null: nobody wants it).
 
  Never waits, takes no lock, and allocates nothing, also when it refuses, and when the disk has
  failed. With `WF_DRIVE_POLL` it makes no system call; otherwise one when it wakes the driver.
@@ -1158,9 +1177,31 @@ wf_status wf_write(wf_writer writer, const void *bytes, size_t len);
  `WF_FULL`, `WF_TOO_LONG` (more than all buffers but one hold), `WF_INVALID`, `WF_CLOSED`,
  `WF_IO`, `WF_FORKED`, `WF_BUSY`, `WF_PANIC`. After `WF_FULL`: try again, or `wf_lose`.
 
- `bytes` is null (with `len` 0) or points to `len` bytes.
+ `bytes` is null (with `len` 0) or points to `len` bytes; `position` is null or writable.
  */
-wf_status wf_try_write(wf_writer writer, const void *bytes, size_t len);
+wf_status wf_try_write(wf_writer writer, const void *bytes, size_t len, uint64_t *position);
+
+/*
+ As `wf_write`, of one record that lies in `count` parts: they follow each other in the file,
+ whoever else pushes meanwhile, and the policy holds for the record as a whole, which is taken
+ whole, or lost whole and counted once. `WF_TOO_LONG` also of parts that are together longer than
+ any file.
+
+ `parts` is null (with `count` 0) or points to `count` parts, each of whose `bytes` is null (with
+ `len` 0) or points to `len` bytes; `position` is null or writable.
+ */
+wf_status wf_write_parts(wf_writer writer, const wf_part *parts, size_t count, uint64_t *position);
+
+/*
+ As `wf_try_write`, of one record that lies in `count` parts: takes all of them, one behind the
+ other, or none, whoever else pushes meanwhile.
+
+ The pointers are as `wf_write_parts` wants them.
+ */
+wf_status wf_try_write_parts(wf_writer writer,
+                             const wf_part *parts,
+                             size_t count,
+                             uint64_t *position);
 
 /*
  Records that the source lost `len` bytes before they could be offered: a device's own overrun,
@@ -1177,7 +1218,8 @@ wf_status wf_lose(wf_writer writer, uint64_t len);
 
 /*
  Puts the address of `len` bytes of the buffers to `*memory`, to be filled in place: no copy. For
- a writer that was opened with `WF_PRODUCERS_ONE`.
+ a writer that was opened with `WF_PRODUCERS_ONE`: of many producers one that forgot its grant would
+ hold up all the others.
 
  The memory is the caller's until `wf_grant_commit` or `wf_grant_abandon`, and not a byte longer;
  meanwhile every other call that pushes, and the close, answers `WF_BUSY`, so that it can't go
@@ -1192,14 +1234,17 @@ wf_status wf_lose(wf_writer writer, uint64_t len);
 wf_status wf_grant_begin(wf_writer writer, size_t len, void **memory);
 
 /*
- Takes the first `len` bytes of the grant, and ends it.
+ Takes the first `len` bytes of the grant, and ends it. Puts the file position of the first to
+ `*position`, if it answers `WF_OK` (null: nobody wants it).
 
  Never waits, takes no lock, allocates nothing; system calls as `wf_try_write`. `WF_INVALID`: no
  grant is open, or it is shorter than that, and stays open. `WF_IO`, `WF_FORKED`, `WF_PANIC`: the
  grant is ended, no byte was taken. `WF_BUSY`: another thread is being refused at this very moment;
  call it again. `WF_CLOSED`.
+
+ `position` is null or writable.
  */
-wf_status wf_grant_commit(wf_writer writer, size_t len);
+wf_status wf_grant_commit(wf_writer writer, size_t len, uint64_t *position);
 
 /*
  Ends the grant; nothing is taken.

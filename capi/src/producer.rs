@@ -12,6 +12,20 @@ pub(crate) enum Producer {
     One(One),
 }
 
+impl Producer {
+    /// Pushes, outside of a grant.
+    pub(crate) fn push<T>(
+        &self,
+        many: impl FnOnce(&SharedWriter) -> T,
+        one: impl FnOnce(&mut Writer) -> T,
+    ) -> Result<T, wf_status> {
+        match self {
+            Self::Many(writer) => Ok(many(writer)),
+            Self::One(writer) => writer.push(one),
+        }
+    }
+}
+
 /// A writer that one thread at a time uses: a second one is refused, and never waits. So the lock is
 /// only ever tried, which makes no system call.
 pub(crate) struct One {
@@ -82,15 +96,15 @@ impl One {
         })
     }
 
-    /// Ends the grant with its first `len` bytes taken.
-    pub(crate) fn commit(&self, len: usize) -> Result<Result<(), rust::Error>, wf_status> {
+    /// Ends the grant with its first `len` bytes taken; where they begin.
+    pub(crate) fn commit(&self, len: usize) -> Result<Result<u64, rust::Error>, wf_status> {
         let mut held = self.end(|granted| match len <= granted {
             true => Ok(()),
             false => Err(invalid("more bytes than were granted")),
         })?;
         let writer = held.as_mut().ok_or_else(closed)?;
         // The same memory: the position is where it was, and what had room then has room now.
-        Ok(writer.grant(len).map(|grant| _ = grant.commit(len)))
+        Ok(writer.grant(len).map(|grant| grant.commit(len)))
     }
 
     /// Ends the grant with nothing taken.

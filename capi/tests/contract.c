@@ -38,8 +38,8 @@ static void no_such_writer(wf_writer writer) {
   wf_stats stats;
   wf_facts facts;
   void *memory;
-  CHECK(wf_write(writer, "x", 1) == WF_CLOSED);
-  CHECK(wf_try_write(writer, "x", 1) == WF_CLOSED);
+  CHECK(wf_write(writer, "x", 1, NULL) == WF_CLOSED);
+  CHECK(wf_try_write(writer, "x", 1, NULL) == WF_CLOSED);
   CHECK(wf_write_flush(writer, "x", 1, &durable) == WF_CLOSED);
   CHECK(wf_patch(writer, 0, "x", 1) == WF_CLOSED);
   CHECK(wf_fence(writer, &ticket) == WF_CLOSED);
@@ -55,7 +55,7 @@ static void no_such_writer(wf_writer writer) {
   CHECK(wf_error(writer) == WF_CLOSED);
   CHECK(wf_lose(writer, 1) == WF_CLOSED);
   CHECK(wf_grant_begin(writer, 1, &memory) == WF_CLOSED);
-  CHECK(wf_grant_commit(writer, 1) == WF_CLOSED);
+  CHECK(wf_grant_commit(writer, 1, NULL) == WF_CLOSED);
   CHECK(wf_grant_abandon(writer) == WF_CLOSED);
   CHECK(wf_checkpoint(writer, 0, 0, no_header, NULL, NULL) == WF_CLOSED);
   uint32_t is_waiting = 7;
@@ -115,19 +115,19 @@ static void a_whole_life(const char *path) {
   CHECK(wf_open(path, NULL, &writer) == WF_OK);
   CHECK(writer != 0);
   CHECK(wf_open(path, NULL, &second) == WF_LOCKED);
-  CHECK(wf_write(writer, "hello ", 6) == WF_OK);
-  CHECK(wf_try_write(writer, "world", 5) == WF_OK);
-  CHECK(wf_write(writer, NULL, 0) == WF_OK);
-  CHECK(wf_write(writer, NULL, 1) == WF_INVALID);
-  CHECK(wf_write(writer, "x", (size_t)-1) == WF_INVALID);
-  CHECK(wf_try_write(writer, "x", SIZE_MAX / 2 + 1) == WF_INVALID);
+  CHECK(wf_write(writer, "hello ", 6, NULL) == WF_OK);
+  CHECK(wf_try_write(writer, "world", 5, NULL) == WF_OK);
+  CHECK(wf_write(writer, NULL, 0, NULL) == WF_OK);
+  CHECK(wf_write(writer, NULL, 1, NULL) == WF_INVALID);
+  CHECK(wf_write(writer, "x", (size_t)-1, NULL) == WF_INVALID);
+  CHECK(wf_try_write(writer, "x", SIZE_MAX / 2 + 1, NULL) == WF_INVALID);
   CHECK(wf_write_flush(writer, NULL, 5, NULL) == WF_INVALID);
   CHECK(wf_patch(writer, 0, NULL, 5) == WF_INVALID);
   CHECK(wf_patch(writer, 8, "abcd", 4) == WF_RANGE);
   CHECK(wf_patch(writer, UINT64_MAX, "abcd", 4) == WF_RANGE);
   CHECK(wf_patch(writer, 0, "H", 1) == WF_OK);
   static char many[4 << 20];
-  CHECK(wf_try_write(writer, many, sizeof many) == WF_TOO_LONG);
+  CHECK(wf_try_write(writer, many, sizeof many, NULL) == WF_TOO_LONG);
 
   wf_ticket ticket;
   CHECK(wf_fence(writer, NULL) == WF_OK);
@@ -271,7 +271,7 @@ static void a_summary(const char *path) {
   wf_summary summary;
   uint32_t is_waiting = 7;
   CHECK(wf_open(path, NULL, &writer) == WF_OK);
-  CHECK(wf_write(writer, "12345", 5) == WF_OK);
+  CHECK(wf_write(writer, "12345", 5, NULL) == WF_OK);
   CHECK(wf_is_waiting_for_space(writer, NULL) == WF_INVALID);
   CHECK(wf_is_waiting_for_space(writer, &is_waiting) == WF_OK && is_waiting == 0);
   CHECK(wf_stop_waiting_for_space(writer) == WF_OK);
@@ -300,17 +300,17 @@ static void full_buffers(const char *path) {
   wf_writer writer;
   CHECK(wf_open(path, &options, &writer) == WF_OK);
   static char block[8192], file[16384];
-  CHECK(wf_write(writer, block, 4096) == WF_OK);
-  CHECK(wf_write(writer, block, 4096) == WF_OK);
-  CHECK(wf_try_write(writer, block, 1) == WF_FULL);
+  CHECK(wf_write(writer, block, 4096, NULL) == WF_OK);
+  CHECK(wf_write(writer, block, 4096, NULL) == WF_OK);
+  CHECK(wf_try_write(writer, block, 1, NULL) == WF_FULL);
   char text[256];
   CHECK(wf_last_error(text, sizeof text) > 1 && strstr(text, "1 bytes offered") != NULL);
   CHECK(wf_last_error(NULL, 0) == strlen(text) + 1);
-  CHECK(wf_write(writer, block, 100) == WF_LOST);
+  CHECK(wf_write(writer, block, 100, NULL) == WF_LOST);
   CHECK(wf_lose(writer, 20) == WF_OK); /* the device had no room either */
   CHECK(wf_lose(writer, UINT64_MAX) == WF_INVALID);
   CHECK(wf_write_flush(writer, NULL, 0, NULL) == WF_OK);
-  CHECK(wf_write(writer, "end", 3) == WF_OK);
+  CHECK(wf_write(writer, "end", 3, NULL) == WF_OK);
   CHECK(wf_lose(writer, 5) == WF_OK);
 
   wf_stats stats;
@@ -346,11 +346,11 @@ static void too_early_and_too_late(const char *path) {
   CHECK(wf_open(path, &options, &writer) == WF_OK);
   static char block[64 << 10];
   int status = WF_OK; /* memory is filled faster than a file */
-  while (status == WF_OK) status = wf_write(writer, block, sizeof block);
+  while (status == WF_OK) status = wf_write(writer, block, sizeof block, NULL);
   CHECK(status == WF_DEADLINE);
   do { /* a fence over more than a megabyte takes longer than to ask for it */
     wf_ticket ticket;
-    while (wf_try_write(writer, block, sizeof block) == WF_OK) {
+    while (wf_try_write(writer, block, sizeof block, NULL) == WF_OK) {
     }
     CHECK(wf_fence(writer, &ticket) == WF_OK);
     status = wf_wait(writer, ticket, 0);
@@ -360,6 +360,57 @@ static void too_early_and_too_late(const char *path) {
   CHECK(wf_close(writer, NULL) == WF_OK);
 }
 
+/* One record in parts, and where every push of a writer begins. */
+static void parts_and_positions(const char *path) {
+  wf_options options = two_small_buffers();
+  options.drive = WF_DRIVE_CALLER; /* nobody writes unless somebody waits */
+  options.on_full = WF_ON_FULL_DROP;
+  for (int one = 0; one < 2; one++) {
+    options.producers = one ? WF_PRODUCERS_ONE : WF_PRODUCERS_MANY;
+    wf_writer writer;
+    CHECK(wf_open(path, &options, &writer) == WF_OK);
+    uint64_t at = 77;
+    CHECK(wf_write(writer, "hello ", 6, &at) == WF_OK && at == 0);
+    CHECK(wf_try_write(writer, "world", 5, &at) == WF_OK && at == 6);
+    wf_part parts[] = {{"a ", 2}, {NULL, 0}, {"record", 6}};
+    CHECK(wf_write_parts(writer, parts, 3, &at) == WF_OK && at == 11);
+    CHECK(wf_try_write_parts(writer, parts, 3, &at) == WF_OK && at == 19);
+    CHECK(wf_try_write_parts(writer, parts, 1, NULL) == WF_OK);
+    CHECK(wf_write_parts(writer, NULL, 0, &at) == WF_OK && at == 29);
+    at = 77;
+    CHECK(wf_write_parts(writer, NULL, 1, &at) == WF_INVALID);
+    CHECK(wf_try_write_parts(writer, parts, SIZE_MAX, &at) == WF_INVALID);
+    wf_part broken[] = {{"x", 1}, {NULL, 1}};
+    CHECK(wf_write_parts(writer, broken, 2, &at) == WF_INVALID);
+    wf_part absurd[] = {{"x", 1}, {"x", SIZE_MAX}};
+    CHECK(wf_try_write_parts(writer, absurd, 2, &at) == WF_INVALID);
+    static char block[4096];
+    wf_part halves[] = {{block, 2048}, {block, 2048}};
+    CHECK(wf_write_parts(writer, halves, 2, NULL) == WF_OK);
+    CHECK(wf_try_write_parts(writer, halves, 2, &at) == WF_FULL); /* all of it or nothing */
+    CHECK(wf_write_parts(writer, halves, 2, &at) == WF_LOST);
+    CHECK(at == 77);
+    wf_stats stats;
+    CHECK(wf_get_stats(writer, &stats, sizeof stats) == WF_OK);
+    CHECK(stats.overruns == 1 && stats.overrun_bytes == 4096 && stats.bytes == 29 + 4096);
+    CHECK(wf_write_flush(writer, NULL, 0, NULL) == WF_OK);
+    if (one) {
+      void *memory = NULL;
+      CHECK(wf_grant_begin(writer, 10, &memory) == WF_OK);
+      memset(memory, '!', 10);
+      CHECK(wf_grant_commit(writer, 11, &at) == WF_INVALID && at == 77);
+      CHECK(wf_grant_commit(writer, 3, &at) == WF_OK && at == 29 + 4096);
+    }
+    CHECK(wf_close(writer, NULL) == WF_OK);
+    CHECK(wf_write_parts(writer, parts, 3, NULL) == WF_CLOSED);
+    char start[30] = "";
+    FILE *read = fopen(path, "rb");
+    CHECK(read != NULL && fread(start, 1, 29, read) == 29);
+    CHECK(strcmp(start, "hello worlda recorda recorda ") == 0);
+    fclose(read);
+  }
+}
+
 static void grants(const char *path) {
   wf_options options = two_small_buffers();
   options.producers = WF_PRODUCERS_ONE;
@@ -367,7 +418,7 @@ static void grants(const char *path) {
   wf_writer writer;
   void *memory = NULL;
   CHECK(wf_open(path, &options, &writer) == WF_OK);
-  CHECK(wf_grant_commit(writer, 0) == WF_INVALID);
+  CHECK(wf_grant_commit(writer, 0, NULL) == WF_INVALID);
   CHECK(wf_grant_abandon(writer) == WF_INVALID);
   CHECK(wf_grant_begin(writer, 1000, NULL) == WF_INVALID);
   CHECK(wf_grant_begin(writer, 1001, &memory) == WF_TOO_LONG);
@@ -382,16 +433,16 @@ static void grants(const char *path) {
     CHECK(status == WF_OK);
     memset(memory, 1 + (int)(number % 251), 999);
     CHECK(wf_grant_begin(writer, 1, &memory) == WF_BUSY);
-    CHECK(wf_try_write(writer, "x", 1) == WF_BUSY);
-    CHECK(wf_write(writer, "x", 1) == WF_BUSY);
+    CHECK(wf_try_write(writer, "x", 1, NULL) == WF_BUSY);
+    CHECK(wf_write(writer, "x", 1, NULL) == WF_BUSY);
     CHECK(wf_write_flush(writer, "x", 1, NULL) == WF_BUSY);
     CHECK(wf_lose(writer, 1) == WF_BUSY);
     CHECK(wf_close(writer, NULL) == WF_BUSY);
-    CHECK(wf_grant_commit(writer, 1000) == WF_INVALID);
+    CHECK(wf_grant_commit(writer, 1000, NULL) == WF_INVALID);
     if (round % 5 == 0) {
       CHECK(wf_grant_abandon(writer) == WF_OK);
     } else {
-      CHECK(wf_grant_commit(writer, round % 2 ? 999 : 500) == WF_OK);
+      CHECK(wf_grant_commit(writer, round % 2 ? 999 : 500, NULL) == WF_OK);
       number++;
     }
   }
@@ -434,8 +485,8 @@ static void checkpoints(const char *path) {
   uint64_t durable = 0, header[2] = {0, 0};
   CHECK(wf_open(path, NULL, &it.writer) == WF_OK);
   CHECK(wf_checkpoint(it.writer, 0, 8, header_of, &it, &durable) == WF_RANGE);
-  CHECK(wf_write(it.writer, header, sizeof header) == WF_OK);
-  CHECK(wf_write(it.writer, "data", 4) == WF_OK);
+  CHECK(wf_write(it.writer, header, sizeof header, NULL) == WF_OK);
+  CHECK(wf_write(it.writer, "data", 4, NULL) == WF_OK);
   CHECK(wf_checkpoint(it.writer, 0, 8, NULL, &it, &durable) == WF_INVALID);
   CHECK(wf_checkpoint(it.writer, 0, 32769, header_of, &it, &durable) == WF_INVALID);
   CHECK(wf_checkpoint(it.writer, UINT64_MAX, 8, header_of, &it, &durable) == WF_RANGE);
@@ -454,8 +505,8 @@ static void tickets_of_others(const char *path, const char *other) {
   wf_ticket ticket;
   CHECK(wf_open(path, NULL, &first) == WF_OK);
   CHECK(wf_open(other, NULL, &second) == WF_OK);
-  CHECK(wf_write(first, "12345", 5) == WF_OK);
-  CHECK(wf_write(second, "12345", 5) == WF_OK);
+  CHECK(wf_write(first, "12345", 5, NULL) == WF_OK);
+  CHECK(wf_write(second, "12345", 5, NULL) == WF_OK);
   CHECK(wf_fence(first, &ticket) == WF_OK);
   CHECK(wf_wait(second, ticket, -1) == WF_INVALID);
   CHECK(wf_wait(first, ticket, -1) == WF_OK);
@@ -521,7 +572,7 @@ static void many_writers(const char *folder) {
       snprintf(path, sizeof path, "%s/many%d", folder, i);
       CHECK(wf_open(path, &options, &writers[i]) == WF_OK);
     }
-    for (int i = 0; i < MANY; i++) CHECK(wf_write(writers[i], "x", 1) == WF_OK);
+    for (int i = 0; i < MANY; i++) CHECK(wf_write(writers[i], "x", 1, NULL) == WF_OK);
     for (int i = 0; i < MANY; i++) CHECK(wf_close(writers[i], NULL) == WF_OK);
     for (int i = 0; i < MANY; i++) CHECK(wf_close(writers[i], NULL) == WF_CLOSED);
   }
@@ -596,7 +647,7 @@ static void what_a_status_means(const char *folder) {
 #ifndef _WIN32
   CHECK(wf_last_errno() == ENOENT);
 #endif
-  CHECK(wf_write(writer, "x", 1) == WF_CLOSED && wf_last_errno() == 0);
+  CHECK(wf_write(writer, "x", 1, NULL) == WF_CLOSED && wf_last_errno() == 0);
 }
 
 int main(int argc, char **argv) {
@@ -616,6 +667,7 @@ int main(int argc, char **argv) {
   a_summary(path);
   full_buffers(path);
   too_early_and_too_late(path);
+  parts_and_positions(path);
   grants(path);
   checkpoints(path);
   char other[4096];

@@ -10,7 +10,7 @@
 
 typedef wf_status open_call(const char *, const wf_options *, wf_writer *);
 typedef wf_status init_call(wf_options *, size_t);
-typedef wf_status write_call(wf_writer, const void *, size_t);
+typedef wf_status write_call(wf_writer, const void *, size_t, uint64_t *);
 
 static void must(int fine, const char *what) {
   if (!fine) {
@@ -30,7 +30,7 @@ static void leak(const char *folder, open_call *open, init_call *init, write_cal
     options.drive = drives[i];
     must(open(path, &options, &writer) == WF_OK, "open");
     for (int n = 0; n < 1000; n++)
-      must(write(writer, "a line\n", 7) == WF_OK, "write");
+      must(write(writer, "a line\n", 7, NULL) == WF_OK, "write");
   }
 }
 

@@ -95,7 +95,7 @@ static DWORD WINAPI write_on(void *file) {
 static void leave_a_crowd(void) {
   wf_writer writer;
   MUST(wf_open("open.raw", NULL, &writer) == WF_OK);
-  MUST(wf_write(writer, "left open", 9) == WF_OK);
+  MUST(wf_write(writer, "left open", 9, NULL) == WF_OK);
   HMMIO second = open_it("second.wav+", 0);
   MUST(CreateThread(NULL, 0, write_on, second, 0, NULL));
   while (records < 500) Sleep(1);

@@ -34,14 +34,21 @@ fn a_deadline_thread_allocates_nothing_also_when_the_disk_has_failed() {
                         assert_eq!(grant(writer, &[2; 4096]), WF_FULL);
                         assert_eq!(grant(failed, &[2; 10]), WF_IO);
                         assert_eq!(wf_grant_abandon(writer), WF_INVALID);
-                        assert_eq!(wf_grant_commit(writer, 1), WF_INVALID);
+                        // SAFETY: null is allowed.
+                        let status = unsafe { wf_grant_commit(writer, 1, null_mut()) };
+                        assert_eq!(status, WF_INVALID);
                     } else {
                         assert_eq!(write(writer, &[2; 4096]), WF_OK);
                     }
                     assert_eq!(try_write(writer, &[3; 100_000]), WF_TOO_LONG);
                     // SAFETY: null pointers and a live place.
                     unsafe {
-                        assert_eq!(wf_try_write(writer, null(), 1), WF_INVALID);
+                        assert_eq!(wf_try_write(writer, null(), 1, null_mut()), WF_INVALID);
+                        let bytes = [3u8; 50];
+                        let parts = [wf_part { bytes: bytes.as_ptr().cast(), len: 50 }; 2000];
+                        let refused = wf_try_write_parts(writer, parts.as_ptr(), 2000, null_mut());
+                        assert_eq!(refused, WF_TOO_LONG);
+                        assert_eq!(wf_try_write_parts(writer, null(), 1, null_mut()), WF_INVALID);
                         assert_eq!(wf_grant_begin(writer, 1, std::ptr::null_mut()), WF_INVALID);
                         let size = size_of::<wf_facts>();
                         assert_eq!(wf_get_facts(writer, &raw mut facts, size), WF_OK);

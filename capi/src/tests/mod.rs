@@ -20,7 +20,7 @@ mod table;
 
 use std::ffi::{CString, c_void};
 use std::path::Path;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -83,17 +83,17 @@ fn last_error() -> String {
 
 fn write(writer: wf_writer, bytes: &[u8]) -> wf_status {
     // SAFETY: live bytes.
-    unsafe { wf_write(writer, bytes.as_ptr().cast(), bytes.len()) }
+    unsafe { wf_write(writer, bytes.as_ptr().cast(), bytes.len(), null_mut()) }
 }
 
 fn try_write(writer: wf_writer, bytes: &[u8]) -> wf_status {
     // SAFETY: live bytes.
-    unsafe { wf_try_write(writer, bytes.as_ptr().cast(), bytes.len()) }
+    unsafe { wf_try_write(writer, bytes.as_ptr().cast(), bytes.len(), null_mut()) }
 }
 
 fn flush(writer: wf_writer) -> wf_status {
     // SAFETY: null is allowed.
-    unsafe { wf_write_flush(writer, null(), 0, std::ptr::null_mut()) }
+    unsafe { wf_write_flush(writer, null(), 0, null_mut()) }
 }
 
 fn fence(writer: wf_writer) -> wf_ticket {
@@ -120,7 +120,7 @@ fn positions(writer: wf_writer) -> wf_positions {
 
 /// A grant, filled and committed.
 fn grant(writer: wf_writer, bytes: &[u8]) -> wf_status {
-    let mut memory = std::ptr::null_mut();
+    let mut memory = null_mut();
     // SAFETY: a live place; the memory is ours until the commit.
     unsafe {
         match wf_grant_begin(writer, bytes.len(), &raw mut memory) {
@@ -130,7 +130,8 @@ fn grant(writer: wf_writer, bytes: &[u8]) -> wf_status {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.cast(), bytes.len());
     }
     loop {
-        match wf_grant_commit(writer, bytes.len()) {
+        // SAFETY: null is allowed.
+        match unsafe { wf_grant_commit(writer, bytes.len(), null_mut()) } {
             WF_BUSY => std::hint::spin_loop(), // a close is being refused
             status => return status,
         }
