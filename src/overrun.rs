@@ -53,7 +53,8 @@ impl Push {
 #[non_exhaustive]
 pub struct Overrun {
     /// The file position that the first lost byte would have had. Under `Fill` the fill bytes
-    /// begin here; under `Drop` the next accepted byte is here.
+    /// begin here, and so do those of a [`SharedGrant`](crate::SharedGrant) that was dropped; under
+    /// `Drop` the next accepted byte is here.
     pub position: u64,
     /// Bytes lost.
     pub bytes: u64,

@@ -1,4 +1,5 @@
 //! What producers, waiters and the driver share about one file.
+#![allow(unsafe_code)]
 
 mod gap;
 mod tasks;
@@ -14,7 +15,7 @@ use crate::buffers::{Memory, Sequencer};
 use crate::canary::Slip;
 use crate::error::{Error, Operation};
 use crate::fork::Process;
-use crate::overrun::OverrunLog;
+use crate::overrun::{OnFull, OverrunLog};
 use crate::stats::Counters;
 use crate::sync::{
     AtomicBool, AtomicU64, Event, Mutex, OnceLock, Ordering, fence, ignore_poison, raise,
@@ -311,6 +312,18 @@ impl Stream {
         } else {
             CopyEnd::Unnoticed
         }
+    }
+
+    /// Of a producer that has no bytes for what it reserved: they become `byte`, count as lost, and are
+    /// handed over, so that nobody behind them waits.
+    ///
+    /// # Safety
+    /// As [`Memory::fill`]; they are handed over once.
+    pub(crate) unsafe fn give_up(&self, from: u64, len: usize, byte: u8, piece: u64) -> CopyEnd {
+        // SAFETY: passed on.
+        unsafe { self.memory.fill(from, len, byte) };
+        self.overruns.lose(from, len as u64, OnFull::Drop); // its place is filled: nothing is owed
+        self.commit_shared(from, len as u64, piece)
     }
 
     /// A fence or a drain waits for bytes that end past `position`, or a patch for some before it.

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use common::{Config, SMALL, assert_file, assert_same, bytes, each_config, parts, watched};
-use writeflush::{Error, Push, SharedWriter};
+use writeflush::{Error, OnFull, Push, SharedWriter};
 
 const PRODUCERS: u64 = 8;
 /// Bytes at the start of the file for patches and checkpoints.
@@ -86,6 +86,22 @@ fn produce(
                         std::thread::yield_now();
                     }
                     result => break result,
+                }
+            },
+            4 if data.len() <= SMALL => loop {
+                match writer.grant(data.len()) {
+                    Ok(mut grant) => {
+                        let position = grant.position();
+                        grant.copy_from_slice(&data);
+                        break Ok(grant.commit()).inspect(|at| assert_eq!(*at, position));
+                    }
+                    Err(Error::Full { .. }) => {
+                        if let Err(error) = writer.fence().is_durable() {
+                            break Err(error);
+                        }
+                        std::thread::yield_now();
+                    }
+                    Err(error) => break Err(error),
                 }
             },
             2 | 3 => writer.write_parts(&parts(&data)).map(|push| push.position().unwrap()),
@@ -318,6 +334,80 @@ fn a_close_wakes_producers_that_wait_for_room() {
                 writer.clone().close().unwrap();
             });
         }
+    });
+}
+
+/// A fence from before it is through, one behind it as soon as it ends.
+#[test]
+fn a_grant_holds_back_what_lies_behind_it_until_it_ends() {
+    for policy in [OnFull::Block, OnFull::Fill(7)] {
+        each_config(move |config, directory| {
+            let path = directory.join("take");
+            let writer = config.options().on_full(policy).create(&path).unwrap().into_shared();
+            let (first, behind) = (bytes(1, 100), bytes(2, 2000));
+            writer.write(&first).unwrap();
+            let before = writer.fence();
+            let grant = writer.grant(50).unwrap();
+            writer.try_write(&behind).unwrap();
+            assert_eq!(before.wait().unwrap(), 100, "{config}");
+            let after = writer.fence();
+            assert!(!after.is_durable().unwrap(), "{config}");
+            let end = |writer: &SharedWriter| {
+                let ticket = writer.fence();
+                std::thread::spawn(move || ticket.wait())
+            };
+            let waiter = end(&writer);
+            drop(grant);
+            assert_eq!(waiter.join().unwrap().unwrap(), 2150, "{config}");
+            assert!(after.is_durable().unwrap(), "{config}");
+            let places: Vec<_> =
+                writer.overruns().iter().map(|lost| (lost.position, lost.bytes)).collect();
+            assert_eq!(places, [(100, 50)], "{config}");
+            let summary = writer.close().unwrap();
+            assert_eq!((summary.stats.writes, summary.stats.overruns), (2, 1));
+            let fill = if policy == OnFull::Block { 0 } else { 7 };
+            assert_file(&path, &[&first[..], &[fill; 50], &behind].concat(), &config);
+        });
+    }
+}
+
+/// Grants of many threads, across the end of the ring, committed and dropped.
+#[test]
+fn every_grant_is_whole_or_zeros() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let writer = open(config, &path);
+        let grant_some = &|thread: u64| {
+            let mut ends = Vec::new();
+            for sequence in 0..200 {
+                let data = record(thread, sequence, 0, random_len(thread, sequence, 2000));
+                let mut grant = loop {
+                    match writer.grant(data.len()) {
+                        Err(Error::Full { .. }) => _ = writer.fence().is_durable().unwrap(),
+                        grant => break grant.unwrap(),
+                    }
+                };
+                grant.copy_from_slice(&data);
+                let at = grant.position() as usize;
+                if sequence % 3 == 0 {
+                    drop(grant);
+                    ends.push((at, vec![0; data.len()]));
+                } else {
+                    grant.commit();
+                    ends.push((at, data));
+                }
+            }
+            ends
+        };
+        let mut ends: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..4).map(|thread| scope.spawn(move || grant_some(thread))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        ends.sort();
+        assert_eq!(writer.close().unwrap().stats.overruns, 4 * 67);
+        let expected: Vec<u8> = ends.into_iter().flat_map(|(_, data)| data).collect();
+        assert_file(&path, &expected, &config);
     });
 }
 

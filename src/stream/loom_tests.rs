@@ -196,6 +196,41 @@ fn the_last_copy_wakes_the_driver_for_a_patch() {
     });
 }
 
+/// A grant of a shared stream that is dropped: what waits behind it goes on.
+#[test]
+#[allow(unsafe_code)]
+fn a_grant_that_is_given_up_lets_the_fence_behind_it_through() {
+    model(|| {
+        let (stream, bell) = stream();
+        stream.share();
+        let grant = stream.sequencer.try_reserve(10).unwrap();
+        let owner = {
+            let stream = stream.clone();
+            thread::spawn(move || {
+                // SAFETY: reserved above, for this thread.
+                let end = unsafe { stream.give_up(grant, 10, 0, CELL) };
+                if end != CopyEnd::Unnoticed {
+                    stream.ring_doorbell();
+                }
+            })
+        };
+        let producer = {
+            let stream = stream.clone();
+            thread::spawn(move || {
+                let from = stream.sequencer.try_reserve(20).unwrap();
+                if stream.commit_shared(from, 20, CELL) != CopyEnd::Unnoticed {
+                    stream.ring_doorbell();
+                }
+                stream.want_durable(from + 20, 0);
+            })
+        };
+        sleep_until(&stream, &bell, || stream.wanted().durable == 30 && stream.committed() == 30);
+        assert_eq!(stream.overruns.totals(), (1, 10, 10));
+        owner.join().unwrap();
+        producer.join().unwrap();
+    });
+}
+
 /// A piece becomes whole: whoever ends the last copy in it tells the driver.
 #[test]
 fn a_whole_piece_wakes_the_driver() {

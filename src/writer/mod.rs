@@ -13,7 +13,7 @@ mod seek;
 mod shared;
 
 pub use exclusive::Writer;
-pub use grant::Grant;
+pub use grant::{Grant, SharedGrant};
 pub use parts::Part;
 pub use shared::SharedWriter;
 

@@ -6,9 +6,10 @@ use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
+use super::grant::SharedGrant;
 use super::parts::{Part, Parts, Record};
 use super::{fill_budget, taken};
-use crate::buffers::Refused;
+use crate::buffers::{Memory, Refused};
 use crate::control::Control;
 use crate::core::Core;
 use crate::error::Error;
@@ -52,7 +53,7 @@ pub struct SharedWriter {
 
 /// What the clones share; its end is the end of the last clone.
 #[derive(Debug)]
-struct Producers {
+pub(super) struct Producers {
     control: Control,
 }
 
@@ -121,6 +122,40 @@ impl SharedWriter {
     /// As [`try_write`](Self::try_write).
     pub fn try_write_parts<P: Part>(&self, parts: &[P]) -> Result<u64, Error> {
         self.producers.try_write(Parts::new(parts)?)
+    }
+
+    /// Memory for `len` bytes that **until it is committed or dropped holds back every byte behind
+    /// it, of all producers**: none of them becomes written or durable, and once they have filled the
+    /// buffers they are `Full`; the close waits for it, and so does a fence that is asked for behind
+    /// it, with all earlier ones that are not through by then. It takes its place in the file at once,
+    /// which is known from then on. So fill it at once, by a read from a device or an encoder, and
+    /// wait meanwhile for nothing of this writer: that would wait for itself.
+    ///
+    /// It is committed whole. Dropped, it leaves zeros in its place, which count as lost. At most the
+    /// grant limit of the options; never waits; lock-free, as [`try_write`](Self::try_write).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::io::Read;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("take");
+    /// # let mut device = &b"hello"[..];
+    /// let shared = writeflush::Options::new().create(&path)?.into_shared();
+    /// let mut grant = shared.grant(5)?;
+    /// let position = grant.position(); // known before the bytes are there
+    /// device.read_exact(&mut grant)?; // if it fails: five zeros, counted as lost
+    /// grant.commit();
+    /// # assert_eq!(position, 0);
+    /// shared.close()?;
+    /// assert_eq!(std::fs::read(&path)?, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`try_write`](Self::try_write); [`Error::TooLong`] for more than the grant limit.
+    pub fn grant(&self, len: usize) -> Result<SharedGrant<'_>, Error> {
+        self.producers.grant(len)
     }
 
     /// As [`Writer::write_flush`](crate::Writer::write_flush). Calls from many threads share
@@ -257,10 +292,62 @@ impl Producers {
         })
     }
 
+    fn grant(&self, len: usize) -> Result<SharedGrant<'_>, Error> {
+        let limit = self.core().facts.options.longest_grant();
+        if len > limit {
+            return Err(Error::TooLong { offered: len, limit });
+        }
+        self.repay(len)?;
+        Ok(SharedGrant::new(self, self.reserve(len)?, len))
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.core().stream.memory
+    }
+
+    /// The bytes of a grant are in place.
+    ///
+    /// # Safety
+    /// They were reserved for the caller, and are handed over once; the overhang is his, if they
+    /// reach there.
+    pub(super) unsafe fn accept_grant(&self, from: u64, len: usize) {
+        let counters = &self.core().stream.counters;
+        // SAFETY: passed on.
+        let copied = unsafe { self.memory().fold_overhang(from, len) };
+        if copied > 0 {
+            counters.copied.add(copied as u64);
+        }
+        self.commit(from, len as u64);
+        counters.producer.writes.add(1);
+    }
+
+    /// Nobody has bytes for a grant.
+    ///
+    /// # Safety
+    /// As [`accept_grant`](Self::accept_grant).
+    pub(super) unsafe fn give_up_grant(&self, from: u64, len: usize) {
+        let core = self.core();
+        if core.stream.is_left_behind() {
+            return; // the parent has the grant, too
+        }
+        let byte = match self.policy() {
+            OnFull::Fill(byte) => byte,
+            _ => 0,
+        };
+        // SAFETY: passed on.
+        let end = unsafe { core.stream.give_up(from, len, byte, core.facts.piece) };
+        self.tell(end);
+    }
+
     /// Counts the bytes in, and wakes the driver if something may have waited for them.
     fn commit(&self, from: u64, len: u64) {
         let core = self.core();
-        match core.stream.commit_shared(from, len, core.facts.piece) {
+        self.tell(core.stream.commit_shared(from, len, core.facts.piece));
+    }
+
+    fn tell(&self, end: CopyEnd) {
+        let core = self.core();
+        match end {
             CopyEnd::Buffer { accepted } => {
                 core.note_high_water(accepted);
                 core.runner.nudge();

@@ -109,6 +109,14 @@ impl Model {
         }
     }
 
+    /// A grant of a shared writer that was dropped.
+    pub(super) fn given_up(&mut self, at: u64, len: usize) {
+        match self.lost.last_mut() {
+            Some((place, lost)) if *place == at => *lost += len as u64,
+            _ => self.lost.push((at, len as u64)),
+        }
+    }
+
     pub(super) fn overwrite(&mut self, from: usize, bytes: &[u8]) {
         self.newest[from..from + bytes.len()].copy_from_slice(bytes);
         self.overwrites.push(Overwrite { from, bytes: bytes.into(), certain: false });

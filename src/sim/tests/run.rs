@@ -309,7 +309,34 @@ impl<'a> Run<'a> {
         self.durable(result, covered);
     }
 
+    /// Of a shared writer: whole, or given up.
+    fn shared_grant(&mut self, len: usize, keeps: bool) {
+        let fill = if let OnFull::Fill(byte) = self.take.on_full { byte } else { 0 };
+        let data = if keeps { self.data(len) } else { vec![fill; len] };
+        let (end, debt) = (self.offer(&data), self.debt);
+        let ones = vec![1; len]; // what nobody must find
+        let Face::Many(writers) = &self.face else { return };
+        let result = writers[1].grant(len).map(|mut grant| {
+            grant.copy_from_slice(if keeps { &data } else { &ones });
+            if keeps { grant.commit() } else { grant.position() }
+        });
+        let taken = self.settle(end);
+        match result {
+            Ok(position) => {
+                assert_eq!((position, taken), ((end + debt) as u64, len));
+                if !keeps && len > 0 {
+                    self.model().given_up(position, len);
+                }
+            }
+            Err(Error::Full { .. } | Error::TooLong { .. }) => assert_eq!(taken, 0),
+            Err(error) => self.failed(&error),
+        }
+    }
+
     fn grant(&mut self, len: usize, commit: usize) {
+        if let Face::Many(_) = self.face {
+            return self.shared_grant(len, 2 * commit >= len);
+        }
         let data = self.data(len);
         let (end, debt) = (self.offer(&data[..commit]), self.debt);
         let result = match &mut self.face {
@@ -317,7 +344,7 @@ impl<'a> Run<'a> {
                 grant.copy_from_slice(&data);
                 grant.commit(commit)
             }),
-            Face::Many(_) => Err(Error::Full { offered: len, free: 0 }), // has none
+            Face::Many(_) => unreachable!("see above"),
         };
         let taken = self.settle(end);
         match result {
