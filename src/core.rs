@@ -6,6 +6,7 @@ mod elsewhere;
 mod ending;
 mod opening;
 mod patches;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -91,12 +92,14 @@ impl Core {
 
     /// Asks for a fence over everything accepted and every patch so far. Does not wait.
     pub(crate) fn fence(&self) -> Goal {
-        let goal = Goal {
-            patches: self.stream.patches_queued(),
-            position: self.stream.sequencer.accepted(),
-        };
+        let goal = self.goal();
         self.want(goal);
         goal
+    }
+
+    /// Everything accepted and every patch so far.
+    pub(crate) fn goal(&self) -> Goal {
+        Goal { patches: self.stream.patches_queued(), position: self.stream.sequencer.accepted() }
     }
 
     pub(crate) fn want(&self, goal: Goal) {

@@ -125,4 +125,4 @@ pub use stats::{Histogram, Stats};
 pub use stream::Positions;
 pub use summary::{CloseError, Summary};
 pub use ticket::Ticket;
-pub use writer::{Grant, Part, SharedGrant, SharedWriter, Writer};
+pub use writer::{Grant, Part, Room, SharedGrant, SharedWriter, Writer};

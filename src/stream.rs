@@ -126,6 +126,8 @@ pub(crate) struct Stream {
     doorbell: Doorbell,
     /// Woken when `durable` or the failure changes.
     pub(crate) tasks: CachePadded<Tasks>,
+    /// Those that await room, by the limit that they need; woken when `space` is announced.
+    pub(crate) rooms: CachePadded<Tasks>,
 }
 
 /// What the driver writes and everybody reads.
@@ -205,6 +207,7 @@ impl Stream {
             space: CachePadded::default(),
             doorbell: Doorbell { sleeping: CachePadded::new(AtomicBool::new(false)), waker },
             tasks: CachePadded::default(),
+            rooms: CachePadded::default(),
         }
     }
 
@@ -495,7 +498,7 @@ impl Stream {
         let _ = self.failure.set(error);
         self.sequencer.stop();
         self.progress.announce();
-        self.space.announce();
+        self.announce_space();
         self.wake_tasks();
     }
 
@@ -552,6 +555,17 @@ impl Stream {
     fn leave_behind(&self) {
         let _ = self.failure.set(Error::Forked);
         self.sequencer.stop();
+    }
+
+    /// Memory was released, or a patch taken, or nothing is granted any more. What a waker does runs
+    /// here, so call it where no lock is held.
+    pub(crate) fn announce_space(&self) {
+        self.space.announce();
+        let position = match self.sequencer.is_shut() || self.failure().is_some() {
+            true => u64::MAX,
+            false => self.sequencer.limit(),
+        };
+        self.rooms.wake(Goal { position, patches: u64::MAX });
     }
 
     /// Wakes the tasks whose fence is through, all of them after a failure. What a waker does runs

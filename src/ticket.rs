@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::stream::{Goal, Place, unharmed};
+use crate::stream::{Goal, Place};
 use crate::sync::Instant;
 
 /// A handle on one fence: everything accepted before it was made, and every patch.
@@ -111,14 +111,7 @@ impl Ticket {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn is_durable(&self) -> Result<bool, Error> {
-        if !self.core.reached(self.goal) {
-            self.core.runner.poll();
-        }
-        match self.core.stream.failure() {
-            _ if self.core.reached(self.goal) => Ok(true),
-            Some(error) => Err(error.clone()),
-            None => Ok(false),
-        }
+        self.core.is_through(self.goal)
     }
 }
 
@@ -126,41 +119,15 @@ impl Future for Ticket {
     type Output = Result<u64, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let ticket = &mut *self;
-        let mut through = ticket.is_durable();
-        if let Ok(false) = through {
-            if ticket.core.runner.needs_polling() {
-                ticket.core.runner.poll_and_pause(Self::PAUSE);
-                unharmed(|| context.waker().wake_by_ref()); // nobody else would move it on
-                return Poll::Pending;
-            }
-            let tasks = &ticket.core.stream.tasks;
-            tasks.register(&mut ticket.place, ticket.goal, context.waker());
-            through = ticket.is_durable(); // the fence may have ended in between
-        }
-        match through {
-            Ok(false) => return Poll::Pending,
-            Ok(true) | Err(_) => ticket.forget(),
-        }
-        Poll::Ready(through.map(|_| ticket.goal.position))
-    }
-}
-
-impl Ticket {
-    /// How long a poll may sleep where nothing can be moved on, since it wakes itself at once.
-    const PAUSE: Duration = Duration::from_millis(10);
-
-    /// Lets go of the task.
-    fn forget(&mut self) {
-        // In a forked child the lock may be taken for ever.
-        if !self.core.stream.is_left_behind() {
-            self.core.stream.tasks.forget(&mut self.place, self.goal);
-        }
+        let Self { core, goal, place } = &mut *self;
+        let tasks = (&*core.stream.tasks, place);
+        let through = core.poll_task(tasks, *goal, context, || core.is_through(*goal));
+        through.map_ok(|()| goal.position)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.forget();
+        self.core.forget_task(&self.core.stream.tasks, &mut self.place);
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use common::block_on::block_on;
 use common::{Config, SMALL, assert_file, assert_same, bytes, each_config, parts, watched};
 use writeflush::{Error, OnFull, Push, SharedWriter};
 
@@ -58,6 +59,16 @@ fn assert_records(file: &[u8], mut at: usize, accepted: &Accepted, label: &Confi
     assert_eq!(found, accepted.len(), "{label}: records are missing");
 }
 
+/// As a task does it.
+async fn push(writer: &SharedWriter, data: &[u8]) -> Result<u64, Error> {
+    loop {
+        match writer.try_write(data) {
+            Err(Error::Full { .. }) => writer.room(data.len()).await?,
+            result => return result,
+        }
+    }
+}
+
 /// Pushes `count` records in every way there is; goes on past `Closed` never.
 fn produce(
     writer: &SharedWriter,
@@ -104,6 +115,7 @@ fn produce(
                     Err(error) => break Err(error),
                 }
             },
+            5 | 6 if data.len() <= 2 * SMALL => block_on(push(writer, &data)),
             2 | 3 => writer.write_parts(&parts(&data)).map(|push| push.position().unwrap()),
             _ => writer.write(&data).map(|push| push.position().unwrap()),
         };
@@ -319,9 +331,13 @@ fn a_close_wakes_producers_that_wait_for_room() {
                     scope.spawn(move || {
                         // All but one buffer at once: there is hardly ever room.
                         let data = bytes(1, 2 * SMALL);
-                        started.fetch_add(1, Ordering::Relaxed);
+                        let is_task = started.fetch_add(1, Ordering::Relaxed) % 2 == 0;
                         let end = loop {
-                            if let Err(error) = writer.write(&data) {
+                            let pushed = match is_task {
+                                true => block_on(push(&writer, &data)).map(drop),
+                                false => writer.write(&data).map(drop),
+                            };
+                            if let Err(error) = pushed {
                                 break error;
                             }
                         };

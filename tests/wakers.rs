@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use common::{Config, assert_same, bytes, each_config};
+use common::hold::hold_driver;
+use common::{Config, SMALL, assert_file, assert_same, bytes, each_config};
 use writeflush::{Control, Drive, Error, OnFull, SharedWriter, Ticket};
 
 /// What a task of an executor may do when it is woken.
@@ -101,6 +102,66 @@ fn a_task_that_has_ended_is_kept_by_nobody() {
         let gone = || tasks.iter().all(|task| task.strong_count() == 0);
         wait_until("the tasks are gone", gone); // the driver may be waking one
         writer.close().unwrap();
+    });
+}
+
+/// Room: one waker while it is awaited, none when it is there or nobody wants it, and the driver wakes
+/// whoever waits.
+#[test]
+fn whoever_awaits_room_is_woken_and_kept_by_nobody_else() {
+    struct Task(Sender<()>);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+        }
+    }
+    each_thread(|config, directory| {
+        let path = directory.join("take");
+        let writer = shared(config, &path);
+        let held = hold_driver(&writer, || drop(writer.try_write(b"x")));
+        while writer.try_write(&bytes(1, 1000)).is_ok() {}
+        let (tell, told) = answers();
+        let task = Arc::new(Task(tell));
+        let waker = Waker::from(task.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut dropped = writer.room(1000);
+        let mut room = writer.room(1000);
+        assert!(Pin::new(&mut dropped).poll(&mut context).is_pending(), "{config}");
+        assert!(Pin::new(&mut room).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut room).poll(&mut context).is_pending());
+        assert_eq!(Arc::strong_count(&task), 4, "{config}: this one, its waker, and two that wait");
+        drop(dropped);
+        assert_eq!(Arc::strong_count(&task), 3, "{config}");
+        let too_long = Pin::new(&mut writer.room(SMALL + 1)).poll(&mut context);
+        assert!(matches!(too_long, Poll::Ready(Err(Error::TooLong { limit: SMALL, .. }))));
+        drop(held);
+        told.recv().unwrap();
+        assert!(matches!(Pin::new(&mut room).poll(&mut context), Poll::Ready(Ok(()))), "{config}");
+        writer.try_write(&bytes(1, 1000)).unwrap();
+        drop(room);
+        drop(waker);
+        wait_until("the task is gone", || Arc::strong_count(&task) == 1);
+        writer.close().unwrap();
+    });
+}
+
+/// Many times round the buffers.
+#[test]
+fn tasks_that_await_room_lose_nothing() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let mut writer = config.create(&path);
+        let mut model = Vec::new();
+        common::block_on::block_on(async {
+            for serial in 0..200 {
+                let data = bytes(serial, 1 + serial as usize * 131 % SMALL);
+                writer.room(data.len()).await.unwrap();
+                writer.try_write(&data).unwrap(); // it is there: nobody else pushes
+                model.extend(data);
+            }
+        });
+        writer.close().unwrap();
+        assert_file(&path, &model, &config);
     });
 }
 

@@ -214,7 +214,7 @@ impl Core {
         self.stream.end_patience();
         if self.stream.is_shared() {
             self.stream.sequencer.shut();
-            self.stream.space.announce();
+            self.stream.announce_space();
         }
     }
 

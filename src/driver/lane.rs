@@ -788,7 +788,7 @@ impl Lane {
             self.stream.wake_tasks();
         }
         if changed.space {
-            self.stream.space.announce();
+            self.stream.announce_space();
         }
     }
 }

@@ -78,15 +78,51 @@ fn a_patch_wakes_the_driver() {
     });
 }
 
+struct Alarm(Event);
+
+impl std::task::Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.announce();
+    }
+}
+
+/// The same for whoever awaits room, and for a stream that is shut meanwhile.
+#[test]
+fn a_task_sees_the_room_or_is_woken_by_it() {
+    for shut in [false, true] {
+        model(move || {
+            let (stream, _) = stream();
+            stream.share();
+            let full = stream.sequencer.try_reserve(2 * CELL).unwrap();
+            let _ = stream.commit_shared(full, 2 * CELL, CELL);
+            let driver = {
+                let stream = stream.clone();
+                thread::spawn(move || {
+                    match shut {
+                        true => _ = stream.sequencer.shut(),
+                        false => _ = stream.sequencer.release(CELL),
+                    }
+                    stream.announce_space();
+                })
+            };
+            let alarm = Arc::new(Alarm(Event::default()));
+            let ticket = alarm.0.ticket();
+            let goal = Goal { position: 3 * CELL, patches: 0 };
+            stream.rooms.register(&mut Place::default(), goal, &alarm.clone().into());
+            let ready =
+                || stream.sequencer.is_shut() || stream.sequencer.room(2 * CELL, CELL).is_ok();
+            if !ready() {
+                alarm.0.sleep(ticket, None);
+            }
+            assert!(ready());
+            driver.join().unwrap();
+        });
+    }
+}
+
 /// Invariant 7.
 #[test]
 fn a_task_sees_the_fence_or_is_woken_by_it() {
-    struct Alarm(Event);
-    impl std::task::Wake for Alarm {
-        fn wake(self: Arc<Self>) {
-            self.0.announce();
-        }
-    }
     model(|| {
         let (stream, _) = stream();
         let driver = {

@@ -1,4 +1,4 @@
-//! Tasks that await a fence: at most one waker a ticket, found by what the ticket waits for.
+//! Tasks that await a fence, or room: at most one waker a future, found by what it waits for.
 //!
 //! A waker is foreign code, and so are its clone and its drop: they may call anything of this
 //! crate. So none of them runs while the lock of this registry is held.
@@ -11,12 +11,12 @@ use super::Goal;
 use crate::canary::Slip;
 use crate::sync::{AtomicBool, Mutex, Ordering, fence, ignore_poison};
 
-/// What tells the place of one ticket from that of another.
+/// What tells the place of one future from that of another.
 type Number = u64;
 
-/// The place of a ticket among the tasks, once it was polled and was not through.
+/// The place of a future among the tasks, once it was polled and was not through.
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<Number>);
+pub(crate) struct Place(Option<(Goal, Number)>);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -90,12 +90,15 @@ impl Tasks {
     /// Wakes this task when `goal` is reached, or at a failure: look at both after this call.
     /// Takes a lock, and may allocate.
     pub(crate) fn register(&self, place: &mut Place, goal: Goal, waker: &Waker) {
-        if !self.knows(place, goal, waker) {
+        if place.0.is_some_and(|(before, _)| before != goal) {
+            self.forget(place);
+        }
+        if !self.knows(place, waker) {
             let waker = waker.clone();
             let mut waiting = ignore_poison(self.waiting.lock());
-            let number = *place.0.get_or_insert_with(|| {
+            let (_, number) = *place.0.get_or_insert_with(|| {
                 waiting.last += 1;
-                waiting.last
+                (goal, waiting.last)
             });
             let before = waiting.put(goal, number, waker);
             self.any.store(true, Ordering::Relaxed);
@@ -109,22 +112,22 @@ impl Tasks {
         }
     }
 
-    fn knows(&self, place: &Place, goal: Goal, waker: &Waker) -> bool {
-        place.0.is_some_and(|number| {
+    fn knows(&self, place: &Place, waker: &Waker) -> bool {
+        place.0.is_some_and(|(goal, number)| {
             let mut waiting = ignore_poison(self.waiting.lock());
             waiting.find(goal, number).is_some_and(|known| known.will_wake(waker))
         })
     }
 
-    /// The ticket has its answer, or nobody wants it any more. Takes a lock if it was registered.
-    pub(crate) fn forget(&self, place: &mut Place, goal: Goal) {
-        if let Some(number) = place.0.take() {
+    /// The future has its answer, or nobody wants it any more. Takes a lock if it was registered.
+    pub(crate) fn forget(&self, place: &mut Place) {
+        if let Some((goal, number)) = place.0.take() {
             let waker = ignore_poison(self.waiting.lock()).remove(goal, number);
             drop(waker);
         }
     }
 
-    /// Wakes every task whose fence is through when this much is durable. What a waker does runs
+    /// Wakes every task whose goal is reached when this much is durable, or free. What a waker does runs
     /// here: a panic of it is not the driver's.
     pub(crate) fn wake(&self, durable: Goal) {
         if Slip::SilentFutures.is_planted() {
@@ -227,9 +230,28 @@ mod tests {
             tasks.register(&mut place, goal, &task.clone().into());
             tasks.wake(durable);
             assert_eq!(Arc::strong_count(&task), 2);
-            tasks.forget(&mut place, goal);
+            tasks.forget(&mut place);
             assert_eq!(Arc::strong_count(&task), 1);
         }
+    }
+
+    /// Whoever waits for room behind what others have taken meanwhile.
+    #[test]
+    fn a_future_with_another_goal_has_one_place_all_the_same() {
+        let tasks = Tasks::default();
+        let task = Arc::new(Task::default());
+        let mut place = Place::default();
+        for position in [10, 30, 20] {
+            tasks.register(&mut place, goal(position, 0), &task.clone().into());
+            assert_eq!(Arc::strong_count(&task), 2);
+        }
+        tasks.wake(goal(19, 0));
+        assert_eq!(task.woken(), 0);
+        tasks.wake(goal(20, 0));
+        assert_eq!((task.woken(), Arc::strong_count(&task)), (1, 1));
+        tasks.register(&mut place, goal(30, 0), &task.clone().into());
+        tasks.forget(&mut place);
+        assert_eq!(Arc::strong_count(&task), 1);
     }
 
     /// A task that ends with its waker may hold the last of anything, a ticket of this stream too.
@@ -249,7 +271,7 @@ mod tests {
         let holds = || Arc::new(Holds(tasks.clone())).into();
         tasks.register(&mut place, goal(10, 0), &holds());
         tasks.register(&mut place, goal(10, 0), &holds());
-        tasks.forget(&mut place, goal(10, 0));
+        tasks.forget(&mut place);
         tasks.wake(EVERYTHING);
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::fill_budget;
 use super::grant::Grant;
 use super::parts::{Part, Parts, Record};
+use super::room::Room;
 use super::shared::SharedWriter;
 use crate::buffers::Refused;
 use crate::control::Control;
@@ -242,6 +243,47 @@ impl Writer {
         }
         self.make_room(len)?;
         Ok(Grant::new(self, len))
+    }
+
+    /// Resolves when `len` more bytes have room: then the next push of so many finds it. For tasks
+    /// that have to wait for the disk without holding up their runtime.
+    ///
+    /// While fill bytes are owed ([`OnFull::Fill`]) that push may still answer [`Error::Full`], since
+    /// it lays down some of them first: wait again. Making the future costs nothing; see [`Room`] for
+    /// a poll.
+    ///
+    /// ```
+    /// # use std::task::{Context, Poll, Waker};
+    /// # fn block_on<T>(future: impl std::future::Future<Output = T>) -> T {
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    /// #             Poll::Ready(done) => return done,
+    /// #             Poll::Pending => std::thread::yield_now(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let options = writeflush::Options::new().buffer_size(4096);
+    /// # let mut writer = options.create(directory.path().join("take"))?;
+    /// # block_on(async {
+    /// for record in [[7; 1000]; 100] {
+    ///     writer.room(record.len()).await?; // in any runtime
+    ///     writer.try_write(&record)?;
+    /// }
+    /// # Ok::<(), writeflush::Error>(())
+    /// # })?;
+    /// assert_eq!(writer.close()?.positions.durable, 100_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The error that poisoned the stream; [`Error::TooLong`], at once, for more than all buffers but
+    /// one hold.
+    pub fn room(&self, len: usize) -> Room<'_> {
+        Room::new(self.core(), len)
     }
 
     /// Records that the source lost `len` bytes before they could be offered (a device's own

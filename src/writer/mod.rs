@@ -9,12 +9,14 @@ mod exclusive;
 mod grant;
 mod limits;
 mod parts;
+mod room;
 mod seek;
 mod shared;
 
 pub use exclusive::Writer;
 pub use grant::{Grant, SharedGrant};
 pub use parts::Part;
+pub use room::Room;
 pub use shared::SharedWriter;
 
 /// What `std::io::Write` says of a push: what `Fill` loses gets its place filled, so it counts as

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::grant::SharedGrant;
 use super::parts::{Part, Parts, Record};
+use super::room::Room;
 use super::{fill_budget, taken};
 use crate::buffers::{Memory, Refused};
 use crate::control::Control;
@@ -180,6 +181,38 @@ impl SharedWriter {
     /// As [`write_flush`](Self::write_flush).
     pub fn flush(&self) -> Result<u64, Error> {
         self.write_flush(&[])
+    }
+
+    /// As [`Writer::room`](crate::Writer::room). Other producers may take the room before this one
+    /// does: try, and if it is [`Error::Full`] wait again.
+    ///
+    /// ```
+    /// use writeflush::{Error, SharedWriter};
+    ///
+    /// /// Waits for the disk, and holds up no other task meanwhile.
+    /// async fn push(shared: &SharedWriter, record: &[u8]) -> Result<u64, Error> {
+    ///     loop {
+    ///         match shared.try_write(record) {
+    ///             Err(Error::Full { .. }) => shared.room(record.len()).await?,
+    ///             result => return result,
+    ///         }
+    ///     }
+    /// }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::task::{Context, Poll, Waker};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let shared = writeflush::Options::new().create(directory.path().join("take"))?.into_shared();
+    /// # let mut pushed = std::pin::pin!(push(&shared, b"a record"));
+    /// # let polled = pushed.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    /// # assert!(matches!(polled, Poll::Ready(Ok(0))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for the exclusive writer; [`Error::Closed`] when a clone closes it.
+    pub fn room(&self, len: usize) -> Room<'_> {
+        Room::new(self.producers.core(), len)
     }
 
     /// As [`Writer::lose`](crate::Writer::lose): records that the source lost `len` bytes before

@@ -8,6 +8,7 @@ pub mod block_on;
 pub mod fuse;
 #[cfg(target_os = "linux")]
 pub mod groups;
+pub mod hold;
 #[cfg(target_os = "linux")]
 mod mounts;
 pub mod program;

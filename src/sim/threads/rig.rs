@@ -86,7 +86,24 @@ pub(super) fn share(options: &Options) -> SharedWriter {
     options.create(path()).expect("nothing fails so early").into_shared()
 }
 
-/// Writes so many records of random lengths; the first error ends it.
+/// As a task does it: waits for room.
+async fn push(writer: &SharedWriter, bytes: &[u8], by_grant: bool) -> Result<u64, Error> {
+    loop {
+        let pushed = match by_grant {
+            false => writer.try_write(bytes),
+            true => writer.grant(bytes.len()).map(|mut grant| {
+                grant.copy_from_slice(bytes);
+                grant.commit()
+            }),
+        };
+        match pushed {
+            Err(Error::Full { .. }) => writer.room(bytes.len()).await?,
+            pushed => return pushed,
+        }
+    }
+}
+
+/// Writes so many records of random lengths, in every way there is; the first error ends it.
 pub(super) fn produce(
     writer: &SharedWriter,
     written: &Written,
@@ -95,9 +112,12 @@ pub(super) fn produce(
 ) -> Result<(), Error> {
     for (index, len) in lens.iter().enumerate() {
         let bytes = Written::bytes(mark + index as u8, *len);
-        let pushed = match index % 2 {
-            0 => writer.write(&bytes),
-            _ => writer.write_parts(&[&bytes[..len / 3], &bytes[len / 3..]]),
+        let pushed = match (mark as usize + index) % 4 {
+            0 => writer.write_parts(&[&bytes[..len / 3], &bytes[len / 3..]]),
+            way @ (1 | 2) if *len <= BUFFER => {
+                block_on(push(writer, &bytes, way == 1)).map(Push::Accepted)
+            }
+            _ => writer.write(&bytes),
         };
         written.note(pushed, bytes)?;
     }
