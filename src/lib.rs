@@ -80,6 +80,9 @@
 //! cheap to clone, and share what the writer has; dropping the writer closes the file, and
 //! [`Control::close`] closes it for whoever does not own it. A [`Ticket`] is
 //! a `Future`: what its waker may do is said there.
+//! cheap to clone, and share what the writer has; dropping the writer closes the file. A [`Ticket`] is
+//! a `Future`: what its waker may do is said there. [`Writer::room`] awaits room; with the feature
+//! `futures-io` a writer can be an `AsyncWrite` (`AsyncWriter`).
 
 #![cfg_attr(any(loom, shuttle), allow(dead_code, unused_imports, reason = "for other tests"))]
 
@@ -125,4 +128,6 @@ pub use stats::{Histogram, Stats};
 pub use stream::Positions;
 pub use summary::{CloseError, Summary};
 pub use ticket::Ticket;
+#[cfg(feature = "futures-io")]
+pub use writer::AsyncWriter;
 pub use writer::{Grant, Part, Room, SharedGrant, SharedWriter, Writer};

@@ -86,6 +86,12 @@ impl Ticket {
         [self.goal.position, self.goal.patches]
     }
 
+    /// Whether it is that of a fence over all of this.
+    #[cfg(feature = "futures-io")]
+    pub(crate) fn covers(&self, goal: Goal) -> bool {
+        self.goal.position >= goal.position && self.goal.patches >= goal.patches
+    }
+
     /// Waits for the fence; returns its position.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "futures-io")]
+use super::async_writer::AsyncWriter;
 use super::fill_budget;
 use super::grant::Grant;
 use super::parts::{Part, Parts, Record};
@@ -291,6 +293,13 @@ impl Writer {
     /// other policy they are only counted. Never waits.
     pub fn lose(&mut self, len: usize) {
         self.stream.overruns.lose(self.position, len as u64, self.policy());
+    }
+
+    /// Turns this writer into one for tasks: `AsyncWrite` of the crate `futures-io`. A cursor that
+    /// was moved is forgotten.
+    #[cfg(feature = "futures-io")]
+    pub fn into_async(self) -> AsyncWriter {
+        AsyncWriter::new(self)
     }
 
     /// Turns this writer into one that many producers share.

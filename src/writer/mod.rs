@@ -5,6 +5,8 @@ use std::io;
 use crate::error::Error;
 use crate::overrun::{OnFull, Push};
 
+#[cfg(feature = "futures-io")]
+mod async_writer;
 mod exclusive;
 mod grant;
 mod limits;
@@ -13,6 +15,8 @@ mod room;
 mod seek;
 mod shared;
 
+#[cfg(feature = "futures-io")]
+pub use async_writer::AsyncWriter;
 pub use exclusive::Writer;
 pub use grant::{Grant, SharedGrant};
 pub use parts::Part;
