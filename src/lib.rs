@@ -78,11 +78,9 @@
 //! [`Drive`] says who does the work: a thread that sleeps, a thread that polls, or whoever waits.
 //! A [`Writer`] is `Send`; [`SharedWriter`], [`Control`] and [`Ticket`] are `Send + Sync` and
 //! cheap to clone, and share what the writer has; dropping the writer closes the file, and
-//! [`Control::close`] closes it for whoever does not own it. A [`Ticket`] is
-//! a `Future`: what its waker may do is said there.
-//! cheap to clone, and share what the writer has; dropping the writer closes the file. A [`Ticket`] is
-//! a `Future`: what its waker may do is said there. [`Writer::room`] awaits room; with the feature
-//! `futures-io` a writer can be an `AsyncWrite` (`AsyncWriter`).
+//! [`Control::close`] closes it for whoever does not own it. A [`Ticket`] is a `Future`: what its
+//! waker may do is said there. [`Writer::room`] awaits room; with the feature `futures-io` a writer
+//! can be an `AsyncWrite` (`AsyncWriter`).
 
 #![cfg_attr(any(loom, shuttle), allow(dead_code, unused_imports, reason = "for other tests"))]
 

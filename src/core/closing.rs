@@ -141,6 +141,7 @@ impl Core {
             Closer::Owner => self.shut(),
             Closer::Another => {
                 self.take_no_more();
+                self.stream.announce_space();
                 self.wait_for_the_owner();
             }
         }

@@ -3,13 +3,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
+#[cfg(feature = "futures-io")]
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Core;
 use super::closing::Closer;
 use crate::driver::thread::spawn;
 use crate::error::{Error, Operation};
-use crate::stream::Positions;
+use crate::stream::{Positions, unharmed};
 use crate::summary::{CloseError, Summary};
 use crate::sync::{Event, Instant, Mutex, ignore_poison};
 
@@ -26,6 +29,8 @@ pub(super) struct Elsewhere {
     state: Mutex<State>,
     /// Announced when it has ended.
     ended: Event,
+    /// Of the task that awaits its end.
+    waker: Mutex<Option<Waker>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +57,16 @@ impl Elsewhere {
     fn end(&self, result: Result<Summary, CloseError>) {
         *ignore_poison(self.state.lock()) = State::Ended(Box::new(result));
         self.ended.announce();
+        let waker = ignore_poison(self.waker.lock()).take();
+        waker.into_iter().for_each(|waker| unharmed(|| waker.wake()));
+    }
+
+    /// Leaves another waker, or none. What was there is dropped under no lock of ours: it is foreign
+    /// code, as is its clone.
+    #[cfg(feature = "futures-io")]
+    fn leave(&self, waker: Option<Waker>) {
+        let before = std::mem::replace(&mut *ignore_poison(self.waker.lock()), waker);
+        drop(before);
     }
 
     /// How it ended, for the first who asks; `None` while it is under way.
@@ -100,6 +115,7 @@ impl Core {
         let (core, is_ours) = (self.clone(), self.claim());
         if is_ours && closer == Closer::Another {
             self.take_no_more();
+            self.stream.announce_space();
         }
         move || match is_ours {
             true => core.carry_out(closer),
@@ -128,6 +144,33 @@ impl Core {
             drop(close); // a writer that is let go of
         }
         self.end_elsewhere(by)
+    }
+
+    /// For a task: has this close done elsewhere, unless one is under way already.
+    #[cfg(feature = "futures-io")]
+    pub(crate) fn begin_to_close(
+        self: &Arc<Self>,
+        close: impl FnOnce() -> Result<Summary, CloseError> + Send + 'static,
+    ) {
+        if self.elsewhere.begin() {
+            self.begin_elsewhere(close);
+        }
+    }
+
+    /// A poll of the task that awaits the end of that.
+    #[cfg(feature = "futures-io")]
+    pub(crate) fn poll_closed(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Summary, CloseError>> {
+        self.elsewhere.leave(Some(context.waker().clone())); // first, or its end might be missed
+        match self.elsewhere.outcome(|| self.not_closed(Error::Closed)) {
+            Some(result) => {
+                self.elsewhere.leave(None);
+                Poll::Ready(result)
+            }
+            None => Poll::Pending,
+        }
     }
 
     fn begin_elsewhere(

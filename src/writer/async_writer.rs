@@ -4,18 +4,15 @@ use std::io;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use futures_io::AsyncWrite;
 
 use super::Writer;
 use crate::control::Control;
-use crate::driver::thread::spawn;
 use crate::error::Error;
-use crate::stream::{Place, unharmed};
-use crate::summary::{CloseError, Summary};
-use crate::sync::{Mutex, ignore_poison};
+use crate::stream::Place;
+use crate::summary::Summary;
 use crate::ticket::Ticket;
 
 /// A [`Writer`] for tasks: its calls never wait on the thread of the runtime.
@@ -76,7 +73,7 @@ pub struct AsyncWriter {
     place: Place,
     /// The flush that was asked for.
     fence: Option<Ticket>,
-    closing: Option<Closing>,
+    /// Once it is closed.
     summary: Option<Summary>,
 }
 
@@ -90,7 +87,6 @@ impl AsyncWriter {
             writer: Some(writer),
             place: Place::default(),
             fence: None,
-            closing: None,
             summary: None,
         }
     }
@@ -126,7 +122,7 @@ impl AsyncWriter {
         self.fence = None;
         let core = &self.control.core;
         core.forget_task(&core.stream.rooms, &mut self.place);
-        self.closing = Some(Closing::begin(writer));
+        core.begin_to_close(move || writer.close());
     }
 }
 
@@ -179,15 +175,14 @@ impl AsyncWrite for AsyncWriter {
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.begin_close();
-        let Some(closing) = &self.closing else { return Poll::Ready(Ok(())) };
-        let closed = ready!(closing.poll(context));
-        self.closing = None;
-        let (summary, result) = match closed {
-            Some(Ok(summary)) => (Some(summary), Ok(())),
-            Some(Err(error)) => (Some((*error.summary).clone()), Err(error.into())),
-            None => (None, Err(io::Error::other("the close panicked; please report this"))),
+        if self.summary.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let (summary, result) = match ready!(self.control.core.poll_closed(context)) {
+            Ok(summary) => (summary, Ok(())),
+            Err(error) => ((*error.summary).clone(), Err(error.into())),
         };
-        self.summary = summary;
+        self.summary = Some(summary);
         Poll::Ready(result)
     }
 }
@@ -203,65 +198,5 @@ impl Deref for AsyncWriter {
 impl Drop for AsyncWriter {
     fn drop(&mut self) {
         self.begin_close();
-    }
-}
-
-/// A close on a thread of its own.
-#[derive(Debug)]
-struct Closing(Arc<Mutex<Close>>);
-
-#[derive(Debug, Default)]
-struct Close {
-    is_over: bool,
-    /// Missing if the close panicked.
-    closed: Option<Result<Summary, CloseError>>,
-    waker: Option<Waker>,
-}
-
-impl Closing {
-    fn begin(writer: Writer) -> Self {
-        let close = Arc::new(Mutex::new(Close::default()));
-        let writer = Arc::new(Mutex::new(Some(writer)));
-        let work = {
-            let (close, writer) = (close.clone(), writer.clone());
-            move || Self::carry_out(&close, &writer)
-        };
-        if spawn("writeflush-close", work).is_err() {
-            Self::carry_out(&close, &writer); // no thread is to be had
-        }
-        Self(close)
-    }
-
-    fn carry_out(close: &Mutex<Close>, writer: &Mutex<Option<Writer>>) {
-        let _end = TellAtTheEnd(close);
-        let writer = ignore_poison(writer.lock()).take();
-        let closed = writer.map(Writer::close);
-        ignore_poison(close.lock()).closed = closed;
-    }
-
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Summary, CloseError>>> {
-        // Foreign code, as a waker's clone and drop are, runs under no lock of ours.
-        let waker = context.waker().clone();
-        let mut close = ignore_poison(self.0.lock());
-        if close.is_over {
-            return Poll::Ready(close.closed.take());
-        }
-        let before = close.waker.replace(waker);
-        drop(close);
-        drop(before);
-        Poll::Pending
-    }
-}
-
-/// Also if the close panics.
-struct TellAtTheEnd<'a>(&'a Mutex<Close>);
-
-impl Drop for TellAtTheEnd<'_> {
-    fn drop(&mut self) {
-        let mut close = ignore_poison(self.0.lock());
-        close.is_over = true;
-        let waker = close.waker.take();
-        drop(close);
-        waker.into_iter().for_each(|waker| unharmed(|| waker.wake()));
     }
 }
