@@ -43,8 +43,10 @@ pub const MMIOM_CLOSE: u32 = 4;
 /// As WRITE, and returns when the bytes, and all before them, are on disk. After a refused WRITE
 /// that can't be: it is refused too.
 pub const MMIOM_WRITEFLUSH: u32 = 5;
-/// Renames: old name, new name. Never replaces a file. Answers 0 or `MMIOERR_FILENOTFOUND`, which
-/// stands for every reason; [`WFM_LAST_ERROR`] has the sentence. Returns when the new name is durable.
+/// Renames: old name, new name. Never replaces a file (`MMIOERR_ACCESSDENIED`). Answers 0 or the
+/// MMIOERR of what went wrong, `MMIOERR_CANNOTWRITE` where the disk failed; [`WFM_LAST_ERROR`] has the
+/// sentence. Returns when the new name is durable. With the MMIOINFO of an open file it is refused
+/// once bytes of that file are missing or the way to its disk has failed: the answer is that error.
 pub const MMIOM_RENAME: u32 = 6;
 /// The first of the messages that a procedure may define for itself.
 pub const MMIOM_USER: u32 = 0x8000;

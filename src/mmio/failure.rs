@@ -67,6 +67,17 @@ impl Failure {
         Self::new(code, sentence)
     }
 
+    /// Of a RENAME: a disk that fails is no missing file, and a name that is taken is none either.
+    pub(super) fn of_rename(error: &io::Error, folders_exist: bool, sentence: String) -> Self {
+        let mut failure = Self::of_name(error, folders_exist, sentence);
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            failure.code = MMIOERR_ACCESSDENIED; // as DOS answered
+        } else if failure.code == MMIOERR_CANNOTOPEN {
+            failure.code = MMIOERR_CANNOTWRITE;
+        }
+        failure
+    }
+
     /// Somebody else has the file open.
     pub(super) fn shared(path: &Path) -> Self {
         let sentence = format!(
@@ -123,5 +134,15 @@ mod tests {
         }
         let nowhere = Failure::of_name(&io::ErrorKind::NotFound.into(), false, String::new());
         assert_eq!(nowhere.code, MMIOERR_PATHNOTFOUND);
+    }
+
+    #[test]
+    fn a_rename_that_the_disk_refused_is_no_missing_file() {
+        let code = |error: io::Error| Failure::of_rename(&error, true, String::new()).code;
+        assert_eq!(code(io::ErrorKind::NotFound.into()), MMIOERR_FILENOTFOUND);
+        assert_eq!(code(io::ErrorKind::AlreadyExists.into()), MMIOERR_ACCESSDENIED);
+        assert_eq!(code(io::ErrorKind::StorageFull.into()), MMIOERR_CANNOTEXPAND);
+        let broken = if cfg!(windows) { 1117 } else { 5 }; // ERROR_IO_DEVICE; EIO
+        assert_eq!(code(io::Error::from_raw_os_error(broken)), MMIOERR_CANNOTWRITE);
     }
 }

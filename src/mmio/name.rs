@@ -1,7 +1,12 @@
 //! Names in messages: which file is meant.
 
 use std::ffi::{CStr, CString, OsStr};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use super::abi::MMIOERR_FILENOTFOUND;
+use super::failure::Failure;
+use crate::canary::Canary;
 
 /// What a name asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +75,26 @@ pub(super) fn find(name: PathBuf) -> PathBuf {
     let folders = of_program.into_iter().chain(std::env::split_paths(&path));
     let mut found = folders.map(|folder| folder.join(&name));
     found.find(|candidate| candidate.is_file()).unwrap_or(name)
+}
+
+/// Renames durably, and never over another file.
+pub(super) fn rename(names: [Option<Named>; 2]) -> Result<(), Failure> {
+    let [Some(Named::File(from)), Some(Named::File(to))] = names else {
+        return Err(Failure::new(MMIOERR_FILENOTFOUND, "RENAME needs the names of two files"));
+    };
+    let cannot = |error: io::Error, sentence| {
+        let folders_exist = folder_exists(&from) && folder_exists(&to);
+        Failure::of_rename(&error, folders_exist, format!("{sentence}: {error}"))
+    };
+    let (old, new) = (from.display(), to.display());
+    let renamed = crate::file::rename(&from, &to)
+        .map_err(|error| cannot(error, format!("could not rename {old} to {new}")))?;
+    if Canary::NoRenameSync.is_planted() {
+        return Ok(());
+    }
+    renamed.sync().map_err(|error| {
+        cannot(error, format!("{new} has its new name, but may lose it in a power cut"))
+    })
 }
 
 /// Whether the folder that would hold the file is there.

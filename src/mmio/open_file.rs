@@ -45,6 +45,13 @@ impl OpenFile {
         poisoned.map(Failure::unwritten).or_else(|| self.last.clone())
     }
 
+    /// Refused once bytes are missing, or the way to the disk has failed: a file that is not whole
+    /// gets no other name through the handle that writes it.
+    pub(super) fn whole(&mut self) -> Result<(), Failure> {
+        let poisoned = self.storage.control().and_then(Control::error).map(Failure::unwritten);
+        poisoned.or_else(|| self.unwritten.clone()).map_or(Ok(()), Err)
+    }
+
     pub(super) fn durable(&self) -> Option<u64> {
         Some(self.storage.control()?.positions().durable)
     }
@@ -166,7 +173,7 @@ impl OpenFile {
         self.note(failure)
     }
 
-    fn note(&mut self, failure: Failure) -> Failure {
+    pub(super) fn note(&mut self, failure: Failure) -> Failure {
         self.last = Some(failure.clone());
         failure
     }

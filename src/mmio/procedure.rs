@@ -12,7 +12,6 @@ use super::name::{self, Named};
 use super::open_file::OpenFile;
 use super::storage::Storage;
 use super::table::{Shared, table};
-use crate::canary::Canary;
 use crate::sync::ignore_poison;
 
 /// What went wrong last with a file that is not open (any more).
@@ -62,7 +61,7 @@ unsafe fn dispatch(info: *mut MMIOINFO, message: u32, first: LPARAM, second: LPA
         match message {
             MMIOM_OPEN => status(open(info, first as *mut c_char)),
             MMIOM_CLOSE => status(close(info)),
-            MMIOM_RENAME => status(rename(first as *const c_char, second as *const c_char)),
+            MMIOM_RENAME => rename(info, first as *const c_char, second as *const c_char),
             MMIOM_READ => read(info, first as *mut u8, second),
             MMIOM_WRITE => write(info, first as *const u8, second, false),
             MMIOM_WRITEFLUSH => write(info, first as *const u8, second, true),
@@ -149,27 +148,19 @@ unsafe fn complete(path: &Path, name: *mut c_char) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A failure is the file's, too, if RENAME came with the MMIOINFO of an open one.
+///
 /// # Safety
-/// Both names are null or end with a zero.
-unsafe fn rename(from: *const c_char, to: *const c_char) -> Result<(), Failure> {
-    // The one number that RENAME may answer; the sentence says more.
-    let cannot = |sentence: String| Failure::new(MMIOERR_FILENOTFOUND, sentence);
+/// As [`file`]; both names are null or end with a zero.
+unsafe fn rename(info: *mut MMIOINFO, from: *const c_char, to: *const c_char) -> LRESULT {
     // SAFETY: passed on.
-    let (from, to) = unsafe { (named(from), named(to)) };
-    let (Some(Named::File(from)), Some(Named::File(to))) = (from, to) else {
-        return Err(cannot("RENAME needs the names of two files".into()));
-    };
-    let renamed = crate::file::rename(&from, &to).map_err(|error| {
-        let (from, to) = (from.display(), to.display());
-        cannot(format!("could not rename {from} to {to}: {error}"))
-    })?;
-    if Canary::NoRenameSync.is_planted() {
-        return Ok(());
+    let (whole, names) = unsafe { (with(info, OpenFile::whole), [named(from), named(to)]) };
+    let renamed = whole.unwrap_or(Ok(())).and_then(|()| name::rename(names));
+    if let Err(failure) = &renamed {
+        // SAFETY: passed on.
+        unsafe { with(info, |open| open.note(failure.clone())) };
     }
-    renamed.sync().map_err(|error| {
-        let to = to.display();
-        cannot(format!("{to} has its new name, but may lose it in a power cut: {error}"))
-    })
+    status(renamed)
 }
 
 fn on_name<T>(path: &Path, verb: &str, result: std::io::Result<T>) -> Result<T, Failure> {

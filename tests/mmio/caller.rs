@@ -66,6 +66,12 @@ impl Caller {
         (code, String::from_utf8_lossy(&text[..len]).into())
     }
 
+    /// RENAME with the MMIOINFO of this file.
+    pub fn rename(&mut self, from: &Path, to: &Path) -> isize {
+        let (from, to) = (CString::new(name(from)).unwrap(), CString::new(name(to)).unwrap());
+        self.send(MMIOM_RENAME, from.as_ptr() as isize, to.as_ptr() as isize)
+    }
+
     pub fn offset(&self) -> i32 {
         self.info.lDiskOffset
     }

@@ -62,6 +62,9 @@ fn a_close_on_a_full_disk_answers_262_and_leaves_a_whole_prefix() {
             let (code, sentence) = caller.last_error();
             assert_eq!(code, MMIOERR_CANNOTWRITE as isize, "{sentence}");
             assert!(sentence.contains("os error 28"), "{sentence}");
+            let renamed = caller.rename(path, &path.with_extension("kept"));
+            assert_eq!(renamed, MMIOERR_CANNOTWRITE as isize, "it is not whole");
+            assert_eq!(caller.last_error().1, sentence);
             let durable = caller.durable() as usize;
             assert_eq!(caller.close(), MMIOERR_CANNOTWRITE as isize);
             let file = std::fs::read(path).unwrap();

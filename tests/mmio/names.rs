@@ -94,11 +94,32 @@ fn rename_moves_and_never_destroys() {
     assert_eq!(rename(&path, &to), MMIOERR_FILENOTFOUND as isize, "no such file");
 
     std::fs::write(&path, b"newer").unwrap();
-    assert_eq!(rename(&path, &to), MMIOERR_FILENOTFOUND as isize, "the target is there");
+    assert_eq!(rename(&path, &to), MMIOERR_ACCESSDENIED as isize, "the target is there");
     assert_eq!(std::fs::read(&path).unwrap(), b"newer");
     assert_eq!(std::fs::read(&to).unwrap(), b"new");
     let nowhere = dir.path().join("nowhere").join("take.wav");
-    assert_eq!(rename(&path, &nowhere), MMIOERR_FILENOTFOUND as isize);
+    assert_eq!(rename(&path, &nowhere), MMIOERR_PATHNOTFOUND as isize);
+}
+
+/// The error that counts is the file's own: a recording with a hole gets no final name.
+#[test]
+fn a_rename_by_the_handle_of_a_file_that_is_not_whole_names_its_error() {
+    let (dir, path) = place();
+    let kept = dir.path().join("kept.wav");
+    let mut caller = Caller::open(&name(&path), CREATE).unwrap();
+    assert_eq!(caller.rename(&path, &kept), 0);
+    std::fs::write(&path, b"in the way").unwrap();
+    assert_eq!(caller.rename(&kept, &path), MMIOERR_ACCESSDENIED as isize);
+    assert_eq!(caller.last_error().0, MMIOERR_ACCESSDENIED as isize, "of this file too");
+    std::fs::remove_file(&path).unwrap();
+
+    assert_eq!(caller.send(MMIOM_WRITE, 0, 4), -1, "no buffer");
+    let refused = caller.last_error();
+    assert_eq!(caller.rename(&kept, &path), MMIOERR_CANNOTWRITE as isize);
+    assert_eq!(caller.last_error(), refused);
+    assert!(kept.exists() && !path.exists());
+    assert_eq!(caller.close(), MMIOERR_CANNOTWRITE as isize);
+    assert_eq!(rename(&kept, &path), 0, "whoever knows may rename what is left");
 }
 
 /// The file is the one that was opened, whatever it is called by now.
