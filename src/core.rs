@@ -65,17 +65,16 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// The open file once more, for reading.
-    pub(crate) fn open_for_reading(&self) -> std::io::Result<file::OsFile> {
+    /// The file of the system, while it is open; a simulated computer has none.
+    pub(crate) fn os_file(&self) -> std::io::Result<Arc<file::OsFile>> {
         let held = ignore_poison(self.held.lock());
         let held = held.as_ref().ok_or(Error::Closed)?;
-        file::os_file(&*held.file)?.open_for_reading(&self.stream.path)
+        file::os_file(&*held.file)
     }
 
-    /// The file of the system, while it is open; a simulated computer has none.
-    #[cfg(unix)]
-    pub(crate) fn os_file(&self) -> Option<Arc<file::OsFile>> {
-        ignore_poison(self.held.lock()).as_ref()?.file.os_file().cloned()
+    /// The open file once more, for reading.
+    pub(crate) fn open_for_reading(&self) -> std::io::Result<file::OsFile> {
+        self.os_file()?.open_for_reading(&self.stream.path)
     }
 
     /// The error of a stream that grants nothing any more.

@@ -79,7 +79,8 @@ pub const MMIO_WRITE: u32 = 1;
 pub const MMIO_READWRITE: u32 = 2;
 /// The bits that hold one of the three above.
 pub const MMIO_RWMODE: u32 = 3;
-/// Nobody else may open it. (What others may do is advisory: see the module.)
+/// Nobody else may open it; on Windows nobody renames or deletes it. (What others may do is advisory
+/// else: see the module.)
 pub const MMIO_EXCLUSIVE: u32 = 0x10;
 /// Nobody else may write it.
 pub const MMIO_DENYWRITE: u32 = 0x20;

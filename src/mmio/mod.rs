@@ -27,6 +27,11 @@
 //! * MMIO_SHAREMODE is honoured between the files of this procedure, in one process or several; there
 //!   is one writer a file, whatever the flags say. It is advisory: other programs are not kept out
 //!   (and, without locks on open files, as on macOS, readers are not told from one another's modes).
+//!   On Windows nobody, other programs included, renames or deletes a file that is open with
+//!   MMIO_EXCLUSIVE; on Linux nothing can prevent that, and the file goes on under its new name.
+//! * A second handle of this process (MMIO_DENYNONE) sees what has been written: its READ, and its SEEK
+//!   from the end, wait until the kernel has all that was accepted (after an overwrite they cost a
+//!   fence). Another process sees what has been submitted, with direct I/O up to whole blocks.
 //! * A file stays the one that was opened when it is renamed, or when the process goes to another
 //!   folder. Only files that are opened to be read are searched for, in the program's folder (where
 //!   winmm looks even before the current one) and along the path: winmm's own procedure searches for

@@ -2,7 +2,7 @@
 
 use super::abi::*;
 use super::failure::Failure;
-use super::storage::Storage;
+use super::storage::{Identity, Storage};
 use crate::control::Control;
 use crate::ticket::Ticket;
 
@@ -37,6 +37,11 @@ impl OpenFile {
 
     pub(super) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Which file is being recorded, and by whom.
+    pub(super) fn recorded(&self) -> Option<(Identity, Control)> {
+        self.storage.recorded()
     }
 
     /// What went wrong last; what went wrong on the way to the disk weighs more.

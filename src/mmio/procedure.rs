@@ -219,9 +219,11 @@ unsafe fn close(info: *mut MMIOINFO) -> Result<(), Failure> {
         (*info).adwInfo = [0, words[1], words[2]];
         words[0]
     };
-    let shared = table().remove(number).ok_or_else(not_open)?;
+    let shared = table().get(number).ok_or_else(not_open)?;
     let open = ignore_poison(shared.lock()).take().ok_or_else(not_open)?;
-    open.close()
+    let closed = open.close();
+    table().remove(number); // only now: until its end is cut, readers are told where it is
+    closed
 }
 
 /// # Safety

@@ -10,6 +10,7 @@ use super::abi::*;
 use super::failure::Failure;
 use super::name::folder_exists;
 use super::settings::Settings;
+use super::table::table;
 use crate::control::Control;
 use crate::error::Error;
 use crate::file::{OsFile, Share, try_share, unlock};
@@ -20,9 +21,17 @@ use crate::writer::Writer;
 /// An open file.
 #[derive(Debug)]
 pub(super) enum Storage {
-    /// And whose lock says so.
-    ReadOnly(OsFile, Process),
+    ReadOnly(ReadOnly),
     Recording(Box<Recording>),
+}
+
+/// A file that is only read here.
+#[derive(Debug)]
+pub(super) struct ReadOnly {
+    file: OsFile,
+    /// Whose lock says so.
+    process: Process,
+    identity: Option<Identity>,
 }
 
 /// A file that is being written.
@@ -33,6 +42,9 @@ pub(super) struct Recording {
     reader: Reader,
     /// Bytes were overwritten since the last complete fence: what the file shows is older.
     overwritten: bool,
+    /// Keeps the name as long as it lives: of an exclusive open.
+    #[cfg(windows)]
+    _name: Option<File>,
 }
 
 #[derive(Debug)]
@@ -59,9 +71,9 @@ impl Storage {
         }
         match flags & MMIO_RWMODE {
             MMIO_READ if !creates => {
-                let file = File::open(path).map_err(refused)?;
+                let file = for_reading(path, flags).map_err(refused)?;
                 match try_share(&file, share(flags)).map_err(refused)? {
-                    true => Ok(Self::ReadOnly(OsFile::new(file), Process::this())),
+                    true => Ok(Self::ReadOnly(ReadOnly::new(file))),
                     false => Err(Failure::shared(path)),
                 }
             }
@@ -80,7 +92,7 @@ impl Storage {
 
     pub(super) fn len(&self) -> io::Result<u64> {
         match self {
-            Self::ReadOnly(file, _) => Ok(file.ours()?.metadata()?.len()),
+            Self::ReadOnly(read_only) => read_only.len(),
             Self::Recording(recording) => Ok(recording.writer.positions().accepted),
         }
     }
@@ -88,7 +100,7 @@ impl Storage {
     /// Reads at a position; fewer bytes than asked for at the end only.
     pub(super) fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::ReadOnly(file, _) => read_at(file.ours()?, at, bytes),
+            Self::ReadOnly(read_only) => read_only.read(at, bytes),
             Self::Recording(recording) => recording.read(at, bytes),
         }
     }
@@ -117,10 +129,17 @@ impl Storage {
         self.control().map(Control::fence)
     }
 
+    /// What is being recorded: which file, and by whom.
+    pub(super) fn recorded(&self) -> Option<(Identity, Control)> {
+        let control = self.control()?.clone();
+        let file = control.core.os_file().ok()?;
+        Some((identity(file.ours().ok()?).ok()?, control))
+    }
+
     /// Drains, fences, trims, lets go.
     pub(super) fn close(self) -> Result<(), Failure> {
         match self {
-            Self::ReadOnly(file, process) => {
+            Self::ReadOnly(ReadOnly { file, process, .. }) => {
                 if process.is_this()
                     && let Ok(file) = file.ours()
                 {
@@ -135,6 +154,35 @@ impl Storage {
     }
 }
 
+impl ReadOnly {
+    fn new(file: File) -> Self {
+        let identity = identity(&file).ok();
+        Self { file: OsFile::new(file), process: Process::this(), identity }
+    }
+
+    /// Where the file ends if this process records to it: behind all that was accepted, once that is in
+    /// the file. (The file itself may be longer, by the padding of direct I/O.) A stream that has
+    /// failed ends where its writes did.
+    fn recorded_end(&self) -> Option<u64> {
+        let control = table().recording(self.identity?)?;
+        match control.core.drain() {
+            Err(Error::Forked) => None, // the parent's, not this process's
+            _ => Some(control.positions().written),
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let recorded = self.recorded_end();
+        recorded.map_or_else(|| Ok(self.file.ours()?.metadata()?.len()), Ok)
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.recorded_end().map_or(u64::MAX, |end| end.saturating_sub(at));
+        let len = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        read_at(self.file.ours()?, at, &mut bytes[..len])
+    }
+}
+
 impl Recording {
     fn open(path: &Path, flags: u32) -> Result<Self, Error> {
         let mut options = Settings::in_force();
@@ -145,7 +193,16 @@ impl Recording {
         // winmm's own procedure creates for both, whatever the mode.
         let is_write_only = flags & MMIO_RWMODE == MMIO_WRITE && !creates;
         let reader = if is_write_only { Reader::Forbidden } else { Reader::Unopened };
-        Ok(Self { writer, reader, overwritten: false })
+        Ok(Self {
+            #[cfg(windows)]
+            _name: is_exclusive(flags)
+                .then(|| super::windows::hold_name(writer.control().core.os_file()?.ours()?))
+                .transpose()
+                .map_err(|error| Error::io(crate::Operation::Lock, &path.into(), error))?,
+            writer,
+            reader,
+            overwritten: false,
+        })
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -195,6 +252,35 @@ fn share(flags: u32) -> Share {
         denies_reading,
         denies_writing,
     }
+}
+
+/// Which file it is, whatever it is called: the device, and the number there.
+pub(super) type Identity = (u64, u64);
+
+fn identity(file: &File) -> io::Result<Identity> {
+    #[cfg(unix)]
+    return file.metadata().map(|it| {
+        use std::os::unix::fs::MetadataExt;
+        (it.dev(), it.ino())
+    });
+    #[cfg(windows)]
+    return super::windows::identity(file);
+}
+
+/// Nobody else may have it open; on Windows nobody may rename or delete it either.
+#[cfg(windows)]
+fn is_exclusive(flags: u32) -> bool {
+    flags & MMIO_SHAREMODE == MMIO_EXCLUSIVE
+}
+
+fn for_reading(path: &Path, flags: u32) -> io::Result<File> {
+    let file = File::open(path)?;
+    #[cfg(windows)]
+    if is_exclusive(flags) {
+        return super::windows::hold_name(&file);
+    }
+    let _ = flags; // nothing else keeps a name
+    Ok(file)
 }
 
 /// Positional, since the descriptor may be shared with the writer.

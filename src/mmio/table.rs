@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::abi::MMIOINFO;
 use super::open_file::OpenFile;
+use super::storage::Identity;
+use crate::control::Control;
 use crate::sync::ignore_poison;
 
 /// `None` once closed. Whoever waits for the disk lets go of it first.
@@ -16,6 +18,8 @@ struct Entry {
     file: Shared,
     /// Where its MMIOINFO lies: whoever else has the number has a copy.
     info: usize,
+    /// Outside of the lock, which may be held for as long as a WRITE waits for room.
+    recorded: Option<(Identity, Control)>,
 }
 
 #[derive(Debug)]
@@ -35,6 +39,7 @@ impl Table {
     /// Takes a file in; returns its number: odd, so that it is the value of no Windows handle
     /// (winmm of Wine takes the word for one), and not used again before 2³¹ others.
     pub(super) fn insert(&self, file: OpenFile, info: *const MMIOINFO) -> u32 {
+        let recorded = file.recorded();
         let mut files = ignore_poison(self.files.write());
         let files = files.get_or_insert_default();
         let mut next = ignore_poison(self.next.lock());
@@ -42,7 +47,8 @@ impl Table {
             *next = next.wrapping_add(1);
             let number = *next << 1 | 1;
             if let hash_map::Entry::Vacant(free) = files.entry(number) {
-                free.insert(Entry { file: Arc::new(Mutex::new(Some(file))), info: info.addr() });
+                let file = Arc::new(Mutex::new(Some(file)));
+                free.insert(Entry { file, info: info.addr(), recorded });
                 return number;
             }
         }
@@ -53,6 +59,13 @@ impl Table {
         files.as_ref()?.get(&number).map(|entry| entry.file.clone())
     }
 
+    /// Who records to this file, if this process does.
+    pub(super) fn recording(&self, of: Identity) -> Option<Control> {
+        let files = ignore_poison(self.files.read());
+        let mut recorded = files.as_ref()?.values().filter_map(|entry| entry.recorded.as_ref());
+        recorded.find(|(identity, _)| *identity == of).map(|(_, control)| control.clone())
+    }
+
     /// Whether this very MMIOINFO, and no copy of it, has the file with this number.
     pub(super) fn has(&self, number: u32, info: *const MMIOINFO) -> bool {
         let files = ignore_poison(self.files.read());
@@ -60,8 +73,8 @@ impl Table {
         entry.is_some_and(|entry| entry.info == info.addr())
     }
 
-    pub(super) fn remove(&self, number: u32) -> Option<Shared> {
-        let entry = ignore_poison(self.files.write()).as_mut()?.remove(&number);
-        entry.map(|entry| entry.file)
+    pub(super) fn remove(&self, number: u32) {
+        // What was last of it ends outside of the lock.
+        let _entry = ignore_poison(self.files.write()).as_mut().map(|files| files.remove(&number));
     }
 }

@@ -100,7 +100,7 @@ impl Writer {
         let start = core.facts.start;
         let mut writer = Self {
             #[cfg(unix)]
-            file: core.os_file(),
+            file: core.os_file().ok(),
             stream: core.stream.clone(),
             control: Control { core },
             position: 0,

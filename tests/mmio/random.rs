@@ -262,6 +262,11 @@ impl<'a> Run<'a> {
     fn rename(&mut self) {
         self.names += 1;
         let to = self.dir.path().join(format!("take {}", self.names));
+        let is_exclusive = { self.caller.info.dwFlags } & MMIO_SHAREMODE == MMIO_EXCLUSIVE;
+        if cfg!(windows) && is_exclusive {
+            assert_eq!(rename(&self.path, &to), MMIOERR_SHARINGVIOLATION as isize);
+            return;
+        }
         assert_eq!(rename(&self.path, &to), 0);
         self.path = to;
         self.renamed = true;

@@ -69,6 +69,53 @@ fn a_create_that_is_kept_out_empties_nothing() {
     assert_eq!(writer.close(), 0);
 }
 
+/// As with winmm's own procedure, where every write is in the file at once.
+#[test]
+fn a_second_handle_reads_what_has_been_written() {
+    let (_dir, path) = place();
+    let mut found = [0; 16];
+    for writes in [1, 1000] {
+        let mut writer = Caller::open(&name(&path), CREATE | MMIO_DENYNONE).unwrap();
+        let mut early = Caller::open(&name(&path), MMIO_READ | MMIO_DENYNONE).unwrap();
+        assert_eq!((early.seek(0, SEEK_END), early.read(&mut found)), (0, 0), "no bytes so far");
+        for _ in 0..writes {
+            assert_eq!(writer.write(b"0123456789"), 10);
+        }
+        let mut late = Caller::open(&name(&path), MMIO_READ | MMIO_DENYNONE).unwrap();
+        let end = writes * 10;
+        for reader in [&mut early, &mut late] {
+            assert_eq!(reader.seek(0, SEEK_END), end);
+            assert_eq!(reader.seek(10, SEEK_END), end - 10);
+            assert_eq!(reader.read(&mut found), 10, "and no padding");
+            assert_eq!(&found[..10], b"0123456789");
+        }
+        assert_eq!(writer.seek(-3, SEEK_CUR), end - 3);
+        assert_eq!(writer.write(b"abcde"), 5, "an overwrite, and two more");
+        assert_eq!(late.seek(5, SEEK_END), end - 3);
+        assert_eq!((late.read(&mut found), &found[..5]), (5, &b"abcde"[..]));
+        assert_eq!(writer.close(), 0);
+        assert_eq!(late.seek(0, SEEK_END), end + 2, "after the close too");
+        assert_eq!((early.close(), late.close()), (0, 0));
+    }
+}
+
+/// On Linux nothing can keep a name: the file goes on under whatever it is called.
+#[test]
+#[cfg(windows)]
+fn nobody_renames_or_deletes_a_file_that_is_open_exclusively() {
+    let (dir, path) = place();
+    let kept = dir.path().join("kept.wav");
+    for flags in [CREATE | MMIO_EXCLUSIVE, MMIO_READ | MMIO_EXCLUSIVE] {
+        let mut holder = Caller::open(&name(&path), flags).unwrap();
+        assert!(std::fs::rename(&path, &kept).is_err(), "{flags:#x}");
+        assert!(std::fs::remove_file(&path).is_err(), "{flags:#x}");
+        assert_eq!(super::caller::rename(&path, &kept), MMIOERR_SHARINGVIOLATION as isize);
+        assert_eq!(holder.close(), 0);
+    }
+    std::fs::rename(&path, &kept).unwrap();
+    std::fs::remove_file(&kept).unwrap();
+}
+
 #[test]
 fn another_process_is_kept_out_too() {
     const TEST: &str = "sharing::another_process_is_kept_out_too";
