@@ -100,7 +100,9 @@ pub const MMIO_CREATE: u32 = 0x1000;
 pub const MMIO_EXIST: u32 = 0x4000;
 /// Asks the caller's side for a buffer; means nothing to a procedure.
 pub const MMIO_ALLOCBUF: u32 = 0x1_0000;
-/// Only makes a temporary name. Refused: choose a name.
+/// Only makes a temporary name. Refused (`MMIOERR_CANNOTOPEN`, as by Wine's own procedure), whatever
+/// else the flags ask, with nothing made or deleted: such a name is anybody's until its file is
+/// created, and a create would empty what has the name by then. Choose a name.
 pub const MMIO_GETTEMP: u32 = 0x2_0000;
 /// winmm has bytes in its buffer that no WRITE has brought yet.
 pub const MMIO_DIRTY: u32 = 0x1000_0000;

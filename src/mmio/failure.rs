@@ -67,6 +67,20 @@ impl Failure {
         Self::new(code, sentence)
     }
 
+    /// Of a name like `shapes.bnd+circle`, in any message.
+    pub(super) fn element() -> Self {
+        let sentence = "elements of compound files (a name behind the +) don't exist here, and two of \
+                        them must not end up in one file: end the name with +";
+        Self::new(MMIOERR_CANNOTOPEN, sentence)
+    }
+
+    /// Of MMIO_GETTEMP.
+    pub(super) fn temporary() -> Self {
+        let sentence = "no temporary names are made here, since such a name is anybody's until its \
+                        file is created: choose a name, and open it with MMIO_CREATE";
+        Self::new(MMIOERR_CANNOTOPEN, sentence)
+    }
+
     /// Of a RENAME: a disk that fails is no missing file, and a name that is taken is none either.
     pub(super) fn of_rename(error: &io::Error, folders_exist: bool, sentence: String) -> Self {
         let mut failure = Self::of_name(error, folders_exist, sentence);

@@ -1,6 +1,7 @@
 //! The caller's side, for programs without winmm: a buffer, messages, and RIFF chunks.
 #![allow(unsafe_code)]
 
+use std::ffi::OsString;
 use std::io::SeekFrom;
 use std::path::Path;
 
@@ -8,7 +9,8 @@ use super::abi::*;
 use super::failure::Failure;
 use super::name;
 use super::open_file::LAST_POSITION;
-use super::procedure::io_procedure;
+#[cfg(windows)]
+use super::procedure::io_procedure_w;
 
 /// An open file behind an I/O procedure: what `mmioOpen` gives elsewhere.
 ///
@@ -90,15 +92,25 @@ impl File {
     /// # Errors
     /// What OPEN answered.
     pub fn open(path: impl AsRef<Path>, flags: u32) -> Result<Self, Failure> {
+        #[cfg(windows)]
+        {
+            let path = path.as_ref();
+            let name = name::wide(&plus(path)).ok_or_else(|| no_name(path))?;
+            Self::send_open(io_procedure_w, name.as_ptr() as LPARAM, flags)
+        }
         // SAFETY: our own procedure keeps the contract of its type.
-        unsafe { Self::open_with(io_procedure, path, flags) }
+        #[cfg(not(windows))]
+        unsafe {
+            Self::open_with(super::procedure::io_procedure, path, flags)
+        }
     }
 
-    /// Opens behind another procedure.
+    /// Opens behind another procedure. On Windows the name goes to it in the code page, and one that
+    /// can't is refused; [`open`](Self::open) takes any.
     ///
     /// # Safety
-    /// The procedure takes the messages of this module with pointers as [`io_procedure`] does, from
-    /// whatever thread the file moves to.
+    /// The procedure takes the messages of this module with pointers as
+    /// [`io_procedure`](super::io_procedure) does, from whatever thread the file moves to.
     ///
     /// # Errors
     /// What OPEN answered.
@@ -107,13 +119,12 @@ impl File {
         path: impl AsRef<Path>,
         flags: u32,
     ) -> Result<Self, Failure> {
-        // A plus at the end, so that no other in the name means anything.
-        let mut name = path.as_ref().as_os_str().to_owned();
-        name.push("+");
-        let name = name::for_message(&name).ok_or_else(|| {
-            let sentence = format!("no message can carry the name {}", path.as_ref().display());
-            Failure::new(MMIOERR_CANNOTOPEN, sentence)
-        })?;
+        let path = path.as_ref();
+        let name = name::for_message(&plus(path)).ok_or_else(|| no_name(path))?;
+        Self::send_open(procedure, name.as_ptr() as LPARAM, flags)
+    }
+
+    fn send_open(procedure: IOProc, name: LPARAM, flags: u32) -> Result<Self, Failure> {
         let info = MMIOINFO { dwFlags: flags, pIOProc: Some(procedure), ..MMIOINFO::default() };
         let mut file = Self {
             procedure,
@@ -123,7 +134,7 @@ impl File {
             astray: false,
             closed: true, // until it is open
         };
-        match file.send(MMIOM_OPEN, name.as_ptr() as LPARAM, 0) {
+        match file.send(MMIOM_OPEN, name, 0) {
             0 => {
                 file.closed = false;
                 Ok(file)
@@ -384,6 +395,18 @@ impl Drop for File {
             let _ = self.finish();
         }
     }
+}
+
+/// With a plus at the end, so that no other in the name means anything.
+fn plus(path: &Path) -> OsString {
+    let mut name = path.as_os_str().to_owned();
+    name.push("+");
+    name
+}
+
+fn no_name(path: &Path) -> Failure {
+    let sentence = format!("no message can carry the name {}", path.display());
+    Failure::new(MMIOERR_CANNOTOPEN, sentence)
 }
 
 /// A LONG whose bits are the position, which is no more than [`LAST_POSITION`].

@@ -36,6 +36,10 @@
 //!   folder. Only files that are opened to be read are searched for, in the program's folder (where
 //!   winmm looks even before the current one) and along the path: winmm's own procedure searches for
 //!   those to be written too, and would overwrite a program of that name.
+//! * A name ends with the `+` that chose the procedure. An element of a compound file
+//!   (`shapes.bnd+circle`) is refused in every message with MMIOERR_CANNOTOPEN, and nothing is touched:
+//!   elements are parts of one file in a format of their own, which this procedure doesn't have. So is
+//!   [`MMIO_GETTEMP`].
 //! * A relative SEEK or a WRITE that is refused moves nothing, and what follows is taken. After a
 //!   refused WRITE nothing is called durable any more; headers can still be made true. A refused SEEK
 //!   from the start or the end leaves no position, since winmm's buffers don't look at its answer: READ
@@ -68,4 +72,6 @@ pub use abi::*;
 pub use failure::Failure;
 pub use file::{Chunk, File};
 pub use procedure::io_procedure;
+#[cfg(windows)]
+pub use procedure::io_procedure_w;
 pub use settings::Settings;

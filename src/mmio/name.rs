@@ -8,6 +8,16 @@ use super::abi::MMIOERR_FILENOTFOUND;
 use super::failure::Failure;
 use crate::canary::Canary;
 
+/// How the names in messages are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Coding {
+    /// In the code page of the process; on Unix as the file system takes them.
+    CodePage,
+    /// In UTF-16.
+    #[cfg(windows)]
+    Wide,
+}
+
 /// What a name asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Named {
@@ -16,11 +26,29 @@ pub(super) enum Named {
     Element,
 }
 
+impl Named {
+    pub(super) fn file(self) -> Result<PathBuf, Failure> {
+        match self {
+            Self::File(path) => Ok(path),
+            Self::Element => Err(Failure::element()),
+        }
+    }
+}
+
 /// A `+` at the end chose the procedure (`take.wav+`) and is no part of the name. A `+` behind an
 /// extension, with something after it, names an element of a compound file, which we don't have:
 /// two elements must not end up in one file unasked.
 pub(super) fn read(name: &CStr) -> Named {
-    let name = decoded(name);
+    asked(decoded(name))
+}
+
+/// As [`read`]; `None` if it is no UTF-16.
+#[cfg(windows)]
+pub(super) fn read_wide(name: &[u16]) -> Option<Named> {
+    String::from_utf16(name).ok().map(|name| asked(name.into_bytes()))
+}
+
+fn asked(name: Vec<u8>) -> Named {
     if let Some(file) = name.strip_suffix(b"+") {
         return Named::File(path(file));
     }
@@ -37,6 +65,14 @@ pub(super) fn for_message(name: &OsStr) -> Option<CString> {
     return super::windows::to_code_page(name);
     #[cfg(not(windows))]
     return CString::new(name.as_encoded_bytes()).ok();
+}
+
+/// In UTF-16, with a zero at its end; `None` if it holds one.
+#[cfg(windows)]
+pub(super) fn wide(name: &OsStr) -> Option<Vec<u16>> {
+    use std::os::windows::ffi::OsStrExt;
+    let units: Vec<u16> = name.encode_wide().chain([0]).collect();
+    (units.iter().position(|&unit| unit == 0) == Some(units.len() - 1)).then_some(units)
 }
 
 /// Bytes as the file system takes them.
@@ -78,10 +114,11 @@ pub(super) fn find(name: PathBuf) -> PathBuf {
 }
 
 /// Renames durably, and never over another file.
-pub(super) fn rename(names: [Option<Named>; 2]) -> Result<(), Failure> {
-    let [Some(Named::File(from)), Some(Named::File(to))] = names else {
+pub(super) fn rename(from: Option<Named>, to: Option<Named>) -> Result<(), Failure> {
+    let (Some(from), Some(to)) = (from, to) else {
         return Err(Failure::new(MMIOERR_FILENOTFOUND, "RENAME needs the names of two files"));
     };
+    let (from, to) = (from.file()?, to.file()?);
     let cannot = |error: io::Error, sentence| {
         let folders_exist = folder_exists(&from) && folder_exists(&to);
         Failure::of_rename(&error, folders_exist, format!("{sentence}: {error}"))

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use super::abi::*;
 use super::failure::Failure;
-use super::name::{self, Named};
+use super::name::{self, Coding, Named};
 use super::open_file::OpenFile;
 use super::storage::Storage;
 use super::table::{Shared, table};
@@ -39,7 +39,39 @@ pub unsafe extern "system" fn io_procedure(
     second: LPARAM,
 ) -> LRESULT {
     // SAFETY: the caller's promise.
-    let answer = || unsafe { dispatch(info, message, first, second) };
+    unsafe { answer(info, message, [first, second], Coding::CodePage) }
+}
+
+/// [`io_procedure`] for names with any characters: they come in UTF-16 with a zero at the end, and
+/// MMIO_PARSE and MMIO_EXIST complete them in 128 units of that.
+///
+/// For dispatchers of one's own, and [`File`](super::File) uses it. Not for winmm: that of Wine 8.0
+/// hands names of the code page to every procedure, also to one that came by `mmioInstallIOProcW`; what
+/// Windows hands over nobody has tried.
+///
+/// # Safety
+/// As [`io_procedure`], with names of aligned 16-bit units.
+#[cfg(windows)]
+pub unsafe extern "system" fn io_procedure_w(
+    info: *mut MMIOINFO,
+    message: u32,
+    first: LPARAM,
+    second: LPARAM,
+) -> LRESULT {
+    // SAFETY: the caller's promise.
+    unsafe { answer(info, message, [first, second], Coding::Wide) }
+}
+
+/// # Safety
+/// As [`io_procedure`], with names of this coding.
+unsafe fn answer(
+    info: *mut MMIOINFO,
+    message: u32,
+    arguments: [LPARAM; 2],
+    coding: Coding,
+) -> LRESULT {
+    // SAFETY: the caller's promise.
+    let answer = || unsafe { dispatch(info, message, arguments, coding) };
     catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|_| {
         let failure =
             Failure::new(MMIOERR_CANNOTCLOSE, "the I/O procedure panicked; please report this");
@@ -54,14 +86,22 @@ pub unsafe extern "system" fn io_procedure(
 }
 
 /// # Safety
-/// As [`io_procedure`].
-unsafe fn dispatch(info: *mut MMIOINFO, message: u32, first: LPARAM, second: LPARAM) -> LRESULT {
+/// As [`answer`].
+unsafe fn dispatch(
+    info: *mut MMIOINFO,
+    message: u32,
+    [first, second]: [LPARAM; 2],
+    coding: Coding,
+) -> LRESULT {
     // SAFETY: the caller's promise, passed on with the arguments that the message has.
     unsafe {
         match message {
-            MMIOM_OPEN => status(open(info, first as *mut c_char)),
+            MMIOM_OPEN => status(open(info, Name(first as *mut c_char, coding))),
             MMIOM_CLOSE => status(close(info)),
-            MMIOM_RENAME => rename(info, first as *const c_char, second as *const c_char),
+            MMIOM_RENAME => {
+                let [from, to] = [first, second].map(|name| Name(name as *mut c_char, coding));
+                rename(info, from.read(), to.read())
+            }
             MMIOM_READ => read(info, first as *mut u8, second),
             MMIOM_WRITE => write(info, first as *const u8, second, false),
             MMIOM_WRITEFLUSH => write(info, first as *const u8, second, true),
@@ -76,26 +116,97 @@ unsafe fn dispatch(info: *mut MMIOINFO, message: u32, first: LPARAM, second: LPA
 
 // ---- names ----------------------------------------------------------------------------------------
 
+/// A name in a message: null, or units of its coding with a zero at the end.
+#[derive(Clone, Copy)]
+struct Name(*mut c_char, Coding);
+
+impl Name {
+    /// # Safety
+    /// It is what this type says.
+    unsafe fn read(self) -> Option<Named> {
+        let Self(name, coding) = self;
+        if name.is_null() {
+            return None;
+        }
+        match coding {
+            // SAFETY: the caller's promise.
+            Coding::CodePage => Some(name::read(unsafe { CStr::from_ptr(name) })),
+            #[cfg(windows)]
+            Coding::Wide => {
+                let name = name.cast::<u16>();
+                // SAFETY: the caller's promise: it ends with a zero.
+                let units = unsafe {
+                    let len = (0..).take_while(|&at| *name.add(at) != 0).count();
+                    std::slice::from_raw_parts(name, len)
+                };
+                name::read_wide(units)
+            }
+        }
+    }
+
+    /// Leaves the full name in its place; writes nothing if it is there already.
+    ///
+    /// # Safety
+    /// It is not null and, if it is not the full name, lies in [`COMPLETED`] writable units.
+    unsafe fn complete(self, path: &Path) -> Result<(), Failure> {
+        let Self(name, coding) = self;
+        let full = on_name(path, "complete the name of", std::path::absolute(path))?;
+        let fits = match coding {
+            Coding::CodePage => {
+                let full = name::for_message(full.as_os_str());
+                // SAFETY: the caller's promise.
+                full.is_some_and(|full| unsafe { leave(full.as_bytes_with_nul(), name.cast()) })
+            }
+            #[cfg(windows)]
+            Coding::Wide => {
+                let full = name::wide(full.as_os_str());
+                // SAFETY: the caller's promise.
+                full.is_some_and(|full| unsafe { leave(&full, name.cast()) })
+            }
+        };
+        if fits {
+            return Ok(());
+        }
+        let full = full.display();
+        let sentence =
+            format!("{full} does not fit the {COMPLETED} characters that are there for it");
+        Err(Failure::new(MMIOERR_CANNOTOPEN, sentence))
+    }
+}
+
+/// Whether it fits.
+///
+/// # Safety
+/// `name` ends with a zero; if it differs, it lies in [`COMPLETED`] writable units.
+unsafe fn leave<T: Copy + PartialEq>(full: &[T], name: *mut T) -> bool {
+    // SAFETY: the first difference comes with the zero of the shorter one, at the latest.
+    let is_there = || full.iter().zip(0..).all(|(unit, at)| unsafe { *name.add(at) } == *unit);
+    let fits = full.len() <= COMPLETED;
+    if fits && !is_there() {
+        // SAFETY: the caller's promise; it fits, with its zero.
+        unsafe { std::ptr::copy_nonoverlapping(full.as_ptr(), name, full.len()) };
+    }
+    fits
+}
+
 /// # Safety
 /// As [`io_procedure`].
-unsafe fn open(info: *mut MMIOINFO, name: *mut c_char) -> Result<(), Failure> {
+unsafe fn open(info: *mut MMIOINFO, name: Name) -> Result<(), Failure> {
     let cannot = |sentence: &str| Failure::new(MMIOERR_CANNOTOPEN, sentence);
     if info.is_null() {
         return Err(cannot("OPEN came without an MMIOINFO"));
     }
     // SAFETY: a live MMIOINFO; the name is null or ends with a zero.
-    let (flags, number, asked) = unsafe { ((*info).dwFlags, (*info).adwInfo[0], named(name)) };
+    let (flags, number, asked) = unsafe { ((*info).dwFlags, (*info).adwInfo[0], name.read()) };
     if table().has(number, info) {
         return Err(cannot("OPEN came for an MMIOINFO that has an open file: send CLOSE first"));
     }
     // SAFETY: a live MMIOINFO.
     unsafe { (*info).adwInfo[0] = 0 }; // of no file, until one is open
-    let asked = asked.ok_or_else(|| cannot("OPEN came without a name"))?;
-    let Named::File(path) = asked else {
-        return Err(cannot(
-            "elements of compound files (a name behind the +) don't exist here: end the name with +",
-        ));
-    };
+    if flags & MMIO_GETTEMP != 0 {
+        return Err(Failure::temporary()); // before anything is deleted or made
+    }
+    let path = asked.ok_or_else(|| cannot("OPEN came without a name"))?.file()?;
     if flags & MMIO_DELETE != 0 {
         return on_name(&path, "delete", std::fs::remove_file(&path));
     }
@@ -103,14 +214,11 @@ unsafe fn open(info: *mut MMIOINFO, name: *mut c_char) -> Result<(), Failure> {
         let path = name::find(path);
         on_name(&path, "find", std::fs::metadata(&path))?;
         // SAFETY: as winmm's documentation asks, the name lies in a buffer of COMPLETED bytes.
-        return unsafe { complete(&path, name) };
+        return unsafe { name.complete(&path) };
     }
     if flags & MMIO_PARSE != 0 {
         // SAFETY: as above.
-        return unsafe { complete(&path, name) };
-    }
-    if flags & MMIO_GETTEMP != 0 {
-        return Err(cannot("MMIO_GETTEMP is not offered: choose a name"));
+        return unsafe { name.complete(&path) };
     }
     let only_reads = flags & (MMIO_CREATE | MMIO_RWMODE) == MMIO_READ;
     let path = if only_reads { name::find(path) } else { path };
@@ -123,39 +231,17 @@ unsafe fn open(info: *mut MMIOINFO, name: *mut c_char) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Bytes that winmm's documentation asks for in the buffer of MMIO_PARSE and MMIO_EXIST.
+/// Units that winmm's documentation asks for in the buffer of MMIO_PARSE and MMIO_EXIST.
 const COMPLETED: usize = 128;
-
-/// Leaves the full name in the caller's buffer; writes nothing if it is there already.
-///
-/// # Safety
-/// `name` ends with a zero; if it is not the full name, it points to [`COMPLETED`] writable bytes.
-unsafe fn complete(path: &Path, name: *mut c_char) -> Result<(), Failure> {
-    let full = on_name(path, "complete the name of", std::path::absolute(path))?;
-    let bytes = name::for_message(full.as_os_str()).filter(|it| it.count_bytes() < COMPLETED);
-    let Some(bytes) = bytes else {
-        let full = full.display();
-        let sentence = format!("{full} does not fit the {COMPLETED} bytes that are there for it");
-        return Err(Failure::new(MMIOERR_CANNOTOPEN, sentence));
-    };
-    // SAFETY: the caller's promise; it fits, with its zero.
-    unsafe {
-        if CStr::from_ptr(name) != bytes.as_c_str() {
-            let bytes = bytes.as_bytes_with_nul();
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), name.cast(), bytes.len());
-        }
-    }
-    Ok(())
-}
 
 /// A failure is the file's, too, if RENAME came with the MMIOINFO of an open one.
 ///
 /// # Safety
-/// As [`file`]; both names are null or end with a zero.
-unsafe fn rename(info: *mut MMIOINFO, from: *const c_char, to: *const c_char) -> LRESULT {
+/// As [`file`].
+unsafe fn rename(info: *mut MMIOINFO, from: Option<Named>, to: Option<Named>) -> LRESULT {
     // SAFETY: passed on.
-    let (whole, names) = unsafe { (with(info, OpenFile::whole), [named(from), named(to)]) };
-    let renamed = whole.unwrap_or(Ok(())).and_then(|()| name::rename(names));
+    let whole = unsafe { with(info, OpenFile::whole) };
+    let renamed = whole.unwrap_or(Ok(())).and_then(|()| name::rename(from, to));
     if let Err(failure) = &renamed {
         // SAFETY: passed on.
         unsafe { with(info, |open| open.note(failure.clone())) };
@@ -168,13 +254,6 @@ fn on_name<T>(path: &Path, verb: &str, result: std::io::Result<T>) -> Result<T, 
         let sentence = format!("could not {verb} {}: {error}", path.display());
         Failure::of_name(&error, name::folder_exists(path), sentence)
     })
-}
-
-/// # Safety
-/// Null, or a string that ends with a zero.
-unsafe fn named(name: *const c_char) -> Option<Named> {
-    // SAFETY: the caller's promise.
-    (!name.is_null()).then(|| name::read(unsafe { CStr::from_ptr(name) }))
 }
 
 // ---- an open file ---------------------------------------------------------------------------------

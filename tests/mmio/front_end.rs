@@ -43,6 +43,58 @@ fn a_riff_file_is_read_by_another_reader_and_found_again_by_ours() {
     file.close().unwrap();
 }
 
+/// On Windows no code page has all of these: the name goes by in UTF-16.
+#[test]
+fn a_name_in_any_script_is_taken() {
+    let (dir, _) = place();
+    let path = dir.path().join("dauða-запис-録音.wav");
+    let mut file = File::create(&path).unwrap();
+    file.write(b"here").unwrap();
+    file.close().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"here");
+    let mut found = [0; 4];
+    let mut file = File::open(&path, MMIO_READ).unwrap();
+    assert_eq!((file.read(&mut found).unwrap(), &found), (4, b"here"));
+    file.close().unwrap();
+    let answer = File::open(dir.path().join("a\0b"), MMIO_READ).unwrap_err();
+    assert_eq!(answer.code, MMIOERR_CANNOTOPEN, "no message can carry that");
+}
+
+#[test]
+#[cfg(windows)]
+fn names_in_utf_16_are_completed_renamed_and_deleted() {
+    use std::os::windows::ffi::OsStrExt;
+    let (dir, path) = place();
+    let to = dir.path().join("録音.wav");
+    let wide = |path: &std::path::Path| path.as_os_str().encode_wide().collect::<Vec<_>>();
+    let send = |flags: u32, message: u32, names: [&mut [u16; 128]; 2]| {
+        let mut info = MMIOINFO { dwFlags: flags, ..MMIOINFO::default() };
+        let [first, second] = names.map(|name| name.as_mut_ptr() as isize);
+        // SAFETY: names of 128 units with zeros at the end.
+        unsafe { io_procedure_w(&raw mut info, message, first, second) }
+    };
+    let buffer = |units: &[u16]| {
+        let mut buffer = [0; 128];
+        buffer[..units.len()].copy_from_slice(units);
+        buffer
+    };
+    let mut nothing = [0; 128];
+    std::fs::write(&path, b"here").unwrap();
+    let (mut old, mut new) = (buffer(&wide(&path)), buffer(&wide(&to)));
+    assert_eq!(send(0, MMIOM_RENAME, [&mut old, &mut new]), 0);
+    assert_eq!(std::fs::read(&to).unwrap(), b"here");
+    for flags in [MMIO_EXIST, MMIO_PARSE] {
+        let mut asked = buffer(&[wide(&to), vec![u16::from(b'+')]].concat());
+        assert_eq!(send(flags, MMIOM_OPEN, [&mut asked, &mut nothing]), 0);
+        assert_eq!(asked[..=wide(&to).len()], [wide(&to), vec![0]].concat());
+    }
+    let mut broken = buffer(&[0xD800, u16::from(b'+')]);
+    let answer = send(MMIO_EXIST, MMIOM_OPEN, [&mut broken, &mut nothing]);
+    assert_eq!(answer, MMIOERR_CANNOTOPEN as isize, "half a character");
+    assert_eq!(send(MMIO_DELETE, MMIOM_OPEN, [&mut new, &mut nothing]), 0);
+    assert!(!to.exists());
+}
+
 #[test]
 fn flush_sends_writeflush_with_what_is_in_the_buffer() {
     use std::sync::Mutex;

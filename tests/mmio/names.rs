@@ -84,6 +84,32 @@ fn parse_and_exist_leave_the_full_name() {
     }
 }
 
+/// Neither by itself nor with any other flag; and nothing is made, emptied or deleted.
+#[test]
+fn elements_and_temporary_names_are_refused() {
+    let (dir, path) = place();
+    std::fs::write(&path, b"compound").unwrap();
+    let (whole, element) = (name(&path), format!("{}part", name(&path)));
+    let flags = [MMIO_READ, MMIO_READWRITE, CREATE, MMIO_DELETE, MMIO_EXIST, MMIO_PARSE];
+    let cannot = MMIOERR_CANNOTOPEN as isize;
+    let refused = (cannot, element.as_bytes().to_vec());
+    for flags in flags {
+        assert_eq!(completed(element.as_bytes(), flags), refused, "{flags:#x}");
+        assert_eq!(Caller::open(&whole, flags | MMIO_GETTEMP).err(), Some(cannot), "{flags:#x}");
+    }
+    let element = dir.path().join("take.wav+part");
+    for (from, to) in [(&path, &element), (&element, &path)] {
+        let [from, to] =
+            [from, to].map(|path| std::ffi::CString::new(path.to_str().unwrap()).unwrap());
+        let answer =
+            Caller::new(0).send(MMIOM_RENAME, from.as_ptr() as isize, to.as_ptr() as isize);
+        assert_eq!(answer, cannot);
+    }
+    assert_eq!(Caller::new(MMIO_GETTEMP).send(MMIOM_OPEN, 0, 0), cannot, "without a name");
+    assert_eq!(std::fs::read(&path).unwrap(), b"compound");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn rename_moves_and_never_destroys() {
     let (dir, path) = place();
