@@ -38,117 +38,6 @@
 #define WF_VERSION_PATCH 0
 #define WF_VERSION "0.1.0"
 
-#if defined(_WIN32) && !defined(_WIN64)
-#define WF_WINAPI __stdcall
-#else
-#define WF_WINAPI
-#endif
-
-/* MMIO, for programs without mmsystem.h: the values are those of that header. */
-
-/* Messages. READ: buffer, count; answers the bytes read (0 at the end) or -1. */
-#define WF_MMIOM_READ 0
-/* Buffer, count; answers the bytes taken or -1. */
-#define WF_MMIOM_WRITE 1
-/* Offset, WF_MMIO_SEEK_...; answers the new position (its low 32 bits) or -1. */
-#define WF_MMIOM_SEEK 2
-/* File name, whose end is a plus ("take.wav+"); answers 0 or a WF_MMIOERR. */
-#define WF_MMIOM_OPEN 3
-/* Answers 0 or a WF_MMIOERR: CANNOTWRITE if bytes that were written are not all on disk. */
-#define WF_MMIOM_CLOSE 4
-/* As WRITE, and returns when the bytes, and all before them, are durable. */
-#define WF_MMIOM_WRITEFLUSH 5
-/* Old name, new name; answers 0 or a WF_MMIOERR. */
-#define WF_MMIOM_RENAME 6
-/* Ours: everything written so far becomes durable: 0 or -1. While winmm holds bytes in its buffer
- * (MMIO_DIRTY) it is -1: mmioFlush first. */
-#define WF_MMIOM_FENCE 0x8001
-/* Ours: the durable position, to the uint64_t at which the first argument points: 0 or -1. */
-#define WF_MMIOM_DURABLE 0x8002
-/* Ours: what went wrong last, as text to a buffer, its size; answers the WF_MMIOERR, 0 if nothing
- * went wrong. Without an open file: of the file that was closed, or could not be opened, last. */
-#define WF_MMIOM_LAST_ERROR 0x8003
-
-/* For SEEK: from the start; from the position; size - offset. */
-#define WF_MMIO_SEEK_SET 0
-#define WF_MMIO_SEEK_CUR 1
-#define WF_MMIO_SEEK_END 2
-
-/* Flags of OPEN: what for; who else may; and what else than to open. */
-#define WF_MMIO_READ 0
-#define WF_MMIO_WRITE 1
-#define WF_MMIO_READWRITE 2
-#define WF_MMIO_EXCLUSIVE 0x10
-#define WF_MMIO_DENYWRITE 0x20
-#define WF_MMIO_DENYREAD 0x30
-#define WF_MMIO_DENYNONE 0x40
-/* Only completes the name, in the caller's buffer of 128 bytes. */
-#define WF_MMIO_PARSE 0x100
-/* Only deletes the file. */
-#define WF_MMIO_DELETE 0x200
-/* Creates the file, or empties it. */
-#define WF_MMIO_CREATE 0x1000
-/* Only looks whether the file exists. */
-#define WF_MMIO_EXIST 0x4000
-
-#define WF_MMIOERR_FILENOTFOUND 257
-#define WF_MMIOERR_OUTOFMEMORY 258
-#define WF_MMIOERR_CANNOTOPEN 259
-#define WF_MMIOERR_CANNOTCLOSE 260
-#define WF_MMIOERR_CANNOTREAD 261
-#define WF_MMIOERR_CANNOTWRITE 262
-#define WF_MMIOERR_CANNOTSEEK 263
-#define WF_MMIOERR_CANNOTEXPAND 264
-#define WF_MMIOERR_PATHNOTFOUND 267
-#define WF_MMIOERR_ACCESSDENIED 268
-#define WF_MMIOERR_SHARINGVIOLATION 269
-#define WF_MMIOERR_TOOMANYOPENFILES 271
-
-/* MMIOINFO of mmsystem.h: packed, 100 bytes with pointers of 64 bit and 72 of 32. */
-#pragma pack(push, 1)
-typedef struct wf_mmioinfo {
-  uint32_t dwFlags;
-  uint32_t fccIOProc;
-  void *pIOProc;
-  uint32_t wErrorRet;
-  void *htask;
-  int32_t cchBuffer;
-  char *pchBuffer;
-  char *pchNext;
-  char *pchEndRead;
-  char *pchEndWrite;
-  int32_t lBufOffset;
-  int32_t lDiskOffset;
-  uint32_t adwInfo[3];
-  uint32_t dwReserved1;
-  uint32_t dwReserved2;
-  void *hmmio;
-} wf_mmioinfo;
-#pragma pack(pop)
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-/* The I/O procedure of MMIO messages: for mmioInstallIOProc on Windows (with the MMIOINFO of
- * mmsystem.h), for a program's own dispatcher everywhere. A WRITE copies and returns, or waits for
- * room; a WRITEFLUSH returns when its bytes, and all before them, are durable; both return the bytes
- * taken or -1 and leave lDiskOffset at the new position.
- *
- * Takes a lock, allocates: not for a deadline thread. Any thread; messages for one file are taken one
- * after the other. A panic is a refusal. info is null or points to an MMIOINFO; names end with a zero;
- * a buffer holds as many bytes as its count says.
- *
- * On Windows: run under Wine only, never on a real Windows machine. */
-intptr_t WF_WINAPI wf_mmio_procedure(void *info,
-                                     uint32_t message,
-                                     intptr_t first,
-                                     intptr_t second);
-
-#ifdef __cplusplus
-}
-#endif
-
 
 /*
  Memory of this machine: a power cut loses it.
@@ -1012,19 +901,6 @@ wf_status wf_checkpoint(wf_writer writer,
                         uint64_t *durable);
 
 /*
- How the MMIO procedure opens files from now on: with `options` (null: the defaults; their `mode`,
- `on_full` and `producers` don't matter), and a fence of its own every `fence_ms` milliseconds and
- every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults, and a fence a
- second.
-
- Files that are open keep what they have. No wait for the disk; allocates. Any thread.
- `WF_INVALID`, `WF_PANIC`.
-
- `options` is null or points to a `wf_options` of as many bytes as its `size` says.
- */
-wf_status wf_mmio_settings(const wf_options *options, uint64_t fence_ms, uint64_t fence_bytes);
-
-/*
  Opens a file and puts the number of its writer to `*writer` (0 if it was refused).
 
  `path`: bytes that end with a zero, on Windows UTF-8. `options`: null for the defaults, which
@@ -1276,37 +1152,13 @@ wf_status wf_is_waiting_for_space(wf_writer writer, uint32_t *is_waiting);
  */
 wf_status wf_stop_waiting_for_space(wf_writer writer);
 
-#if defined(_WIN32)
-/*
- Sends names with this extension and a `+` at the end (`take.wav+`) through the procedure, in
- this process.
-
- `extension` is null or a string that ends with a zero.
- */
-wf_status wf_winmm_install(const char *extension);
-#endif
-
-#if defined(_WIN32)
-/*
- Takes one `wf_winmm_install` back.
-
- `extension` is null or a string that ends with a zero.
- */
-wf_status wf_winmm_remove(const char *extension);
-#endif
-
-#if defined(_WIN32)
-/*
- Whether names with this extension and a `+` come here: `WF_OK`, or an error. Without it winmm
- quietly makes a file whose name ends with a plus.
-
- `extension` is null or a string that ends with a zero.
- */
-wf_status wf_winmm_check(const char *extension);
-#endif
-
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
 
 #endif  /* WRITEFLUSH_H */
+
+/* MMIO; define WF_NO_MMIO before the include for a header without it. */
+#ifndef WF_NO_MMIO
+#include "writeflush_mmio.h"
+#endif

@@ -1,5 +1,5 @@
-//! writeflush for C. The header `include/writeflush.h` is generated from this crate and says all
-//! that a user has to know.
+//! writeflush for C. The headers in `include` are generated from this crate and say all that a user
+//! has to know: `writeflush.h`, and `writeflush_mmio.h` of [`mmio`].
 //!
 //! What crosses the border: numbers, and pointers that are looked at only within the call (but for
 //! the memory of a grant). A writer is a number ([`slots`]), so that a closed or foreign one is an
@@ -21,8 +21,6 @@ mod slots;
 mod space;
 #[cfg(all(test, not(loom), target_os = "linux"))]
 mod tests;
-#[cfg(windows)]
-mod winmm;
 
 use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

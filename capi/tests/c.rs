@@ -1,4 +1,4 @@
-//! The header is current, and C programs built with it do what it says: against the static and the
+//! The headers are current, and C programs built with it do what it says: against the static and the
 //! shared library.
 
 #[path = "../../tests/common/skip.rs"]
@@ -16,23 +16,29 @@ fn here(path: &str) -> PathBuf {
 }
 
 #[test]
-fn the_header_is_current() {
-    let config = cbindgen::Config::from_file(here("cbindgen.toml")).unwrap();
-    let builder = cbindgen::Builder::new().with_config(config).with_crate(here(""));
+fn the_headers_are_current() {
+    let of_the_crate = cbindgen::Builder::new().with_crate(here(""));
+    is_current("writeflush.h", "cbindgen.toml", of_the_crate);
+    let of_the_folder = cbindgen::Builder::new().with_src(here("src/mmio/mod.rs"));
+    is_current("writeflush_mmio.h", "cbindgen-mmio.toml", of_the_folder);
+}
+
+fn is_current(header: &str, config: &str, builder: cbindgen::Builder) {
+    let config = cbindgen::Config::from_file(here(config)).unwrap();
     let mut generated = Vec::new();
-    builder.generate().unwrap().write(&mut generated);
+    builder.with_config(config).generate().unwrap().write(&mut generated);
     // What an `unsafe` function asks of its caller: C has no heading for it.
     let generated = String::from_utf8(generated).unwrap().replace(" # Safety\n", "");
     let generated = generated
         .replace("@MAJOR@", env!("CARGO_PKG_VERSION_MAJOR"))
         .replace("@MINOR@", env!("CARGO_PKG_VERSION_MINOR"))
         .replace("@PATCH@", env!("CARGO_PKG_VERSION_PATCH"));
-    let path = here("include/writeflush.h");
+    let path = here("include").join(header);
     if std::env::var_os("UPDATE_HEADER").is_some() {
         std::fs::write(&path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == generated, "run this test with UPDATE_HEADER=1 and commit the header");
+    assert!(committed == generated, "run this test with UPDATE_HEADER=1 and commit {header}");
 }
 
 /// The folder of the libraries. Cargo does not build them for a test by itself.
@@ -96,7 +102,7 @@ fn has(tool: &str) -> bool {
 /// What the header says by hand, with what it has to be: every `#define` of MMIO, the layout of
 /// `MMIOINFO`, and the type of the procedure.
 fn mmio_assertions() -> String {
-    let mut c = String::from("#include \"writeflush.h\"\n");
+    let mut c = String::from("#include \"writeflush_mmio.h\"\n");
     macro_rules! numbers {
         ($($ours:literal = $value:ident),* $(,)?) => {[$(($ours, i64::from(mmio::$value))),*]};
     }
@@ -128,7 +134,7 @@ fn mmio_assertions() -> String {
     for (name, value) in numbers {
         c += &format!("static_assert({name} == {value}, \"\");\n");
     }
-    let header = std::fs::read_to_string(here("include/writeflush.h")).unwrap();
+    let header = std::fs::read_to_string(here("include/writeflush_mmio.h")).unwrap();
     for line in header.lines().filter(|line| line.starts_with("#define WF_MMIO")) {
         let name = line.split(' ').nth(1).unwrap();
         assert!(numbers.iter().any(|&(known, _)| known == name), "nobody checks {name}");
@@ -152,6 +158,8 @@ fn mmio_assertions() -> String {
     c += "#else\nstatic_assert(offsetof(wf_mmioinfo, lDiskOffset) == 44, \"\");\n";
     c += "static_assert(sizeof(wf_mmioinfo) == 72, \"\");\n#endif\n";
     c += "intptr_t WF_WINAPI wf_mmio_procedure(void *, uint32_t, intptr_t, intptr_t);\n";
+    c += "#ifdef _WIN32\n";
+    c += "intptr_t WF_WINAPI wf_mmio_procedure_w(void *, uint32_t, intptr_t, intptr_t);\n#endif\n";
     c + "int main(void) { return (int)(wf_version() == 0); }\n"
 }
 
@@ -167,13 +175,23 @@ fn the_header_holds_for_every_compiler() {
     };
     let assertions = mmio_assertions();
     let c = file("mmio.c", &format!("#include <assert.h>\n{assertions}"));
+    // By default the first header has all of it; nothing of it where nobody wants it.
+    let asked =
+        "#if defined(WF_MMIOM_READ) != WANTED || defined(WF_WINAPI) != WANTED\n#error\n#endif";
+    let both = ["#define WANTED 1", "#define WANTED 0\n#define WF_NO_MMIO"].map(|wanted| {
+        let name = if wanted.ends_with("MMIO") { "without.c" } else { "with.c" };
+        let rest = "int main(void) { return (int)(wf_version() == 0); }";
+        file(name, &format!("{wanted}\n#include \"writeflush.h\"\n{asked}\n{rest}\n"))
+    });
     let cpp = file("mmio.cpp", &assertions);
     let syntax = |compiler: &str, args: &[&str], source: &Path| {
         let mut command = Command::new(compiler);
         command.args(args).arg("-fsyntax-only").arg("-I").arg(here("include")).arg(source);
         succeeds(&mut command);
     };
-    syntax("cc", &STRICT, &c);
+    for source in [&c, &both[0], &both[1]] {
+        syntax("cc", &STRICT, source);
+    }
     let strict = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
     if has("g++") {
         for standard in ["-std=c++11", "-std=c++20"] {

@@ -1,4 +1,7 @@
-//! The MMIO procedure, for C.
+//! The MMIO procedure, for C: what `writeflush_mmio.h` holds is all in this folder.
+
+#[cfg(windows)]
+mod winmm;
 
 use std::ffi::c_void;
 use std::time::Duration;

@@ -16,6 +16,21 @@ use windows_sys::Win32::System::SystemServices::{DLL_PROCESS_ATTACH, DLL_PROCESS
 use crate::failure::{guarded, invalid, refuse, wf_status};
 use wf_status::*;
 
+/// As `wf_mmio_procedure`, with names in UTF-16.
+///
+/// # Safety
+/// As there; names are of aligned 16-bit units.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn wf_mmio_procedure_w(
+    info: *mut c_void,
+    message: u32,
+    first: isize,
+    second: isize,
+) -> isize {
+    // SAFETY: the caller's promise.
+    unsafe { rust::mmio::io_procedure_w(info.cast(), message, first, second) }
+}
+
 /// The procedure with the type that winmm's declaration has.
 unsafe extern "system" fn procedure(
     info: *const u8,
