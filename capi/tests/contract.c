@@ -190,7 +190,6 @@ static int32_t called_off(void *asked) {
   return ++*(int *)asked == 3;
 }
 
-/* A flag of the caller's, looked at while a long open goes on; the file is as if it had failed. */
 /* The descriptor stays the caller's, whatever becomes of the writer. */
 static void an_open_file(const char *path) {
 #ifndef _WIN32
@@ -205,11 +204,11 @@ static void an_open_file(const char *path) {
   CHECK(wf_open_fd(1 << 20, NULL, &writer) == WF_IO && wf_last_errno() == EBADF);
   CHECK(wf_open_fd(fd, &options, &writer) == WF_INVALID); /* to create what is there */
   CHECK(wf_open_fd(fd, NULL, &writer) == WF_OK);
-  CHECK(wf_write(writer, "ab", 2) == WF_OK && wf_close(writer, NULL) == WF_OK);
+  CHECK(wf_write(writer, "ab", 2, NULL) == WF_OK && wf_close(writer, NULL) == WF_OK);
   options.mode = WF_APPEND_AT;
   options.append_at = 4;
   CHECK(wf_open_fd(fd, &options, &writer) == WF_OK);
-  CHECK(wf_write(writer, "xy", 2) == WF_OK && wf_close(writer, NULL) == WF_OK);
+  CHECK(wf_write(writer, "xy", 2, NULL) == WF_OK && wf_close(writer, NULL) == WF_OK);
   char found[16];
   rewind(file);
   CHECK(fread(found, 1, sizeof found, file) == 6 && memcmp(found, "0123xy", 6) == 0);
@@ -222,27 +221,54 @@ static void an_open_file(const char *path) {
 #endif
 }
 
+/* Bytes are submitted, and fences made, though nobody asks; under the time limit of the test. */
+static void comes_unasked(const char *path) {
+  wf_writer writer;
+  wf_options options;
+  wf_positions at = {0};
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);
+  CHECK(options.submit_every_ms == 100 && !options.fence_every_ms && !options.fence_bytes);
+  CHECK(wf_open(path, NULL, &writer) == WF_OK);
+  CHECK(wf_write(writer, "abc", 3, NULL) == WF_OK);
+  while (at.written < 3) CHECK(wf_get_positions(writer, &at, sizeof at) == WF_OK);
+  CHECK(at.durable == 0 && wf_close(writer, NULL) == WF_OK);
+  options.submit_every_ms = 0;
+  for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
+    options.fence_every_ms = by_bytes ? 0 : 5;
+    options.fence_bytes = by_bytes ? 4096 : 0;
+    options.buffer_size = 4096;
+    const char page[4096] = {0};
+    memset(&at, 0, sizeof at);
+    CHECK(wf_open(path, &options, &writer) == WF_OK);
+    CHECK(wf_write(writer, page, sizeof page, NULL) == WF_OK);
+    while (at.durable < sizeof page) CHECK(wf_get_positions(writer, &at, sizeof at) == WF_OK);
+    CHECK(wf_close(writer, NULL) == WF_OK);
+  }
+  CHECK(remove(path) == 0);
+}
+
 /* A limit that is not met: capi/src/tests/standstill.rs. */
 static void ends_with_a_limit(const char *path) {
   wf_writer writer;
   uint64_t durable = 0;
   CHECK(wf_open(path, NULL, &writer) == WF_OK);
-  CHECK(wf_write(writer, "abc", 3) == WF_OK);
+  CHECK(wf_write(writer, "abc", 3, NULL) == WF_OK);
   CHECK(wf_flush_timeout(writer, 60000, &durable) == WF_OK && durable == 3);
   CHECK(wf_flush_timeout(writer, -1, NULL) == WF_OK);
-  CHECK(wf_write(writer, "d", 1) == WF_OK);
+  CHECK(wf_write(writer, "d", 1, NULL) == WF_OK);
   CHECK(wf_close_timeout(writer, 60000, &durable) == WF_OK && durable == 4);
   CHECK(wf_close_timeout(writer, 0, NULL) == WF_CLOSED);
   CHECK(wf_open(path, NULL, &writer) == WF_OK);
-  CHECK(wf_write(writer, "abc", 3) == WF_OK && wf_write_flush(writer, "", 0, NULL) == WF_OK);
+  CHECK(wf_write(writer, "abc", 3, NULL) == WF_OK && wf_write_flush(writer, "", 0, NULL) == WF_OK);
   CHECK(wf_abandon(writer, &durable) == WF_OK && durable == 3);
   CHECK(wf_abandon(writer, NULL) == WF_OK);
-  CHECK(wf_write(writer, "d", 1) == WF_CLOSED && wf_error(writer) == WF_CLOSED);
+  CHECK(wf_write(writer, "d", 1, NULL) == WF_CLOSED && wf_error(writer) == WF_CLOSED);
   CHECK(wf_close(writer, &durable) == WF_OK && durable == 3); /* nothing was lost */
   CHECK(wf_abandon(writer, NULL) == WF_CLOSED);
   CHECK(remove(path) == 0);
 }
 
+/* A flag of the caller's, looked at while a long open goes on; the file is as if it had failed. */
 static void an_open_that_is_called_off(const char *path) {
   int asked = 0;
   wf_options options;
@@ -661,6 +687,7 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) no_such_writer(strangers[i]);
   options_that_cannot_be(path);
   an_open_file(path);
+  comes_unasked(path);
   ends_with_a_limit(path);
   a_whole_life(path);
   an_open_that_is_called_off(path);
