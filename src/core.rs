@@ -201,7 +201,9 @@ impl Core {
         self.stream.want_gap(below_the_end(to).map_err(refused)?);
         let answered = || self.stream.gap.wanted().is_none();
         self.judge(self.runner.wait(&self.stream.progress, None, answered))?;
-        self.stream.gap.outcome().map_err(refused)
+        // It may have failed beside the refusal: then everybody hears of the failure.
+        let failed = |error| self.stream.failure().cloned().unwrap_or_else(|| refused(error));
+        self.stream.gap.outcome().map_err(failed)
     }
 
     /// A buffer has filled up: how much of the memory is in use now?
