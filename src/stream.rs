@@ -561,21 +561,22 @@ impl Stream {
     /// here, so call it where no lock is held.
     pub(crate) fn announce_space(&self) {
         self.space.announce();
-        let position = match self.sequencer.is_shut() || self.failure().is_some() {
-            true => u64::MAX,
-            false => self.sequencer.limit(),
-        };
-        self.rooms.wake(Goal { position, patches: u64::MAX });
+        self.rooms.wake(|| {
+            let position = match self.sequencer.is_shut() || self.failure().is_some() {
+                true => u64::MAX,
+                false => self.sequencer.limit(),
+            };
+            Goal { position, patches: u64::MAX }
+        });
     }
 
     /// Wakes the tasks whose fence is through, all of them after a failure. What a waker does runs
     /// here, so call it where no lock is held.
     pub(crate) fn wake_tasks(&self) {
-        let durable = match self.failure() {
+        self.tasks.wake(|| match self.failure() {
             Some(_) => Goal { position: u64::MAX, patches: u64::MAX },
             None => Goal { position: self.durable(), patches: self.patches_durable() },
-        };
-        self.tasks.wake(durable);
+        });
     }
 }
 

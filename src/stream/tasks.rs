@@ -127,9 +127,9 @@ impl Tasks {
         }
     }
 
-    /// Wakes every task whose goal is reached when this much is durable, or free. What a waker does runs
-    /// here: a panic of it is not the driver's.
-    pub(crate) fn wake(&self, durable: Goal) {
+    /// Wakes every task whose goal is `reached`: how much is durable, or free. What a waker does runs
+    /// here: a panic of it is not the driver's. Costs next to nothing where no task waits.
+    pub(crate) fn wake(&self, reached: impl FnOnce() -> Goal) {
         if Slip::SilentFutures.is_planted() {
             return;
         }
@@ -137,9 +137,10 @@ impl Tasks {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
+        let reached = reached();
         let through = {
             let mut waiting = ignore_poison(self.waiting.lock());
-            let through = waiting.take_through(durable);
+            let through = waiting.take_through(reached);
             let any = !waiting.by_position.is_empty() || !waiting.by_patches.is_empty();
             self.any.store(any, Ordering::Relaxed);
             through
@@ -193,13 +194,13 @@ mod tests {
             tasks.register(place, *goal, &task.clone().into());
         }
         let woken = || waiting.each_ref().map(|(task, ..)| task.woken());
-        tasks.wake(goal(4, 9));
+        tasks.wake(|| goal(4, 9));
         assert_eq!(woken(), [0, 0, 0, 0]);
-        tasks.wake(goal(10, 0));
+        tasks.wake(|| goal(10, 0));
         assert_eq!(woken(), [1, 0, 0, 0]);
-        tasks.wake(goal(10, 2));
+        tasks.wake(|| goal(10, 2));
         assert_eq!(woken(), [1, 1, 0, 0]);
-        tasks.wake(EVERYTHING);
+        tasks.wake(|| EVERYTHING);
         assert_eq!(woken(), [1, 1, 1, 1]);
         assert!(!tasks.any.load(Ordering::SeqCst));
     }
@@ -212,10 +213,10 @@ mod tests {
             let [first, second] = [(); 2].map(|()| Arc::new(Task::default()));
             let (mut place, goal) = (Place::default(), goal(10, 1));
             tasks.register(&mut place, goal, &first.clone().into());
-            tasks.wake(durable);
+            tasks.wake(|| durable);
             tasks.register(&mut place, goal, &second.clone().into());
             assert_eq!([&first, &second].map(Arc::strong_count), [1, 2]);
-            tasks.wake(EVERYTHING);
+            tasks.wake(|| EVERYTHING);
             assert_eq!([first.woken(), second.woken()], [0, 1]);
             assert_eq!([&first, &second].map(Arc::strong_count), [1, 1]);
         }
@@ -228,7 +229,7 @@ mod tests {
             let task = Arc::new(Task::default());
             let (mut place, goal) = (Place::default(), goal(10, 1));
             tasks.register(&mut place, goal, &task.clone().into());
-            tasks.wake(durable);
+            tasks.wake(|| durable);
             assert_eq!(Arc::strong_count(&task), 2);
             tasks.forget(&mut place);
             assert_eq!(Arc::strong_count(&task), 1);
@@ -245,9 +246,9 @@ mod tests {
             tasks.register(&mut place, goal(position, 0), &task.clone().into());
             assert_eq!(Arc::strong_count(&task), 2);
         }
-        tasks.wake(goal(19, 0));
+        tasks.wake(|| goal(19, 0));
         assert_eq!(task.woken(), 0);
-        tasks.wake(goal(20, 0));
+        tasks.wake(|| goal(20, 0));
         assert_eq!((task.woken(), Arc::strong_count(&task)), (1, 1));
         tasks.register(&mut place, goal(30, 0), &task.clone().into());
         tasks.forget(&mut place);
@@ -272,6 +273,6 @@ mod tests {
         tasks.register(&mut place, goal(10, 0), &holds());
         tasks.register(&mut place, goal(10, 0), &holds());
         tasks.forget(&mut place);
-        tasks.wake(EVERYTHING);
+        tasks.wake(|| EVERYTHING);
     }
 }
