@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use common::block_on::block_on;
 use common::hold::hold_driver;
-use common::{Config, assert_file, assert_same, bytes, each_config};
+use common::{Config, assert_file, assert_same, bytes, each_config, each_thread};
 use futures_io::AsyncWrite;
-use writeflush::{AsyncWriter, Drive, OnFull, Positions};
+use writeflush::{AsyncWriter, OnFull, Positions};
 
 async fn write_all(writer: &mut AsyncWriter, mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
@@ -36,15 +36,6 @@ async fn close(writer: &mut AsyncWriter) -> io::Result<()> {
 /// One poll, by a task that nobody wakes.
 fn once<T>(act: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     act(&mut Context::from_waker(Waker::noop()))
-}
-
-/// As [`each_config`], where a driver has a thread.
-fn each_thread(test: impl Fn(Config, &Path) + Clone + Send + 'static) {
-    each_config(move |config, directory| {
-        if config.drive != Drive::Caller {
-            test(config, directory);
-        }
-    });
 }
 
 fn create(config: Config, path: &Path) -> AsyncWriter {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{
     Config, Frozen, Mount, assert_file, bytes, configs, directory, each_config, has_own_mounts,
-    watched,
+    until, watched,
 };
 use writeflush::{BackendChoice, CloseError, Control, Direct, Drive, Error, OnFull, Push, Writer};
 
@@ -21,12 +21,6 @@ const LONG: Duration = Duration::from_secs(60);
 #[track_caller]
 fn assert_closed(error: &CloseError) {
     assert!(matches!(error.errors[..], [Error::Closed]), "{error}");
-}
-
-fn until(holds: impl Fn() -> bool) {
-    while !holds() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 // ---- somebody else closes ----------------------------------------------------------------------------

@@ -5,15 +5,8 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{SMALL, assert_file, bytes, configs, directory, each_config, watched};
+use common::{SMALL, assert_file, bytes, each_config, each_thread, until};
 use writeflush::{Control, Drive};
-
-/// Under the watchdog: how long it takes is nobody's promise.
-fn until(is_so: impl Fn() -> bool) {
-    while !is_so() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
 
 fn len(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
@@ -24,17 +17,9 @@ fn long_after() {
     std::thread::sleep(Duration::from_millis(400));
 }
 
-/// Each configuration that has a thread of its own, with a watchdog.
-fn each_with_a_thread(test: impl Fn(common::Config, &Path) + Clone + Send + 'static) {
-    for config in configs().into_iter().filter(|config| config.drive != Drive::Caller) {
-        let test = test.clone();
-        watched(&config.to_string(), move || test(config, directory().path()));
-    }
-}
-
 #[test]
 fn what_is_accepted_gets_into_the_file() {
-    each_with_a_thread(|config, directory| {
+    each_thread(|config, directory| {
         let path = directory.join("take");
         let mut writer = config.options().buffer_size(1 << 20).create(&path).unwrap();
         let mut model = Vec::new();
@@ -57,7 +42,7 @@ fn what_is_accepted_gets_into_the_file() {
 
 #[test]
 fn producers_that_share_a_writer_need_not_ask_either() {
-    each_with_a_thread(|config, directory| {
+    each_thread(|config, directory| {
         let path = directory.join("take");
         let writer = config.options().buffer_size(1 << 20).create(&path).unwrap().into_shared();
         for turn in 1..4 {
@@ -94,7 +79,7 @@ fn fences_itself(control: &Control) {
 
 #[test]
 fn fences_come_by_time_with_what_was_patched() {
-    each_with_a_thread(|config, directory| {
+    each_thread(|config, directory| {
         let path = directory.join("take");
         let options = config.options().submit_every(None).fence_every(Duration::from_millis(5));
         let mut writer = options.create(&path).unwrap();
@@ -116,7 +101,7 @@ fn fences_come_by_time_with_what_was_patched() {
 
 #[test]
 fn fences_come_by_bytes() {
-    each_with_a_thread(|config, directory| {
+    each_thread(|config, directory| {
         let options = config.options().fence_bytes(10_000);
         let mut writer = options.create(directory.join("take")).unwrap();
         assert!(writer.write(&bytes(1, 9_999)).is_ok());
@@ -132,15 +117,14 @@ fn fences_come_by_bytes() {
 /// Where callers drive there is no thread, so calls look at the clock.
 #[test]
 fn a_caller_that_drives_fences_by_time_inside_its_calls() {
-    for config in configs().into_iter().filter(|config| config.drive == Drive::Caller) {
-        watched(&config.to_string(), move || {
-            let directory = directory();
+    each_config(|config, directory| {
+        if config.drive == Drive::Caller {
             let options = config.options().fence_every(Duration::from_millis(1));
-            let mut writer = options.create(directory.path().join("take")).unwrap();
+            let mut writer = options.create(directory.join("take")).unwrap();
             while writer.positions().durable == 0 {
                 assert!(writer.write(&bytes(1, SMALL)).is_ok());
             }
             writer.close().unwrap();
-        });
-    }
+        }
+    });
 }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use common::hold::hold_driver;
-use common::{Config, SMALL, assert_file, assert_same, bytes, each_config};
+use common::{Config, SMALL, assert_file, assert_same, bytes, each_config, each_thread};
 use writeflush::{Control, Drive, Error, OnFull, SharedWriter, Ticket};
 
 /// What a task of an executor may do when it is woken.
@@ -44,15 +44,6 @@ fn wake(writer: &Control, push: impl Fn(), waker: &Waker) -> Ticket {
             return ticket;
         }
     }
-}
-
-/// As [`each_config`], where a driver has a thread.
-fn each_thread(test: impl Fn(Config, &Path) + Clone + Send + 'static) {
-    each_config(move |config, directory| {
-        if config.drive != Drive::Caller {
-            test(config, directory);
-        }
-    });
 }
 
 fn shared(config: Config, path: &Path) -> SharedWriter {

@@ -376,6 +376,6 @@ impl wf_options {
     }
 }
 
-fn unless_zero(number: u64) -> Option<u64> {
+pub(crate) fn unless_zero(number: u64) -> Option<u64> {
     (number > 0).then_some(number)
 }

@@ -104,7 +104,7 @@ impl Core {
             // File, lock and driver are the parent's, maybe this memory.
             return Err(self.not_closed(Error::Forked));
         }
-        match self.claim() {
+        match self.claim_as(closer) {
             true => self.carry_out(closer),
             false => Err(self.not_closed(Error::Closed)),
         }
@@ -113,6 +113,16 @@ impl Core {
     /// Whether the close is this caller's from now on: nobody else begins one.
     pub(super) fn claim(&self) -> bool {
         !self.closing.swap(true, Ordering::SeqCst)
+    }
+
+    /// As `claim`; where the owner may be pushing, nothing more is taken from him then.
+    pub(super) fn claim_as(&self, closer: Closer) -> bool {
+        let is_ours = self.claim();
+        if is_ours && closer == Closer::Another {
+            self.take_no_more();
+            self.stream.announce_space();
+        }
+        is_ours
     }
 
     /// The close, of whoever has claimed it.
@@ -139,11 +149,7 @@ impl Core {
         let _unsignalled = NoSignal::here();
         match closer {
             Closer::Owner => self.shut(),
-            Closer::Another => {
-                self.take_no_more();
-                self.stream.announce_space();
-                self.wait_for_the_owner();
-            }
+            Closer::Another => self.wait_for_the_owner(),
         }
         drop(ignore_poison(self.patching.lock())); // a patch under way is let in whole
         let (end, mut errors) = match self.flush() {

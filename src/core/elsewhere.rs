@@ -112,11 +112,7 @@ impl Core {
         self: &Arc<Self>,
         closer: Closer,
     ) -> impl FnOnce() -> Result<Summary, CloseError> + Send + 'static {
-        let (core, is_ours) = (self.clone(), self.claim());
-        if is_ours && closer == Closer::Another {
-            self.take_no_more();
-            self.stream.announce_space();
-        }
+        let (core, is_ours) = (self.clone(), self.claim_as(closer));
         move || match is_ours {
             true => core.carry_out(closer),
             false => Err(core.not_closed(Error::Closed)),
@@ -138,22 +134,18 @@ impl Core {
             return close()().map(Some);
         }
         let by = Instant::now().checked_add(limit);
-        if self.elsewhere.begin() {
-            self.begin_elsewhere(close());
-        } else {
-            drop(close); // a writer that is let go of
-        }
+        self.begin_to_close(close);
         self.end_elsewhere(by)
     }
 
-    /// For a task: has this close done elsewhere, unless one is under way already.
-    #[cfg(feature = "futures-io")]
-    pub(crate) fn begin_to_close(
-        self: &Arc<Self>,
-        close: impl FnOnce() -> Result<Summary, CloseError> + Send + 'static,
-    ) {
+    /// Has a close done elsewhere, unless one is under way already: then this one, and the writer that
+    /// it may hold, is only let go of.
+    pub(crate) fn begin_to_close<C>(self: &Arc<Self>, close: impl FnOnce() -> C)
+    where
+        C: FnOnce() -> Result<Summary, CloseError> + Send + 'static,
+    {
         if self.elsewhere.begin() {
-            self.begin_elsewhere(close);
+            self.begin_elsewhere(close());
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::closing::COPIES;
 use super::{Core, Goal};
 use crate::error::Error;
-use crate::sync::{Instant, Ordering, thread};
+use crate::sync::{Instant, thread};
 
 impl Core {
     /// Whether this process may end the writer, and this thread: not a forked child, and not whoever
@@ -21,7 +21,7 @@ impl Core {
     /// When nothing more is taken: drains, fences and trims as a close does, until `by`. A file that
     /// is not durable by then stays as it is.
     pub(crate) fn end(&self, by: Instant) {
-        if self.closing.swap(true, Ordering::SeqCst) {
+        if !self.claim() {
             // Whoever closes it does all that.
             return wait_for(by, || self.held.try_lock().is_ok_and(|held| held.is_none()));
         }

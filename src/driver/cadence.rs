@@ -24,40 +24,64 @@ pub(crate) enum Due {
     Fence,
 }
 
+/// Comes again and again.
+#[derive(Debug)]
+struct Timer {
+    pause: Duration,
+    at: Instant,
+}
+
+impl Timer {
+    fn new(pause: Duration, now: Instant) -> Self {
+        Self { pause, at: now + pause }
+    }
+
+    /// Whether it has come; then the next pause begins.
+    fn has_come(&mut self, now: Instant) -> bool {
+        let has_come = now >= self.at;
+        if has_come {
+            self.at = now + self.pause;
+        }
+        has_come
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Cadence {
-    every: Every,
-    /// What was accepted when somebody looked last.
+    looks: Option<Timer>,
+    /// What was accepted at the last of them.
     seen: u64,
-    look_at: Option<Instant>,
-    fence_at: Option<Instant>,
+    fences: Option<Timer>,
+    fence_bytes: Option<u64>,
     /// Up to where the last fence by bytes reached.
     fenced: u64,
 }
 
 impl Cadence {
     pub(crate) fn new(every: Every, start: u64, now: Instant) -> Self {
-        let look_at = every.look().map(|pause| now + pause);
-        let fence_at = every.fence.map(|pause| now + pause);
-        Self { every, seen: start, look_at, fence_at, fenced: start }
+        let timer = |pause| Timer::new(pause, now);
+        // A byte is seen by one look, and submitted by the next at the latest.
+        let looks = every.submit.map(|limit| timer(limit / 2));
+        let (fences, fence_bytes) = (every.fence.map(timer), every.fence_bytes);
+        Self { looks, seen: start, fences, fence_bytes, fenced: start }
     }
 
     /// When it wants to look, though nothing has happened.
     pub(crate) fn looks_at(&self) -> Option<Instant> {
-        self.look_at.into_iter().chain(self.fence_at).min()
+        self.looks.iter().chain(&self.fences).map(|timer| timer.at).min()
     }
 
     pub(crate) fn fences_by_time(&self) -> bool {
-        self.every.fence.is_some()
+        self.fences.is_some()
     }
 
     pub(crate) fn fences_by_bytes(&self) -> bool {
-        self.every.fence_bytes.is_some()
+        self.fence_bytes.is_some()
     }
 
     /// Whether a fence by bytes is due.
     pub(crate) fn due_by_bytes(&mut self, accepted: u64) -> bool {
-        let due = self.every.fence_bytes.is_some_and(|bytes| accepted - self.fenced >= bytes);
+        let due = self.fence_bytes.is_some_and(|bytes| accepted - self.fenced >= bytes);
         if due {
             self.fenced = accepted;
         }
@@ -67,30 +91,20 @@ impl Cadence {
     /// What is due at this time. Bytes are submitted when they were there at the look before: a
     /// stream that fills its buffers in less time gets no write more than it would have.
     pub(crate) fn due(&mut self, now: Instant, accepted: u64, submitted: u64) -> Due {
-        let mut due = Due::Nothing;
-        if let (Some(at), Some(pause)) = (self.look_at, self.every.look())
-            && now >= at
-        {
-            if submitted < self.seen {
-                due = Due::Submit;
-            }
+        let has_come =
+            |timer: &mut Option<Timer>| timer.as_mut().is_some_and(|timer| timer.has_come(now));
+        let looks = has_come(&mut self.looks);
+        let waits = looks && submitted < self.seen;
+        if looks {
             self.seen = accepted;
-            self.look_at = Some(now + pause);
         }
-        if let (Some(at), Some(pause)) = (self.fence_at, self.every.fence)
-            && now >= at
-        {
-            self.fence_at = Some(now + pause);
-            due = Due::Fence;
+        if has_come(&mut self.fences) {
+            Due::Fence
+        } else if waits {
+            Due::Submit
+        } else {
+            Due::Nothing
         }
-        due
-    }
-}
-
-impl Every {
-    /// Between two looks: a byte is seen by the first, and submitted by the second at the latest.
-    fn look(&self) -> Option<Duration> {
-        self.submit.map(|limit| limit / 2)
     }
 }
 

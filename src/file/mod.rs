@@ -17,7 +17,7 @@ mod rename;
 
 pub(crate) use adopted::name_of;
 pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
-#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+#[cfg(unix)]
 pub(crate) use identity::Identity;
 pub(crate) use limit::{NoSignal, file_limit};
 pub(crate) use lock::{Share, try_share, unlock};

@@ -254,15 +254,16 @@ fn share(flags: u32) -> Share {
     }
 }
 
-/// Which file it is, whatever it is called: the device, and the number there.
+/// Which file it is, whatever it is called.
+#[cfg(unix)]
+pub(super) use crate::file::Identity;
+/// The same: the device, and the number there.
+#[cfg(windows)]
 pub(super) type Identity = (u64, u64);
 
 fn identity(file: &File) -> io::Result<Identity> {
     #[cfg(unix)]
-    return file.metadata().map(|it| {
-        use std::os::unix::fs::MetadataExt;
-        (it.dev(), it.ino())
-    });
+    return Identity::of(std::os::fd::AsRawFd::as_raw_fd(file));
     #[cfg(windows)]
     return super::windows::identity(file);
 }

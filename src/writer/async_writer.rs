@@ -122,7 +122,7 @@ impl AsyncWriter {
         self.fence = None;
         let core = &self.control.core;
         core.forget_task(&core.stream.rooms, &mut self.place);
-        core.begin_to_close(move || writer.close());
+        core.begin_to_close(|| move || writer.close());
     }
 }
 

@@ -95,12 +95,14 @@ impl Writer {
 
     fn over(core: Core) -> Self {
         let core = Arc::new(core);
+        #[cfg(unix)]
+        let file = core.os_file().ok(); // before the end of the process may let go of it
         #[cfg(any(windows, all(unix, not(any(loom, shuttle)))))]
         crate::process_end::remember(&core);
         let start = core.facts.start;
         let mut writer = Self {
             #[cfg(unix)]
-            file: core.os_file().ok(),
+            file,
             stream: core.stream.clone(),
             control: Control { core },
             position: 0,

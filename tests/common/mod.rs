@@ -101,6 +101,22 @@ pub fn each_config(test: impl Fn(Config, &Path) + Clone + Send + 'static) {
     }
 }
 
+/// As [`each_config`], where a driver has a thread.
+pub fn each_thread(test: impl Fn(Config, &Path) + Clone + Send + 'static) {
+    each_config(move |config, directory| {
+        if config.drive != Drive::Caller {
+            test(config, directory);
+        }
+    });
+}
+
+/// Waits. Under the watchdog: how long it takes is nobody's promise.
+pub fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Runs `work`; if it has not ended long after it should have, names `label` and ends the process.
 pub fn watched<T: Send + 'static>(label: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, ended) = mpsc::channel();

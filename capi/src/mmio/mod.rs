@@ -9,7 +9,7 @@ use std::time::Duration;
 use rust::mmio::{Settings, io_procedure};
 
 use crate::failure::{guarded, wf_status};
-use crate::options::wf_options;
+use crate::options::{unless_zero, wf_options};
 
 /// The I/O procedure of MMIO messages: for `mmioInstallIOProc` on Windows (where `info` is the
 /// `MMIOINFO` of mmsystem.h), for a program's own dispatcher everywhere (`wf_mmioinfo`). A WRITE
@@ -50,8 +50,8 @@ pub unsafe extern "C" fn wf_mmio_settings(
         // SAFETY: the caller's promise.
         match unsafe { wf_options::at(options) }.and_then(|asked| asked.read()) {
             Ok(options) => {
-                let interval = (fence_ms > 0).then(|| Duration::from_millis(fence_ms));
-                let bytes = (fence_bytes > 0).then_some(fence_bytes);
+                let interval = unless_zero(fence_ms).map(Duration::from_millis);
+                let bytes = unless_zero(fence_bytes);
                 let settings = Settings::new().options(options);
                 settings.fence_every(interval).fence_bytes(bytes).apply();
                 wf_status::WF_OK
