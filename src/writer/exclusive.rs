@@ -313,7 +313,9 @@ impl Writer {
 
     /// Writes out everything, cuts the file to its exact length, and makes data, length and name
     /// durable. After an error whatever got to the file stays, and the summary's `durable` is
-    /// true.
+    /// true. A btrfs without a free block refuses even to cut a file within a block: then up to a
+    /// block of zeros stays behind what direct I/O wrote, and the errors name it
+    /// ([`Operation::Trim`](crate::Operation::Trim)).
     ///
     /// In a waker it answers [`Error::InWaker`], and so does a drop: the driver's thread goes on
     /// by itself, and does all of this when the waker has returned. An error that it meets then is the
