@@ -1,5 +1,5 @@
 //! Bugs in the fences that can be planted on purpose, so that a power-cut test shows that it is not
-//! blind (feature `canary`; never in a recorder). Without the feature all of it is constant `false`.
+//! blind (`--cfg canary`; never in a recorder). Without it all of this is constant `false`.
 
 mod slip;
 
@@ -7,7 +7,7 @@ pub use slip::Slip;
 
 /// A planted bug: each breaks a promise that only a power cut, or a disk that fails, shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "canary"), allow(dead_code, reason = "the feature names them all"))]
+#[cfg_attr(not(canary), allow(dead_code, reason = "`--cfg canary` names them all"))]
 pub enum Canary {
     /// A fence flushes nothing.
     NoFlush,
@@ -56,7 +56,7 @@ pub enum Canary {
     UnaskedUnfenced,
 }
 
-#[cfg(feature = "canary")]
+#[cfg(canary)]
 mod planted {
     use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -130,7 +130,7 @@ mod planted {
     }
 }
 
-#[cfg(not(feature = "canary"))]
+#[cfg(not(canary))]
 impl Canary {
     pub(crate) const fn is_planted(self) -> bool {
         false

@@ -92,10 +92,10 @@ compile_error!("writeflush needs the positional I/O of Unix or Windows");
 mod backend;
 mod blocks;
 mod buffers;
-#[cfg(feature = "canary")]
+#[cfg(canary)]
 #[doc(hidden)]
 pub mod canary;
-#[cfg(not(feature = "canary"))]
+#[cfg(not(canary))]
 mod canary;
 mod control;
 mod core;

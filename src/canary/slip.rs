@@ -3,7 +3,7 @@
 /// A planted slip: each breaks a promise in some orders of events only. None of them is caught by a
 /// power cut, nor by a test that runs once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "canary"), allow(dead_code, reason = "the feature names them all"))]
+#[cfg_attr(not(canary), allow(dead_code, reason = "`--cfg canary` names them all"))]
 pub enum Slip {
     /// A producer that shares a stream never wakes the driver.
     SilentCommit,
@@ -27,7 +27,7 @@ pub enum Slip {
     FreedEarly,
 }
 
-#[cfg(feature = "canary")]
+#[cfg(canary)]
 mod planted {
     use std::sync::OnceLock;
 
@@ -82,7 +82,7 @@ mod planted {
     }
 }
 
-#[cfg(not(feature = "canary"))]
+#[cfg(not(canary))]
 impl Slip {
     pub(crate) const fn is_planted(self) -> bool {
         false

@@ -232,7 +232,7 @@ fn a_full_medium_is_survivable() {
 }
 
 /// Panics that are expected print nothing.
-#[cfg(feature = "canary")]
+#[cfg(canary)]
 fn in_silence<T>(work: impl FnOnce() -> T) -> T {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -243,7 +243,7 @@ fn in_silence<T>(work: impl FnOnce() -> T) -> T {
 
 /// What is printed of a seed that fails. Alone, for the same reason as the next.
 #[test]
-#[cfg(feature = "canary")]
+#[cfg(canary)]
 #[ignore = "breaks every writer of this process: run it alone"]
 fn a_planted_bug_is_reported_by_a_shorter_program() {
     crate::canary::Canary::NoFlush.plant();
@@ -269,7 +269,7 @@ fn a_planted_bug_is_reported_by_a_shorter_program() {
 /// The tester itself: each planted lie has to be seen within a few seeds. Canaries break every
 /// writer of the process, so it runs alone, and only where it is asked for (see TESTING.md).
 #[test]
-#[cfg(feature = "canary")]
+#[cfg(canary)]
 #[ignore = "breaks every writer of this process: run it alone"]
 fn planted_bugs_are_caught() {
     use crate::canary::Canary;

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use writeflush::canary::Canary;
 
+use crate::canaries::Canary;
 use crate::log::Log;
 use crate::medium::Medium;
 use crate::rig::{self, Rig};

@@ -1,32 +1,30 @@
-//! Recordings, their replays, and what was lost; with planted bugs, whether that is seen.
+//! Recordings, their replays, and what was lost.
 
 use std::time::Instant;
 
 use comfy_table::Table;
 use serde::Serialize;
-use writeflush::canary::Canary;
 
 use crate::bench::{Bench, Recorded};
+use crate::canaries::{Canary, provoked};
 use crate::claims::Claim;
 use crate::coverage::Coverage;
-use crate::faults::{CALM, Fault};
-use crate::matrix;
-use crate::medium::{FileSystem, Mount};
+use crate::medium::FileSystem;
 use crate::replay::{Counts, Found, Images, Replay};
-use crate::run::{CanaryArgs, CutArgs, Wanted};
-use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario, Space, State, Way};
+use crate::run::{CutArgs, Wanted};
+use crate::scenario::{Scenario, State, Way};
 use crate::table::{grid, kernel, save, word};
 
 /// One combination, and what came of it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    file_system: FileSystem,
+    pub(crate) file_system: FileSystem,
     way: Way,
-    file_state: State,
+    pub(crate) file_state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
-    canary: Option<&'static str>,
+    pub(crate) canary: Option<&'static str>,
     first_seed: u64,
-    recordings: u64,
+    pub(crate) recordings: u64,
     #[serde(skip)]
     scenarios: Vec<Scenario>,
     /// Recordings that met a full disk.
@@ -110,167 +108,6 @@ pub(crate) fn run(args: &CutArgs) -> anyhow::Result<bool> {
     Ok(report.lost == 0 && few.is_empty() && missing.is_empty())
 }
 
-/// Whether every canary that has to be caught was. Each is a bug in the fences of the real driver.
-pub(crate) fn canaries(args: &CanaryArgs) -> anyhow::Result<bool> {
-    let (planted, args) = (args.planted(), &args.cuts);
-    let bench = Bench::new()?;
-    let mut rows = Vec::new();
-    let mut missed = Vec::new();
-    for canary in planted {
-        for &file_system in &args.common.file_systems {
-            let found = match met_by(canary) {
-                Some(Meeting::Cuts(way, states)) => {
-                    let wanted = args.wanted();
-                    caught_by_cuts(&bench, canary, (file_system, way, states), wanted)?
-                }
-                Some(Meeting::Fault(way, fault)) => {
-                    vec![caught_by_fault(&bench, canary, (file_system, way, fault), args.wanted())?]
-                }
-                None => continue,
-            };
-            let caught = found.iter().any(|row| !row.lost.is_empty());
-            if !caught && !hidden(canary, file_system) {
-                missed.push(format!("{} on {}", canary.name(), file_system.name()));
-            }
-            rows.extend(found);
-        }
-    }
-    println!("{}", canary_table(&rows));
-    missed.iter().for_each(|missed| println!("NOT CAUGHT: {missed}"));
-    save(args.common.report.as_deref(), &rows)?;
-    Ok(missed.is_empty())
-}
-
-/// Where a planted bug shows.
-enum Meeting {
-    /// In power cuts, in a way to write and one of these states.
-    Cuts(Way, &'static [State]),
-    /// On a disk that fails.
-    Fault(Way, Fault),
-}
-
-/// Each way to write meets one. `None`: the simulated computer alone sees it (a flush of a new file
-/// takes its name along on all three file systems).
-fn met_by(canary: Canary) -> Option<Meeting> {
-    use Meeting::{Cuts, Fault};
-    const CREATED: &[State] = &[State::Growing, State::Reserved];
-    match canary {
-        Canary::NoFlush => Some(Cuts(Way::UringDsync, &State::ALL)),
-        Canary::FlushTooEarly | Canary::PatchDurableEarly => {
-            Some(Cuts(Way::UringFlush, &State::ALL))
-        }
-        Canary::LinkLastOnly => Some(Cuts(Way::UringLink, &State::ALL)),
-        Canary::DurableWhenWritten => Some(Cuts(Way::SyncDirect, &State::ALL)),
-        Canary::RangeOnly => Some(Cuts(Way::SyncPageCache, &State::ALL)),
-        Canary::HeaderFirst | Canary::NoRenameSync => Some(Cuts(Way::UringPageCache, &State::ALL)),
-        Canary::TailZeroed => Some(Cuts(Way::SyncDirect, &[State::Written])),
-        Canary::HeadNotRead => Some(Cuts(Way::UringDsync, CREATED)),
-        Canary::SpaceUnfenced | Canary::RefusedCounts => {
-            Some(Cuts(Way::UringFlush, &[State::Growing]))
-        }
-        Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
-        Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
-        Canary::UnaskedUnfenced => Some(Cuts(Way::SyncPageCache, &[State::Growing])),
-        Canary::FlushErrorSwallowed => Some(Fault(Way::UringFlush, crate::faults::Fault::Flushes)),
-        Canary::NoDirectorySync
-        | Canary::EmptyFirst
-        | Canary::AnyName
-        | Canary::CloseUnheard
-        | Canary::CutShort
-        | Canary::RestSkips => None,
-    }
-}
-
-/// What a bug needs to show at all.
-fn provoked(canary: Option<Canary>, mut scenario: Scenario) -> Scenario {
-    for plan in &mut scenario.takes {
-        match canary {
-            Some(Canary::HeadNotRead) => {
-                (plan.mode, plan.old) = (Mode::Append, plan.old.max(scenario.seed % 1000 + 1));
-            }
-            Some(Canary::NoRenameSync) => plan.renamed = Renamed::Complete,
-            Some(Canary::GapUnfenced) => {
-                (plan.mode, plan.face, plan.old, plan.leaps) = (Mode::Create, Face::Mmio, 0, true);
-            }
-            Some(Canary::UnaskedUnfenced) => (plan.face, plan.old) = (Face::Mmio, 0),
-            // By now the path leads nowhere: where it leads to another directory, the flush of the
-            // file takes its name along.
-            Some(Canary::DirectoryByPath) => {
-                (plan.folder, plan.ending) = (Folder::Moved, Ending::Close);
-            }
-            // Several threads at once don't meet a disk that stays full.
-            Some(Canary::RefusedCounts) if plan.face == Face::Threads => plan.face = Face::Turns,
-            _ => {}
-        }
-    }
-    let space = match canary {
-        Some(Canary::SpaceUnfenced) => Space::Returns,
-        Some(Canary::RefusedCounts) => Space::RunsOut,
-        Some(_) => Space::Ample,
-        None => scenario.space,
-    };
-    scenario = scenario.on_a_disk_with(space);
-    let medium = &mut scenario.medium;
-    match canary {
-        // Else an overwrite appears with the data beside it, or not at all.
-        Some(Canary::HeaderFirst) if medium.file_system == FileSystem::Btrfs => {
-            medium.mount = Mount::NoDataCow;
-        }
-        // What bypasses the page cache can't on ext4 with data=journal.
-        Some(_) if !medium.takes_direct() => medium.mount = Mount::Default,
-        _ => {}
-    }
-    scenario
-}
-
-/// Planted bugs that this file system covers up: btrfs writes what is ordered before it commits,
-/// also with nodatacow.
-fn hidden(canary: Canary, file_system: FileSystem) -> bool {
-    file_system == FileSystem::Btrfs && canary == Canary::LinkLastOnly
-}
-
-fn caught_by_cuts(
-    bench: &Bench,
-    canary: Canary,
-    (file_system, way, states): (FileSystem, Way, &[State]),
-    wanted: Wanted,
-) -> anyhow::Result<Vec<Row>> {
-    let states = if hidden(canary, file_system) { &states[..1] } else { states };
-    let mut rows = Vec::new();
-    for &state in states {
-        let row = combination(bench, (file_system, way, state), wanted, Some(canary))?;
-        println!("{}: {}", canary.name(), row.line());
-        rows.push(row);
-    }
-    Ok(rows)
-}
-
-fn caught_by_fault(
-    bench: &Bench,
-    canary: Canary,
-    (file_system, way, fault): (FileSystem, Way, Fault),
-    wanted: Wanted,
-) -> anyhow::Result<Row> {
-    // When the disk fails, and what is under way then, differs from one recording to the next.
-    const MOST: u64 = 12;
-    // ext4 stops at the first flush that fails in a journal commit; one of a written file is none.
-    let state = if file_system == FileSystem::Ext4 { State::Written } else { State::Growing };
-    let of = (file_system, way, state);
-    let images = wanted.images.div_ceil(wanted.recordings);
-    let mut row = Row::new(of, wanted.seed, Some(canary));
-    for seed in wanted.seed..wanted.seed + MOST {
-        let wanted = Wanted { seed, images, ..wanted };
-        let outcome = matrix::one(bench, of, (fault, CALM), wanted, Some(canary))?;
-        println!("{}: {}", canary.name(), outcome.line());
-        row.recordings += 1;
-        row.lost = outcome.everything_wrong();
-        if !row.lost.is_empty() {
-            break;
-        }
-    }
-    Ok(row)
-}
-
 /// Records and replays until there are images enough.
 pub(crate) fn combination(
     bench: &Bench,
@@ -286,8 +123,11 @@ pub(crate) fn combination(
     for first in (wanted.seed..wanted.seed + RECORDINGS).step_by(AT_ONCE) {
         let seeds = first..first + AT_ONCE as u64;
         let scenarios = seeds.map(|seed| Scenario::of(file_system, way, state, seed));
-        let scenarios = scenarios.map(|scenario| provoked(canary, scenario)).collect();
-        for (scenario, recorded) in bench.record_all(scenarios, canary)? {
+        let scenarios = scenarios.map(|scenario| match canary {
+            Some(canary) => provoked(canary, scenario),
+            None => scenario,
+        });
+        for (scenario, recorded) in bench.record_all(scenarios.collect(), canary)? {
             if row.is_done(wanted.images) {
                 break;
             }
@@ -320,7 +160,11 @@ pub(crate) fn combination(
 }
 
 impl Row {
-    fn new((file_system, way, state): Combination, seed: u64, canary: Option<Canary>) -> Self {
+    pub(crate) fn new(
+        (file_system, way, state): Combination,
+        seed: u64,
+        canary: Option<Canary>,
+    ) -> Self {
         Self {
             file_system,
             way,
@@ -375,15 +219,5 @@ fn table(rows: &[Row]) -> Table {
         |row| row.file_system,
         label,
         |row| format!("{} images, {} lost", row.images.len(), row.lost.len()),
-    )
-}
-
-fn canary_table(rows: &[Row]) -> Table {
-    let label = |row: &Row| format!("{} ({})", row.canary.unwrap_or(""), word(&row.file_state));
-    grid(
-        rows,
-        |row| row.file_system,
-        label,
-        |row| if row.lost.is_empty() { "hidden" } else { "caught" }.into(),
     )
 }

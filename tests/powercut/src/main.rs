@@ -11,6 +11,8 @@
 #[cfg(target_os = "linux")]
 mod bench;
 #[cfg(target_os = "linux")]
+mod canaries;
+#[cfg(target_os = "linux")]
 mod claims;
 #[cfg(target_os = "linux")]
 mod content;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use writeflush::canary::Canary;
 
 use crate::bench::{Bench, patiently};
+use crate::canaries::Canary;
 use crate::faults::{self, CALM, Fault, Told};
 use crate::log::Log;
 use crate::medium::FileSystem;
@@ -134,8 +134,8 @@ impl Outcome {
 
     pub(crate) fn line(&self) -> String {
         let said = self.told.error.as_deref().unwrap_or("no error");
-        let wrong = self.told.wrong.iter().chain(&self.lost);
-        let wrong: String = wrong.map(|wrong| format!("\n    WRONG: {wrong}")).collect();
+        let wrong = self.everything_wrong();
+        let wrong: String = wrong.iter().map(|wrong| format!("\n    WRONG: {wrong}")).collect();
         format!(
             "{:5} {:16} {:8} {:11}  {said}; {} images, {} lost, {:.1} s{wrong}",
             self.file_system.name(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use writeflush::canary::Canary;
 
+use crate::canaries::{self, Canary};
 use crate::faults::{self, Fault};
 use crate::medium::FileSystem;
 use crate::rig::Orders;
@@ -179,6 +179,9 @@ impl CanaryArgs {
 }
 
 fn canary(name: &str) -> Result<Canary, String> {
+    if cfg!(not(canary)) {
+        return Err(canaries::ABSENT.into());
+    }
     let named = Canary::ALL.into_iter().find(|canary| canary.name() == name);
     let all = || Canary::ALL.map(Canary::name).join(", ");
     named.ok_or_else(|| format!("no such bug can be planted: name one of {}", all()))
@@ -215,7 +218,7 @@ pub(crate) fn main() -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| true);
     let result = match Cli::parse().command {
         Command::Run(args) => cuts::run(&args),
-        Command::Canaries(args) => cuts::canaries(&args),
+        Command::Canaries(args) => canaries::run(&args),
         Command::Faults(args) => matrix::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Serve { base, mount, dump, seed } => {

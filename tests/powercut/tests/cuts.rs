@@ -1,5 +1,5 @@
-//! The tester on a few images: nothing of the real library is lost, a planted bug is seen. The whole
-//! matrix is `cargo powercut run` and `cargo powercut canaries`, which continuous integration runs.
+//! The tester on a few images: nothing of the real library is lost. The whole matrix, and the planted
+//! bugs, are `cargo powercut run` and `cargo powercut canaries`, which continuous integration runs.
 #![cfg(target_os = "linux")]
 
 #[path = "../../common/skip.rs"]
@@ -52,6 +52,18 @@ fn nothing_durable_is_lost_and_nothing_is_left_behind() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert_eq!(left_behind(), before, "mounts, loop devices, files");
+}
+
+/// As `cargo test` builds it (`cargo powercut` has the wrapper tests/canary).
+#[test]
+#[cfg(not(canary))]
+fn a_build_without_the_planted_bugs_says_so() {
+    for arguments in [&["canaries"][..], &["canaries", "--planted", "no-flush"]] {
+        let Some(output) = powercut(arguments) else { return };
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("built without the planted bugs"), "{said}");
+    }
 }
 
 #[test]

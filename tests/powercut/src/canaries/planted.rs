@@ -1,0 +1,86 @@
+//! The planted bugs, and what each of them needs to show.
+
+pub(crate) use writeflush::canary::Canary;
+
+use super::Meeting;
+use crate::medium::{FileSystem, Mount};
+use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario, Space, State, Way};
+
+/// Each way to write meets one. `None`: the simulated computer alone sees it (a flush of a new file
+/// takes its name along on all three file systems).
+pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
+    use Meeting::{Cuts, Fault};
+    const CREATED: &[State] = &[State::Growing, State::Reserved];
+    match canary {
+        Canary::NoFlush => Some(Cuts(Way::UringDsync, &State::ALL)),
+        Canary::FlushTooEarly | Canary::PatchDurableEarly => {
+            Some(Cuts(Way::UringFlush, &State::ALL))
+        }
+        Canary::LinkLastOnly => Some(Cuts(Way::UringLink, &State::ALL)),
+        Canary::DurableWhenWritten => Some(Cuts(Way::SyncDirect, &State::ALL)),
+        Canary::RangeOnly => Some(Cuts(Way::SyncPageCache, &State::ALL)),
+        Canary::HeaderFirst | Canary::NoRenameSync => Some(Cuts(Way::UringPageCache, &State::ALL)),
+        Canary::TailZeroed => Some(Cuts(Way::SyncDirect, &[State::Written])),
+        Canary::HeadNotRead => Some(Cuts(Way::UringDsync, CREATED)),
+        Canary::SpaceUnfenced | Canary::RefusedCounts => {
+            Some(Cuts(Way::UringFlush, &[State::Growing]))
+        }
+        Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
+        Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
+        Canary::UnaskedUnfenced => Some(Cuts(Way::SyncPageCache, &[State::Growing])),
+        Canary::FlushErrorSwallowed => Some(Fault(Way::UringFlush, crate::faults::Fault::Flushes)),
+        Canary::NoDirectorySync
+        | Canary::EmptyFirst
+        | Canary::AnyName
+        | Canary::CloseUnheard
+        | Canary::CutShort
+        | Canary::RestSkips => None,
+    }
+}
+
+/// What a bug needs to show at all.
+pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
+    for plan in &mut scenario.takes {
+        match canary {
+            Canary::HeadNotRead => {
+                (plan.mode, plan.old) = (Mode::Append, plan.old.max(scenario.seed % 1000 + 1));
+            }
+            Canary::NoRenameSync => plan.renamed = Renamed::Complete,
+            Canary::GapUnfenced => {
+                (plan.mode, plan.face, plan.old, plan.leaps) = (Mode::Create, Face::Mmio, 0, true);
+            }
+            Canary::UnaskedUnfenced => (plan.face, plan.old) = (Face::Mmio, 0),
+            // By now the path leads nowhere: where it leads to another directory, the flush of the
+            // file takes its name along.
+            Canary::DirectoryByPath => {
+                (plan.folder, plan.ending) = (Folder::Moved, Ending::Close);
+            }
+            // Several threads at once don't meet a disk that stays full.
+            Canary::RefusedCounts if plan.face == Face::Threads => plan.face = Face::Turns,
+            _ => {}
+        }
+    }
+    let space = match canary {
+        Canary::SpaceUnfenced => Space::Returns,
+        Canary::RefusedCounts => Space::RunsOut,
+        _ => Space::Ample,
+    };
+    scenario = scenario.on_a_disk_with(space);
+    let medium = &mut scenario.medium;
+    match canary {
+        // Else an overwrite appears with the data beside it, or not at all.
+        Canary::HeaderFirst if medium.file_system == FileSystem::Btrfs => {
+            medium.mount = Mount::NoDataCow;
+        }
+        // What bypasses the page cache can't on ext4 with data=journal.
+        _ if !medium.takes_direct() => medium.mount = Mount::Default,
+        _ => {}
+    }
+    scenario
+}
+
+/// Planted bugs that this file system covers up: btrfs writes what is ordered before it commits,
+/// also with nodatacow.
+pub(super) fn hidden(canary: Canary, file_system: FileSystem) -> bool {
+    file_system == FileSystem::Btrfs && canary == Canary::LinkLastOnly
+}
