@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::medium::{FileSystem, Medium};
-use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario, Space};
+use crate::scenario::{Ending, Face, Folder, Mode, Opener, Renamed, Scenario, Space};
 use crate::table::word;
 
 /// Files that met each value.
@@ -33,6 +33,7 @@ impl Coverage {
             }
         }
         coverage.expect::<Mode>("mode");
+        coverage.expect::<Opener>("opened by");
         coverage.expect::<Face>("face");
         coverage.expect::<Ending>("ending");
         coverage.expect::<Renamed>("renamed");
@@ -61,6 +62,7 @@ impl Coverage {
         for plan in &scenario.takes {
             self.count("medium", scenario.medium.in_words(), 1);
             self.count("mode", word(&plan.mode), 1);
+            self.count("opened by", word(&plan.opener), 1);
             self.count("face", word(&plan.face), 1);
             self.count("ending", word(&plan.ending), 1);
             self.count("renamed", word(&plan.renamed), 1);

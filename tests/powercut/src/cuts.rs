@@ -123,7 +123,9 @@ pub(crate) fn combination(
     for first in (wanted.seed..wanted.seed + RECORDINGS).step_by(AT_ONCE) {
         let seeds = first..first + AT_ONCE as u64;
         let scenarios = seeds.map(|seed| Scenario::of(file_system, way, state, seed));
-        let scenarios = scenarios.map(|scenario| match canary {
+        let adopted =
+            |scenario: Scenario| if wanted.adopted { scenario.adopted() } else { scenario };
+        let scenarios = scenarios.map(adopted).map(|scenario| match canary {
             Some(canary) => provoked(canary, scenario),
             None => scenario,
         });

@@ -131,7 +131,7 @@ pub(crate) fn suffer(
     scenario.prepare(folder)?;
     claims.say(Claim::Begun)?;
     let mut random = fastrand::Rng::with_seed(scenario.seed);
-    let writer = scenario.open(scenario.takes[0].mode, &path, &mut random)?;
+    let writer = scenario.open(&scenario.takes[0], &path, &mut random)?;
     let face = if random.bool() { Face::Turns } else { Face::Exclusive };
     let mut producer = Producer::new(writer, face);
     claims.say(Claim::Named(0))?;

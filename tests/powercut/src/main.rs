@@ -33,6 +33,8 @@ mod matrix;
 #[cfg(target_os = "linux")]
 mod medium;
 #[cfg(target_os = "linux")]
+mod opening;
+#[cfg(target_os = "linux")]
 mod recording;
 #[cfg(target_os = "linux")]
 mod replay;

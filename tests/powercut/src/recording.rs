@@ -15,7 +15,9 @@ use writeflush::{CloseError, Control, Error, Push, SharedWriter, Summary, Ticket
 
 use crate::claims::{Claim, Claims};
 use crate::content::{HEADER, bytes, header, kept, name, old, patched, salt};
-use crate::scenario::{Ending, Face, Folder, GRANT, Mode, Plan, Renamed, Scenario, Space, TAKES};
+use crate::scenario::{
+    Ending, Face, Folder, GRANT, Mode, Opener, Plan, Renamed, Scenario, Space, TAKES,
+};
 use crate::space::{fill, give_back};
 
 const STEPS: usize = 60;
@@ -173,21 +175,6 @@ impl Scenario {
         }
         Ok(File::open(folder)?.sync_all()?)
     }
-
-    pub(crate) fn open(
-        &self,
-        mode: Mode,
-        path: &Path,
-        random: &mut fastrand::Rng,
-    ) -> anyhow::Result<Writer> {
-        let options = self.options(random);
-        Ok(match mode {
-            Mode::CreateNew => options.create_new(path)?,
-            Mode::Create | Mode::CreateOver => options.create(path)?,
-            Mode::Append => options.append(path)?,
-            Mode::Open => options.open(path)?,
-        })
-    }
 }
 
 fn joined<T>(ended: std::thread::Result<anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -217,9 +204,10 @@ enum Ended {
 /// Whether it is the error of a disk that is full.
 fn is_full(error: &anyhow::Error) -> bool {
     let says_so = |error: &Error| error.raw_os_error() == Some(libc::ENOSPC);
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let inner = inner.and_then(|inner| inner.downcast_ref());
+    let system = error.downcast_ref::<std::io::Error>();
+    let inner = system.and_then(std::io::Error::get_ref).and_then(|inner| inner.downcast_ref());
     error.downcast_ref().or(inner).is_some_and(says_so)
+        || system.and_then(std::io::Error::raw_os_error) == Some(libc::ENOSPC)
         || error.downcast_ref::<mmio::Failure>().is_some_and(|it| it.sentence.contains(NO_ROOM))
 }
 
@@ -277,7 +265,14 @@ impl Take<'_> {
         self.say(Claim::Closed(self.take, length))?;
         match self.plan.renamed {
             Renamed::Never => Ok(()),
-            Renamed::WhileRecording => self.say(Claim::Renamed(self.take)),
+            Renamed::WhileRecording => {
+                // Else the close has made it durable.
+                if self.plan.opener == Opener::Recorder {
+                    let [_, folder] = self.places();
+                    File::open(folder)?.sync_all()?;
+                }
+                self.say(Claim::Renamed(self.take))
+            }
             Renamed::Complete => {
                 let [name, kept] = self.names();
                 self.say(Claim::Renaming(self.take))?;
@@ -307,7 +302,7 @@ impl Take<'_> {
     }
 
     fn record_by_writer(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
-        let writer = match self.scenario.open(self.plan.mode, &self.path(), random) {
+        let writer = match self.scenario.open(self.plan, &self.path(), random) {
             Err(error) if self.may_be_refused(&error) => return Ok(Ended::NoRoom),
             writer => writer?,
         };

@@ -84,6 +84,11 @@ pub(crate) struct CutArgs {
     #[arg(long, value_enum, value_delimiter = ',')]
     states: Vec<State>,
 
+    /// Only files that the recorder opens by itself and hands over; those that are written over stay
+    /// the writer's (default: in every third file, without --states written)
+    #[arg(long)]
+    adopted: bool,
+
     /// Different images to look at in each combination
     #[arg(long, default_value_t = 300)]
     pub(crate) images: usize,
@@ -132,20 +137,23 @@ pub(crate) struct SoakArgs {
     minutes: f64,
 }
 
-/// How much is looked at.
+/// What is looked at, and how much of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     /// Different images.
     pub(crate) images: usize,
     pub(crate) seed: u64,
     pub(crate) recordings: usize,
+    /// Only files that are handed over, where they can be.
+    pub(crate) adopted: bool,
     /// Looked at at the same time.
     pub(crate) workers: usize,
 }
 
 impl Common {
     pub(crate) fn wanted(&self, images: usize) -> Wanted {
-        Wanted { images, seed: self.seed, recordings: RECORDINGS, workers: self.workers }
+        let (seed, workers) = (self.seed, self.workers);
+        Wanted { images, seed, recordings: RECORDINGS, adopted: false, workers }
     }
 
     pub(crate) fn ways(&self) -> &[Way] {
@@ -159,16 +167,20 @@ const RECORDINGS: usize = 4;
 impl CutArgs {
     pub(crate) fn wanted(&self) -> Wanted {
         let recordings = self.recordings.max(1);
-        Wanted { recordings, ..self.common.wanted(self.images) }
+        Wanted { recordings, adopted: self.adopted, ..self.common.wanted(self.images) }
     }
 
     /// All there is to meet can be met.
     pub(crate) fn is_whole(&self) -> bool {
-        self.common.ways.is_empty() && self.states.is_empty()
+        self.common.ways.is_empty() && self.states.is_empty() && !self.adopted
     }
 
     pub(crate) fn states(&self) -> &[State] {
-        if self.states.is_empty() { &State::ALL } else { &self.states }
+        match (self.states.is_empty(), self.adopted) {
+            (true, false) => &State::ALL,
+            (true, true) => &State::CREATED,
+            (false, _) => &self.states,
+        }
     }
 }
 

@@ -52,6 +52,17 @@ pub(crate) enum Mode {
     Open,
 }
 
+/// Who opens the file.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Opener {
+    Writer,
+    /// The recorder by itself: it hands the file over, and its names stay its own business.
+    Recorder,
+}
+
 /// Through what the producer writes.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
@@ -87,7 +98,7 @@ pub(crate) enum Ending {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Renamed {
     Never,
-    /// By a plain rename; the close makes it durable.
+    /// By a plain rename; the close makes it durable, or the recorder if it is the opener.
     WhileRecording,
     /// By `MMIOM_RENAME`, when it is complete.
     Complete,
@@ -162,11 +173,12 @@ impl Way {
 
 impl State {
     pub(crate) const ALL: [Self; 3] = [Self::Growing, Self::Reserved, Self::Written];
+    pub(crate) const CREATED: [Self; 2] = [Self::Growing, Self::Reserved];
 
     /// The states that are opened in the same modes.
     fn kin(self) -> &'static [Self] {
         match self {
-            Self::Growing | Self::Reserved => &[Self::Growing, Self::Reserved],
+            Self::Growing | Self::Reserved => &Self::CREATED,
             Self::Written => &[Self::Written],
         }
     }
@@ -212,6 +224,7 @@ impl Face {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
+    pub(crate) opener: Opener,
     pub(crate) face: Face,
     /// Bytes that were in it before.
     pub(crate) old: u64,
@@ -236,6 +249,22 @@ impl Plan {
     /// Old bytes stay where nothing was written yet.
     pub(crate) fn is_recycled(&self) -> bool {
         self.mode == Mode::Open && self.face != Face::Mmio
+    }
+
+    /// No writer takes over a file to overwrite what is in it, and MMIO opens files by their names.
+    fn can_be_adopted(&self) -> bool {
+        self.mode != Mode::Open && self.face != Face::Mmio
+    }
+
+    /// Handed over, if it can be in this mode; what would speak MMIO seeks instead.
+    pub(crate) fn adopted(mut self) -> Self {
+        if self.face == Face::Mmio && self.mode != Mode::Open {
+            self.face = Face::Seeks;
+        }
+        if self.can_be_adopted() {
+            self.opener = Opener::Recorder;
+        }
+        self
     }
 
     /// Its first bytes are kept true by checkpoints.
@@ -277,7 +306,10 @@ impl Scenario {
         let medium = media[((turn + around / 2) % count) as usize];
         let plan = |take| {
             let (mode, face) = mode_and_face(state, (around * TAKES + take) as usize);
-            Plan::at_random(mode, face, &mut random)
+            let plan = Plan::at_random(mode, face, &mut random);
+            // Not by the seed alone, which all ways to write share.
+            let hands_over = fastrand::Rng::with_seed(turn * TAKES + take).u8(..3) == 0;
+            if hands_over && plan.can_be_adopted() { plan.adopted() } else { plan }
         };
         let takes = [0, 1].map(plan);
         let side_by_side = random.bool();
@@ -303,12 +335,19 @@ impl Scenario {
         self
     }
 
+    /// With every file handed over that can be.
+    pub(crate) fn adopted(mut self) -> Self {
+        self.takes = self.takes.map(Plan::adopted);
+        self
+    }
+
     /// One file, opened as its state asks for and recorded through a writer, on the usual medium.
     pub(crate) fn simple(file_system: FileSystem, way: Way, state: State, seed: u64) -> Self {
         let mode = if state == State::Written { Mode::Open } else { Mode::Create };
         let old = if state == State::Written { RESERVED } else { 0 };
         let plan = Plan {
             mode,
+            opener: Opener::Writer,
             face: Face::Exclusive,
             old,
             ending: Ending::Close,
@@ -378,7 +417,8 @@ impl Plan {
             _ => Folder::Stays,
         };
         let leaps = matches!(face, Face::Mmio | Face::Seeks) && random.u8(..3) == 0;
-        Self { mode, face, old, ending, renamed, folder, leaps }
+        let opener = Opener::Writer;
+        Self { mode, opener, face, old, ending, renamed, folder, leaps }
     }
 }
 
@@ -465,6 +505,26 @@ mod tests {
                 met.len(),
                 Space::value_variants().len(),
                 "{file_system:?} {state:?}: {met:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_few_seeds_hand_over_files_in_every_mode_that_allows_it_and_in_no_other() {
+        for file_system in FileSystem::ALL {
+            let each = Way::ALL.iter().flat_map(|way| State::ALL.map(|state| (*way, state)));
+            let each = each.flat_map(|(way, state)| (1..5).map(move |seed| (way, state, seed)));
+            let scenarios =
+                each.map(|(way, state, seed)| Scenario::of(file_system, way, state, seed));
+            let plans = scenarios.flat_map(|scenario| scenario.takes);
+            let adopted = plans.filter(|plan| plan.opener == Opener::Recorder);
+            let (modes, faces): (BTreeSet<Mode>, BTreeSet<Face>) =
+                adopted.map(|plan| (plan.mode, plan.face)).unzip();
+            let created = BTreeSet::from_iter(State::Growing.modes().iter().copied());
+            assert_eq!(modes, created, "{file_system:?}");
+            assert!(
+                faces.len() == Face::ALL.len() - 1 && !faces.contains(&Face::Mmio),
+                "{file_system:?}: {faces:?}"
             );
         }
     }

@@ -4,13 +4,12 @@ pub(crate) use writeflush::canary::Canary;
 
 use super::Meeting;
 use crate::medium::{FileSystem, Mount};
-use crate::scenario::{Ending, Face, Folder, Mode, Renamed, Scenario, Space, State, Way};
+use crate::scenario::{Ending, Face, Folder, Mode, Opener, Renamed, Scenario, Space, State, Way};
 
 /// Each way to write meets one. `None`: the simulated computer alone sees it (a flush of a new file
 /// takes its name along on all three file systems).
 pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
     use Meeting::{Cuts, Fault};
-    const CREATED: &[State] = &[State::Growing, State::Reserved];
     match canary {
         Canary::NoFlush => Some(Cuts(Way::UringDsync, &State::ALL)),
         Canary::FlushTooEarly | Canary::PatchDurableEarly => {
@@ -21,7 +20,7 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         Canary::RangeOnly => Some(Cuts(Way::SyncPageCache, &State::ALL)),
         Canary::HeaderFirst | Canary::NoRenameSync => Some(Cuts(Way::UringPageCache, &State::ALL)),
         Canary::TailZeroed => Some(Cuts(Way::SyncDirect, &[State::Written])),
-        Canary::HeadNotRead => Some(Cuts(Way::UringDsync, CREATED)),
+        Canary::HeadNotRead => Some(Cuts(Way::UringDsync, &State::CREATED)),
         Canary::SpaceUnfenced | Canary::RefusedCounts => {
             Some(Cuts(Way::UringFlush, &[State::Growing]))
         }
@@ -44,16 +43,21 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
         match canary {
             Canary::HeadNotRead => {
                 (plan.mode, plan.old) = (Mode::Append, plan.old.max(scenario.seed % 1000 + 1));
+                *plan = plan.adopted();
             }
             Canary::NoRenameSync => plan.renamed = Renamed::Complete,
             Canary::GapUnfenced => {
                 (plan.mode, plan.face, plan.old, plan.leaps) = (Mode::Create, Face::Mmio, 0, true);
+                plan.opener = Opener::Writer;
             }
-            Canary::UnaskedUnfenced => (plan.face, plan.old) = (Face::Mmio, 0),
+            Canary::UnaskedUnfenced => {
+                (plan.face, plan.opener, plan.old) = (Face::Mmio, Opener::Writer, 0);
+            }
             // By now the path leads nowhere: where it leads to another directory, the flush of the
             // file takes its name along.
             Canary::DirectoryByPath => {
                 (plan.folder, plan.ending) = (Folder::Moved, Ending::Close);
+                plan.opener = Opener::Writer; // whoever hands a file over has its names to flush
             }
             // Several threads at once don't meet a disk that stays full.
             Canary::RefusedCounts if plan.face == Face::Threads => plan.face = Face::Turns,
