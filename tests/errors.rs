@@ -71,6 +71,8 @@ fn a_path_that_leads_nowhere() {
             let below_file = file.join("take");
             assert_io(&way(&options, &below_file).unwrap_err(), Operation::Open, libc::ENOTDIR);
             assert_io(&way(&options, Path::new("")).unwrap_err(), Operation::Open, libc::ENOENT);
+            let no_name = way(&options, Path::new("take\0more")).unwrap_err();
+            assert_eq!(no_name.kind(), io::ErrorKind::InvalidInput, "{no_name}");
         }
         let absent = directory.path().join("absent");
         assert_io(&options.open(&absent).unwrap_err(), Operation::Open, libc::ENOENT);
@@ -104,7 +106,8 @@ fn a_second_writer_is_refused_and_harms_nothing() {
         let model = bytes(1, 5000);
         first.write_flush(&model).unwrap();
         let options = config.options().lock_wait(Duration::ZERO);
-        for way in [WAYS[0], WAYS[2], WAYS[3]] {
+        let cut: Way = |options, path| options.append_at(path, 100);
+        for way in [WAYS[0], WAYS[2], WAYS[3], cut] {
             let error = way(&options, &path).unwrap_err();
             assert!(matches!(&error, Error::Locked { path: found, .. } if **found == *path));
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);

@@ -177,6 +177,28 @@ fn a_checkpoint_that_meets_a_full_disk_leaves_a_true_header() {
 }
 
 /// Nobody closes it, and it was longer before.
+/// Nobody hears what the drop finds, but whoever has kept a handle can ask.
+#[test]
+fn what_a_drop_finds_is_known_to_who_asks() {
+    everywhere("what_a_drop_finds_is_known_to_who_asks", |config, at| {
+        const LEN: usize = 60_000; // less than a buffer: nothing is written before the drop
+        let path = at.join("take");
+        let mut writer = options(config).submit_every(None).create(&path).unwrap();
+        let fill = common::fill_up(at, 4096);
+        let _ = writer.write(&bytes(2, LEN)).unwrap();
+        let control = writer.control().clone();
+        assert!(control.error().is_none(), "{config}");
+        drop(writer);
+        let error = control.error().expect("an error that the drop has left");
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{config}: {error}");
+        let asked = control.flush().unwrap_err();
+        assert_eq!(asked.raw_os_error(), Some(libc::ENOSPC), "{config}: {asked}");
+        assert!(control.positions().durable < LEN as u64, "{config}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&fill).unwrap();
+    });
+}
+
 #[test]
 fn a_dropped_writer_cuts_its_file_too() {
     everywhere("a_dropped_writer_cuts_its_file_too", |config, at| {

@@ -817,6 +817,23 @@ fn a_symlink_is_followed_and_its_target_is_made_durable() {
     });
 }
 
+/// As `copytruncate` of logrotate does: positions don't move, so a gap is left.
+#[test]
+fn a_file_that_somebody_else_cuts_goes_on_behind_a_gap() {
+    each_config(|config, directory| {
+        let path = directory.join("log");
+        let mut writer = config.create(&path);
+        writer.write_flush(&[b'a'; 10_000]).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        assert_eq!(writer.write_flush(&[b'b'; 100]).unwrap(), 10_100);
+        writer.close().unwrap();
+        let found = std::fs::read(&path).unwrap();
+        // The block that the new bytes share with old ones is written whole by direct I/O.
+        assert_eq!(found[..8192], [0; 8192], "{config}");
+        assert_eq!(found[10_000..], [b'b'; 100], "{config}");
+    });
+}
+
 #[test]
 fn a_directory_that_became_read_only_says_so() {
     if !may_mount("a_directory_that_became_read_only_says_so") {

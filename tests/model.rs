@@ -186,6 +186,8 @@ fn append_keeps_what_is_there() {
         run(Program::new(&[]).open(Open::Append(bytes(78, existing))));
         run(Program::new(&[WriteFlush(1), Share, Write(4096)])
             .open(Open::Append(bytes(79, existing))));
+        let back = [Write(4), Seek(1), IoWrite(1), Checkpoint(0, 8), Write(3000), Checkpoint(1, 8)];
+        run(Program::new(&back).open(Open::Append(bytes(80, existing))));
     }
 }
 

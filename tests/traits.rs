@@ -21,6 +21,18 @@ fn every_face_is_what_a_program_needs_it_to_be() {
     shared::<&SharedWriter>();
 }
 
+/// Programs print what they hold.
+#[test]
+fn the_debug_form_of_a_writer_is_a_line() {
+    each_config(|config, at| {
+        let mut writer = config.create(&at.join("take"));
+        writer.write_flush(&[7; 5000]).unwrap();
+        let said = format!("{writer:?}");
+        assert!(said.len() < 1000 && !said.contains('\n'), "{config}: {said}");
+        assert!(said.contains("durable: 5000"), "{config}: {said}");
+    });
+}
+
 /// A panic of the program in the middle of its work.
 #[test]
 fn a_writer_goes_on_after_a_panic_of_the_program() {

@@ -153,6 +153,8 @@ mod tests {
         assert_eq!(read(c"take+1.wav+"), file("take+1.wav"));
         assert_eq!(read(c"take.wav"), file("take.wav"));
         assert_eq!(read(c"take+1.wav"), file("take+1.wav"));
+        assert_eq!(read(c"take.wav++"), file("take.wav+"));
+        assert_eq!(read(c" take..wav+"), file(" take..wav"));
         assert_eq!(read(c"a.b+c/take.wav"), file("a.b+c/take.wav"));
         assert_eq!(read(c"shapes.bnd+circle"), Named::Element);
     }

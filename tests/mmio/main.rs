@@ -4,6 +4,7 @@
 mod caller;
 #[path = "../common/mod.rs"]
 mod common;
+mod crashes;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod fences;
