@@ -24,6 +24,8 @@ pub enum Canary {
     NoDirectorySync,
     /// MMIOM_RENAME does not flush the directories.
     NoRenameSync,
+    /// MMIOM_WRITEFLUSH answers as soon as its bytes are taken.
+    WriteFlushUnfenced,
     /// A checkpoint writes its header without waiting for the data that it describes.
     HeaderFirst,
     /// A patch counts as durable once it is written.
@@ -66,7 +68,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 22] = [
+        pub const ALL: [Self; 23] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -74,6 +76,7 @@ mod planted {
             Self::DurableWhenWritten,
             Self::NoDirectorySync,
             Self::NoRenameSync,
+            Self::WriteFlushUnfenced,
             Self::HeaderFirst,
             Self::PatchDurableEarly,
             Self::EmptyFirst,
@@ -101,6 +104,7 @@ mod planted {
                 Self::DurableWhenWritten => "durable-when-written",
                 Self::NoDirectorySync => "no-directory-sync",
                 Self::NoRenameSync => "no-rename-sync",
+                Self::WriteFlushUnfenced => "write-flush-unfenced",
                 Self::HeaderFirst => "header-first",
                 Self::PatchDurableEarly => "patch-durable-early",
                 Self::EmptyFirst => "empty-first",

@@ -113,7 +113,7 @@ impl Control {
     }
 
     /// The open file once more, for reading, whatever its name is by now.
-    pub(crate) fn open_for_reading(&self) -> std::io::Result<crate::file::OsFile> {
+    pub(crate) fn open_for_reading(&self) -> std::io::Result<Box<dyn crate::file::ReadAt>> {
         self.core.open_for_reading()
     }
 

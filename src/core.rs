@@ -73,8 +73,9 @@ impl Core {
     }
 
     /// The open file once more, for reading.
-    pub(crate) fn open_for_reading(&self) -> std::io::Result<file::OsFile> {
-        self.os_file()?.open_for_reading(&self.stream.path)
+    pub(crate) fn open_for_reading(&self) -> std::io::Result<Box<dyn file::ReadAt>> {
+        let held = ignore_poison(self.held.lock());
+        held.as_ref().ok_or(Error::Closed)?.file.open_for_reading(&self.stream.path)
     }
 
     /// The error of a stream that grants nothing any more.

@@ -67,6 +67,9 @@ pub(crate) trait Handle: Debug + Send + Sync {
     /// Reads what is there through the page cache, before direct I/O begins.
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize>;
 
+    /// The file once more, for reading what was written, whatever its name is by now.
+    fn open_for_reading(&self, name: &Path) -> io::Result<Box<dyn ReadAt>>;
+
     /// Whether it still has a name: without one it is durable for nobody.
     fn is_named(&self) -> io::Result<bool>;
 
@@ -89,6 +92,11 @@ pub(crate) trait Handle: Debug + Send + Sync {
     fn number(&self) -> u64 {
         0
     }
+}
+
+/// A file that is read at positions, since its descriptor may be shared with a writer.
+pub(crate) trait ReadAt: Debug + Send {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize>;
 }
 
 /// A file of the operating system. Somebody else may have closed its descriptor by number, and
@@ -193,6 +201,15 @@ impl OsFile {
     #[cfg(not(unix))]
     fn close(self: &Arc<Self>) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl ReadAt for OsFile {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_at(self.ours()?, bytes, at);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_read(self.ours()?, bytes, at);
     }
 }
 
@@ -315,10 +332,11 @@ impl Handle for SystemFile {
     }
 
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-        #[cfg(unix)]
-        return std::os::unix::fs::FileExt::read_at(self.file.ours()?, bytes, at);
-        #[cfg(windows)]
-        return std::os::windows::fs::FileExt::seek_read(self.file.ours()?, bytes, at);
+        self.file.read_at(bytes, at)
+    }
+
+    fn open_for_reading(&self, name: &Path) -> io::Result<Box<dyn ReadAt>> {
+        Ok(Box::new(self.file.open_for_reading(name)?))
     }
 
     fn is_named(&self) -> io::Result<bool> {

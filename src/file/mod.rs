@@ -16,7 +16,7 @@ mod place;
 mod rename;
 
 pub(crate) use adopted::name_of;
-pub(crate) use handle::{Handle, OsFile, open as open_system_file, os_file};
+pub(crate) use handle::{Handle, OsFile, ReadAt, open as open_system_file, os_file};
 #[cfg(unix)]
 pub(crate) use identity::Identity;
 pub(crate) use limit::{NoSignal, file_limit};

@@ -71,6 +71,8 @@ pub use crate::process_end::process_ends;
 pub use abi::*;
 pub use failure::Failure;
 pub use file::{Chunk, File};
+#[cfg(all(test, unix, not(any(loom, shuttle))))]
+pub(crate) use procedure::direct;
 pub use procedure::io_procedure;
 #[cfg(windows)]
 pub use procedure::io_procedure_w;

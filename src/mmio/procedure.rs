@@ -12,6 +12,7 @@ use super::name::{self, Coding, Named};
 use super::open_file::OpenFile;
 use super::storage::Storage;
 use super::table::{Shared, table};
+use crate::canary::Canary;
 use crate::sync::ignore_poison;
 
 /// What went wrong last with a file that is not open (any more).
@@ -222,13 +223,45 @@ unsafe fn open(info: *mut MMIOINFO, name: Name) -> Result<(), Failure> {
     }
     let only_reads = flags & (MMIO_CREATE | MMIO_RWMODE) == MMIO_READ;
     let path = if only_reads { name::find(path) } else { path };
-    let number = table().insert(OpenFile::new(Storage::open(&path, flags)?), info);
     // SAFETY: a live MMIOINFO.
+    unsafe { take_in(info, Storage::open(&path, flags)?) };
+    Ok(())
+}
+
+/// From now on messages with this MMIOINFO are for this file.
+///
+/// # Safety
+/// A live MMIOINFO, of no open file.
+unsafe fn take_in(info: *mut MMIOINFO, storage: Storage) {
+    let number = table().insert(OpenFile::new(storage), info);
+    // SAFETY: the caller's promise.
     unsafe {
         (*info).adwInfo[0] = number;
         (*info).lDiskOffset = 0;
     }
-    Ok(())
+}
+
+/// Messages for a writer that is open already, whatever it stands on. A panic gets through.
+#[cfg(all(test, unix, not(any(loom, shuttle))))]
+pub(crate) mod direct {
+    use super::{Coding, LPARAM, LRESULT, MMIOINFO, Storage};
+    use crate::writer::Writer;
+
+    pub(crate) fn open(info: &mut MMIOINFO, writer: Writer) {
+        // SAFETY: a live MMIOINFO.
+        unsafe { super::take_in(info, Storage::over(writer)) };
+    }
+
+    /// # Safety
+    /// As [`io_procedure`](super::io_procedure).
+    pub(crate) unsafe fn send(
+        info: &mut MMIOINFO,
+        message: u32,
+        arguments: [LPARAM; 2],
+    ) -> LRESULT {
+        // SAFETY: the caller's promise.
+        unsafe { super::dispatch(info, message, arguments, Coding::CodePage) }
+    }
 }
 
 /// Units that winmm's documentation asks for in the buffer of MMIO_PARSE and MMIO_EXIST.
@@ -351,6 +384,7 @@ unsafe fn write(info: *mut MMIOINFO, buffer: *const u8, count: LPARAM, flush: bo
     // SAFETY: passed on.
     match unsafe { with(info, take) } {
         Some(Ok((None, _))) => bytes.len() as LRESULT,
+        Some(Ok(_)) if Canary::WriteFlushUnfenced.is_planted() => bytes.len() as LRESULT,
         // Nobody is kept from writing meanwhile.
         Some(Ok((Some(ticket), end))) => match ticket.wait() {
             Ok(_) => bytes.len() as LRESULT,

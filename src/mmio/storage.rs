@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::table::table;
 use crate::control::Control;
 use crate::error::Error;
-use crate::file::{OsFile, Share, try_share, unlock};
+use crate::file::{OsFile, ReadAt, Share, try_share, unlock};
 use crate::fork::Process;
 use crate::ticket::Ticket;
 use crate::writer::Writer;
@@ -53,7 +53,7 @@ enum Reader {
     Forbidden,
     /// Nobody has read yet.
     Unopened,
-    Open(OsFile),
+    Open(Box<dyn ReadAt>),
 }
 
 impl Storage {
@@ -88,6 +88,16 @@ impl Storage {
                 "the flags ask neither for reading, writing nor both",
             )),
         }
+    }
+
+    /// Over a writer that is open already.
+    #[cfg(all(test, unix, not(any(loom, shuttle))))]
+    pub(super) fn over(writer: Writer) -> Self {
+        Self::Recording(Box::new(Recording {
+            writer,
+            reader: Reader::Unopened,
+            overwritten: false,
+        }))
     }
 
     pub(super) fn len(&self) -> io::Result<u64> {
@@ -179,7 +189,7 @@ impl ReadOnly {
     fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let left = self.recorded_end().map_or(u64::MAX, |end| end.saturating_sub(at));
         let len = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        read_at(self.file.ours()?, at, &mut bytes[..len])
+        read_at(&self.file, at, &mut bytes[..len])
     }
 }
 
@@ -233,7 +243,7 @@ impl Recording {
         } else if positions.written < at + len as u64 {
             Write::flush(&mut self.writer)?;
         }
-        read_at(file.ours()?, at, &mut bytes[..len])
+        read_at(&**file, at, &mut bytes[..len])
     }
 }
 
@@ -284,12 +294,7 @@ fn for_reading(path: &Path, flags: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Positional, since the descriptor may be shared with the writer.
-fn read_at(file: &File, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
-    crate::backend::fill(bytes, |rest, done| {
-        #[cfg(unix)]
-        return std::os::unix::fs::FileExt::read_at(file, rest, at + done as u64);
-        #[cfg(windows)]
-        return std::os::windows::fs::FileExt::seek_read(file, rest, at + done as u64);
-    })
+/// Fewer bytes than asked for at the end only.
+fn read_at(file: &dyn ReadAt, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    crate::backend::fill(bytes, |rest, done| file.read_at(rest, at + done as u64))
 }

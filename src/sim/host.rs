@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::disk::{Asked, Computer, Folder};
 use super::io::{Kernel, SimulatedIo};
 use crate::backend::Io;
-use crate::file::{Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place};
+use crate::file::{Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place, ReadAt};
 use crate::host::Host;
 use crate::options::Options;
 
@@ -137,6 +137,10 @@ impl Handle for SimulatedFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn open_for_reading(&self, _name: &Path) -> io::Result<Box<dyn ReadAt>> {
+        Ok(Box::new(Reading { computer: self.computer.clone(), number: self.number }))
+    }
+
     fn is_named(&self) -> io::Result<bool> {
         Ok(self.computer.medium().file(self.number).is_named())
     }
@@ -165,5 +169,18 @@ impl Handle for SimulatedFile {
 
     fn number(&self) -> u64 {
         self.number
+    }
+}
+
+/// A file that is open for reading, too.
+#[derive(Debug)]
+struct Reading {
+    computer: Computer,
+    number: u64,
+}
+
+impl ReadAt for Reading {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        self.computer.medium().read(self.number, bytes, at)
     }
 }

@@ -4,6 +4,7 @@
 //! printed with its program, shrunk, and `WRITEFLUSH_SIM_SEED=N cargo test --lib sim::` runs it
 //! again.
 
+mod messages;
 mod model;
 mod program;
 mod run;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use self::program::Program;
+use self::program::{Face, Program};
 use super::{Computer, Faults};
 use crate::file::OpenMode;
 use crate::options::{FenceForm, Options};
@@ -63,8 +64,8 @@ fn again(seed: u64) -> String {
 }
 
 /// Runs a seed; a failure is told as the shortest program that shows it.
-fn check(seed: u64) -> Result<(), String> {
-    let program = Program::of(seed);
+fn check(face: Face, seed: u64) -> Result<(), String> {
+    let program = Program::of(face, seed);
     let Some(first) = failure(&program) else { return Ok(()) };
     let short = shrunk(program, &first);
     let why = failure(&short).unwrap_or_else(|| format!("{first}, and no longer"));
@@ -111,7 +112,7 @@ fn watchdog(workers: &[AtWork], over: &mpsc::Receiver<()>) {
 }
 
 /// Every seed, on as many threads as there are processors, until one fails.
-fn check_all(seeds: Range<u64>) {
+fn check_all(face: Face, seeds: Range<u64>) {
     let next = AtomicU64::new(seeds.start);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let workers: Vec<AtWork> = (0..threads).map(|_| AtWork::default()).collect();
@@ -122,7 +123,7 @@ fn check_all(seeds: Range<u64>) {
                 return Ok(());
             }
             worker.on(seed);
-            let checked = check(seed);
+            let checked = check(face, seed);
             worker.done();
             if checked.is_err() {
                 next.store(seeds.end, Ordering::Relaxed);
@@ -144,20 +145,29 @@ fn check_all(seeds: Range<u64>) {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+fn check_what_is_asked_for(face: Face) {
+    if let Some(seed) = number("WRITEFLUSH_SIM_SEED") {
+        return check_all(face, seed..seed + 1);
+    }
+    check_all(face, 0..number("WRITEFLUSH_SIM_SEEDS").unwrap_or(1500));
+}
+
 #[test]
 fn nothing_durable_is_ever_lost() {
-    if let Some(seed) = number("WRITEFLUSH_SIM_SEED") {
-        return check_all(seed..seed + 1);
-    }
-    check_all(0..number("WRITEFLUSH_SIM_SEEDS").unwrap_or(1500));
+    check_what_is_asked_for(Face::Writer);
+}
+
+#[test]
+fn nothing_that_mmio_calls_durable_is_ever_lost() {
+    check_what_is_asked_for(Face::Messages);
 }
 
 #[test]
 fn the_same_seed_is_the_same_program_and_does_the_same() {
-    let trace = |seed| {
+    let trace = |face, seed| {
         let events = Arc::new(Mutex::new(Vec::new()));
         let theirs = events.clone();
-        Program::of(seed).watched(move |medium| {
+        Program::of(face, seed).watched(move |medium| {
             let image = medium.cut(&mut fastrand::Rng::with_seed(1));
             theirs.lock().unwrap().push(image.values().map(Vec::len).sum::<usize>());
         });
@@ -165,7 +175,9 @@ fn the_same_seed_is_the_same_program_and_does_the_same() {
         events.clone()
     };
     for seed in 0..20 {
-        assert_eq!(trace(seed), trace(seed), "seed {seed}");
+        for face in [Face::Writer, Face::Messages] {
+            assert_eq!(trace(face, seed), trace(face, seed), "{face:?}, seed {seed}");
+        }
     }
 }
 
@@ -247,12 +259,12 @@ fn in_silence<T>(work: impl FnOnce() -> T) -> T {
 #[ignore = "breaks every writer of this process: run it alone"]
 fn a_planted_bug_is_reported_by_a_shorter_program() {
     crate::canary::Canary::NoFlush.plant();
-    let long = |seed: &u64| Program::of(*seed).steps.len() > 10;
-    let fails = |seed: &u64| failure(&Program::of(*seed)).is_some();
+    let long = |seed: &u64| Program::of(Face::Writer, *seed).steps.len() > 10;
+    let fails = |seed: &u64| failure(&Program::of(Face::Writer, *seed)).is_some();
     let (seed, panic, long, short, same) = in_silence(|| {
         let seed = (0..500).filter(long).find(fails).expect("a long program that fails");
-        let panic = catch_unwind(|| check_all(seed..seed + 1)).expect_err("it fails");
-        let long = Program::of(seed);
+        let panic = catch_unwind(|| check_all(Face::Writer, seed..seed + 1)).expect_err("it fails");
+        let long = Program::of(Face::Writer, seed);
         let why = failure(&long).unwrap();
         let short = shrunk(long.clone(), &why);
         let same = failure(&short).is_some_and(|found| words(&found) == words(&why));
@@ -273,17 +285,21 @@ fn a_planted_bug_is_reported_by_a_shorter_program() {
 #[ignore = "breaks every writer of this process: run it alone"]
 fn planted_bugs_are_caught() {
     use crate::canary::Canary;
-    // No MMIO there, and so no file that is renamed.
+    // No file is renamed there.
     let planted = Canary::ALL.into_iter().filter(|canary| *canary != Canary::NoRenameSync);
     let caught = planted.map(|canary| {
         canary.plant();
-        let caught = (0..3000).find_map(|seed| Some((seed, failure(&Program::of(seed))?)));
+        let fails = |face, seed| Some((face, seed, failure(&Program::of(face, seed))?));
+        let caught = (0..3000)
+            .find_map(|seed| fails(Face::Writer, seed).or_else(|| fails(Face::Messages, seed)));
         (canary.name(), caught)
     });
     let caught: Vec<_> = in_silence(|| caught.collect());
     for (name, caught) in &caught {
         match caught {
-            Some((seed, why)) => eprintln!("{name}: caught by seed {seed}: {why}"),
+            Some((face, seed, why)) => {
+                eprintln!("{name}: caught by seed {seed} ({face:?}): {why}");
+            }
             None => eprintln!("{name}: NOT CAUGHT"),
         }
     }

@@ -67,6 +67,8 @@ pub(super) struct Model {
     pub(super) open: bool,
     /// Headers are kept: the first bytes describe what follows.
     pub(super) headers: bool,
+    /// So much was called durable in an answer.
+    pub(super) claimed: u64,
     /// What was lost, and where: one entry for losses without an accepted byte in between.
     pub(super) lost: Vec<(u64, u64)>,
 }
@@ -122,6 +124,19 @@ impl Model {
         self.overwrites.push(Overwrite { from, bytes: bytes.into(), certain: false });
     }
 
+    /// Bytes at any position: over what is there, behind its end, or behind a gap of zeros.
+    pub(super) fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        let end = self.end();
+        let over = bytes.len().min(end.saturating_sub(at));
+        if over > 0 {
+            self.overwrite(at, &bytes[..over]);
+        }
+        if over < bytes.len() {
+            self.append(&vec![0; at.saturating_sub(end)]);
+            self.append(&bytes[over..]);
+        }
+    }
+
     pub(super) fn overwrites(&self) -> usize {
         self.overwrites.len()
     }
@@ -129,6 +144,18 @@ impl Model {
     /// A fence over the first `count` overwrites has completed.
     pub(super) fn certain(&mut self, count: usize) {
         self.overwrites[..count].iter_mut().for_each(|overwrite| overwrite.certain = true);
+    }
+
+    /// What a read of so many bytes gives when everything asked for has got there.
+    pub(super) fn read(&self, at: usize, len: usize) -> &[u8] {
+        let rest = self.newest.get(at..).unwrap_or_default();
+        &rest[..len.min(rest.len())]
+    }
+
+    /// Whether these bytes, here, are some that were asked for, whatever has failed since.
+    pub(super) fn knows(&self, at: usize, bytes: &[u8]) -> bool {
+        let mut places = (at..).zip(bytes);
+        places.all(|(at, byte)| self.versions(at).any(|version| version == *byte))
     }
 
     /// The file after a close.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::super::disk::Medium;
 use super::super::{Computer, Faults, Image};
+use super::messages::{self, Message, Messages};
 use super::model::Model;
-use super::run::Run;
+use super::run::{Run, assert_told};
 use super::{FenceForm, OnFull, OpenMode};
 use crate::control::Control;
 use crate::error::{Error, Operation};
@@ -49,7 +50,45 @@ pub(super) enum Step {
     Share,
     /// Another producer writes.
     Other(usize, usize),
+    /// To a file behind MMIO.
+    Message(Message),
 }
+
+/// Who writes to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Face {
+    /// A program with a writer.
+    Writer,
+    /// Messages of MMIO.
+    Messages,
+}
+
+impl Face {
+    fn take(self, random: &mut fastrand::Rng, name: &'static str) -> Take {
+        match self {
+            Self::Writer => take(random, name),
+            Self::Messages => messages::take(random, name),
+        }
+    }
+
+    fn step(self, random: &mut fastrand::Rng, take: &Take) -> Step {
+        match self {
+            Self::Writer => step(random, take),
+            Self::Messages => Step::Message(messages::message(random, take)),
+        }
+    }
+}
+
+/// What drives one file of a program.
+pub(super) trait Client {
+    /// One call, with all that has to be true after it.
+    fn step(&mut self, step: Step);
+
+    fn end(self: Box<Self>, random: &mut fastrand::Rng);
+}
+
+/// A file that could not be opened is driven by nobody.
+type Opened<'a> = Option<Box<dyn Client + 'a>>;
 
 /// How a writer ends. A ticket may be outstanding at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +111,16 @@ impl std::fmt::Debug for Before {
 /// One file, and how it is written.
 #[derive(Clone, Debug)]
 pub(super) struct Take {
+    pub(super) face: Face,
     name: &'static str,
-    mode: OpenMode,
+    pub(super) mode: OpenMode,
     before: Before,
     buffers: usize,
     buffer_size: usize,
     form: FenceForm,
     pub(super) on_full: OnFull,
     pub(super) on_disk_full: DiskFull,
+    pub(super) fence_every: Option<Duration>,
     fence_bytes: Option<u64>,
     preallocate: Preallocate,
     pub(super) headers: bool,
@@ -89,6 +130,7 @@ pub(super) struct Take {
 /// A whole test.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
+    face: Face,
     pub(super) seed: u64,
     block: u64,
     faults: Faults,
@@ -119,14 +161,14 @@ pub(super) fn data(serial: u64, len: usize) -> Vec<u8> {
 }
 
 impl Program {
-    pub(super) fn of(seed: u64) -> Self {
+    pub(super) fn of(face: Face, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let random = &mut random;
         let names: &[&str] = if random.u8(..6) == 0 { &["take", "other"] } else { &["take"] };
-        let mut takes: Vec<Take> = names.iter().map(|name| take(random, name)).collect();
+        let mut takes: Vec<Take> = names.iter().map(|name| face.take(random, name)).collect();
         let steps = (0..random.usize(1..40)).map(|_| {
             let which = random.usize(..takes.len());
-            (which, step(random, &takes[which]))
+            (which, face.step(random, &takes[which]))
         });
         let steps = steps.collect();
         let block = [1, 512, 4096][random.usize(..3)];
@@ -138,12 +180,12 @@ impl Program {
         if faults.space.is_some() && faults.space_after.is_none() {
             takes.iter_mut().for_each(|take| take.on_disk_full = DiskFull::Fail);
         }
-        Self { seed, block, faults, takes, steps, goes_on: random.u8(..4) == 0 }
+        Self { face, seed, block, faults, takes, steps, goes_on: random.u8(..4) == 0 }
     }
 
     /// A new writer that goes on with what a cut has left of the first file.
     fn going_on(&self, image: &Image) -> Self {
-        let mut next = Self::of(!self.seed);
+        let mut next = Self::of(self.face, !self.seed);
         next.takes.truncate(1);
         next.steps.retain(|(which, _)| *which == 0);
         let take = &mut next.takes[0];
@@ -163,8 +205,8 @@ impl Program {
         let left = Arc::new(Mutex::new(None));
         let watch = self.watch(known.clone(), left.clone(), also);
         let watched = computer.watch(watch);
-        let mut runs: Vec<Option<Option<Run<'_>>>> = self.takes.iter().map(|_| None).collect();
-        let open = |which: usize| Run::open(&self.takes[which], which, &known[which], &computer);
+        let mut runs: Vec<Option<Opened<'_>>> = self.takes.iter().map(|_| None).collect();
+        let open = |which: usize| self.takes[which].client(which, &known[which], &computer);
         runs[0] = Some(open(0));
         for (which, step) in &self.steps {
             if let Some(run) = runs[*which].get_or_insert_with(|| open(*which)) {
@@ -238,22 +280,70 @@ impl Known {
         match &*lock(&self.control) {
             Some(control) => {
                 let positions = control.positions();
-                (Some(positions.written), positions.durable)
+                let durable = positions.durable.max(lock(&self.model).claimed);
+                (Some(positions.written), durable)
             }
             None => (None, lock(&self.model).end() as u64), // of a file that is continued
         }
     }
 }
 
+impl Known {
+    /// A close has succeeded.
+    pub(super) fn assert_whole(&self, computer: &Computer, random: &mut fastrand::Rng) {
+        let model = lock(&self.model);
+        let whole = model.whole();
+        assert!(computer.read(&model.path).unwrap() == whole, "the file after the close");
+        for _ in 0..3 {
+            let image = computer.medium().cut(random);
+            assert!(image[&model.path] == whole, "the file after the close and a power cut");
+        }
+    }
+
+    /// A close has failed when so much was durable.
+    pub(super) fn assert_possible(
+        &self,
+        computer: &Computer,
+        random: &mut fastrand::Rng,
+        durable: u64,
+    ) {
+        for _ in 0..8 {
+            let image = computer.medium().cut(random);
+            lock(&self.model).check(&image, durable);
+        }
+    }
+}
+
 impl Take {
-    pub(super) fn options(&self, computer: &Computer) -> Options {
+    fn client<'a>(&'a self, number: usize, known: &'a Known, computer: &'a Computer) -> Opened<'a> {
+        let writer = match self.open(computer) {
+            Ok(writer) => writer,
+            Err(error) => {
+                assert_told(&error, known, computer);
+                self.assert_untouched(&error, computer);
+                return None;
+            }
+        };
+        let told = computer.told(Path::new(self.name));
+        assert!(told.is_empty(), "the open hides {told:?}");
+        *lock(&known.control) = Some(writer.control().clone());
+        lock(&known.model).open = true;
+        let serial = (number as u64) << 32;
+        Some(match self.face {
+            Face::Writer => Box::new(Run::new(self, writer, known, computer, serial)),
+            Face::Messages => Box::new(Messages::new(self, writer, known, computer, serial)),
+        })
+    }
+
+    fn options(&self, computer: &Computer) -> Options {
         let options = computer.options().buffers(self.buffers).buffer_size(self.buffer_size);
         let options = options.fence_form(self.form).on_full(self.on_full);
         let options = options.on_disk_full(self.on_disk_full).fence_bytes(self.fence_bytes);
+        let options = options.fence_every(self.fence_every);
         options.preallocate(self.preallocate).grant_limit(4096)
     }
 
-    pub(super) fn open(&self, computer: &Computer) -> Result<crate::Writer, crate::Error> {
+    fn open(&self, computer: &Computer) -> Result<crate::Writer, crate::Error> {
         let (options, path) = (self.options(computer), Path::new(self.name));
         match self.mode {
             OpenMode::Create => options.create(path),
@@ -265,7 +355,7 @@ impl Take {
 
     /// A failed open has changed nothing, but for its last step, which may leave an old file empty;
     /// and but for a disk that fails again while it is taken back.
-    pub(super) fn assert_untouched(&self, error: &Error, computer: &Computer) {
+    fn assert_untouched(&self, error: &Error, computer: &Computer) {
         let path = Path::new(self.name);
         let found = computer.read(path);
         if self.mode == OpenMode::CreateNew {
@@ -291,12 +381,12 @@ impl Take {
     }
 
     /// A write that is longer than all buffers.
-    fn longest(&self) -> usize {
+    pub(super) fn longest(&self) -> usize {
         self.buffer_size * self.buffers * 3 / 2
     }
 }
 
-fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
+pub(super) fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
     let mode = [OpenMode::Create, OpenMode::CreateNew, OpenMode::Append, OpenMode::Overwrite]
         [random.usize(..4)];
     // Now and then a buffer is larger than what is copied aside at once (64 KiB).
@@ -307,6 +397,7 @@ fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
     };
     let before = if mode == OpenMode::CreateNew { 0 } else { random.usize(..60_000) };
     Take {
+        face: Face::Writer,
         name,
         mode,
         before: Before(data(u64::MAX, before)),
@@ -323,6 +414,7 @@ fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
             _ => OnFull::Block,
         },
         on_disk_full: if random.bool() { DiskFull::Wait } else { DiskFull::Fail },
+        fence_every: None,
         fence_bytes: (random.u8(..4) == 0).then(|| random.u64(1..30_000)),
         preallocate: match random.u8(..4) {
             0 => Preallocate::Reserve(random.u64(..100_000)),

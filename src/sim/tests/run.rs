@@ -13,7 +13,7 @@ use super::super::disk::Told;
 use super::super::{Asked, Computer};
 use super::OnFull;
 use super::model::{HEADER, Model, described, header};
-use super::program::{End, FILL, HOUR, Known, Step, Take, data, lock};
+use super::program::{Client, End, FILL, HOUR, Known, Step, Take, data, lock};
 use crate::control::Control;
 use crate::error::{Error, Operation};
 use crate::options::DiskFull;
@@ -63,7 +63,7 @@ fn asked(operation: Operation) -> &'static [Asked] {
 }
 
 /// Every error is one that the disk has told, of this operation on this file.
-fn assert_told(error: &Error, model: &Known, computer: &Computer) {
+pub(super) fn assert_told(error: &Error, model: &Known, computer: &Computer) {
     let told = computer.told(&lock(&model.model).path);
     let Error::Io { operation, source, .. } = error else {
         panic!("no failure of the disk: {error}");
@@ -75,25 +75,13 @@ fn assert_told(error: &Error, model: &Known, computer: &Computer) {
 }
 
 impl<'a> Run<'a> {
-    /// `None`: the disk did not let it.
-    pub(super) fn open(
+    pub(super) fn new(
         take: &'a Take,
-        number: usize,
+        writer: Writer,
         known: &'a Known,
         computer: &'a Computer,
-    ) -> Option<Self> {
-        let writer = match take.open(computer) {
-            Ok(writer) => writer,
-            Err(error) => {
-                assert_told(&error, known, computer);
-                take.assert_untouched(&error, computer);
-                return None;
-            }
-        };
-        let told = computer.told(&lock(&known.model).path);
-        assert!(told.is_empty(), "the open hides {told:?}");
-        *lock(&known.control) = Some(writer.control().clone());
-        lock(&known.model).open = true;
+        serial: u64,
+    ) -> Self {
         let mut run = Self {
             take,
             computer,
@@ -101,7 +89,7 @@ impl<'a> Run<'a> {
             face: Face::One(ManuallyDrop::new(writer)),
             model: known,
             tickets: Vec::new(),
-            serial: (number as u64) << 32,
+            serial,
             debt: 0,
             failure: None,
         };
@@ -110,7 +98,7 @@ impl<'a> Run<'a> {
             let whole = run.model().end() == HEADER;
             run.model().headers = whole;
         }
-        Some(run)
+        run
     }
 
     fn control(&self) -> &Control {
@@ -124,51 +112,6 @@ impl<'a> Run<'a> {
     fn data(&mut self, len: usize) -> Vec<u8> {
         self.serial += 1;
         data(self.serial, len)
-    }
-
-    pub(super) fn step(&mut self, step: Step) {
-        match step {
-            Step::Write(len) => {
-                let data = self.data(len);
-                self.write(&data);
-            }
-            Step::TryWrite(len) => self.try_write(len),
-            Step::WriteFlush(len) => self.write_flush(len),
-            Step::Grant(len, commit) => self.grant(len, commit),
-            Step::Lose(len) => self.lose(len),
-            Step::Fence => {
-                let ticket = self.control().fence();
-                let covered = self.model().overwrites();
-                self.tickets.push((ticket, covered));
-            }
-            Step::WaitOldest => {
-                if !self.tickets.is_empty() {
-                    let (ticket, covered) = self.tickets.remove(0);
-                    self.wait(&ticket, covered);
-                }
-            }
-            Step::WaitLimited { patient } => self.wait_limited(patient),
-            Step::Poll { to_the_end } => self.poll(to_the_end),
-            Step::LookAtAll => self.look(),
-            Step::Rest => self.rest(),
-            Step::DropNewest => drop(self.tickets.pop()),
-            Step::Flush => {
-                let covered = self.model().overwrites();
-                let result = self.control().flush();
-                self.durable(result, covered);
-            }
-            Step::Drain => self.drain(),
-            Step::Patch(place, len) => self.patch(place, len),
-            Step::Checkpoint => self.checkpoint(),
-            Step::SeekWrite(place, len) => self.seek_write(self.place(place), len),
-            Step::SeekPast(by, len) => {
-                let end = self.model().end() + self.debt;
-                self.seek_write(end + by, len);
-            }
-            Step::Share => self.share(),
-            Step::Other(which, len) => self.other(which, len),
-        }
-        self.look_around();
     }
 
     /// Positions are in order, and none past what was asked for; every loss is known.
@@ -382,11 +325,7 @@ impl<'a> Run<'a> {
         {
             let mut model = lock(&self.model.model);
             model.append(&vec![FILL; self.debt]);
-            if over > 0 {
-                model.overwrite(at, &data[..over]);
-            }
-            model.append(&vec![0; at.saturating_sub(whole)]);
-            model.append(&data[over..]);
+            model.write_at(at, &data);
         }
         let all = at.saturating_sub(whole) + len - over;
         let before = writer.stats().overrun_bytes;
@@ -564,44 +503,6 @@ impl<'a> Run<'a> {
 
     // ---- the end ----------------------------------------------------------------------------------
 
-    pub(super) fn end(mut self, random: &mut fastrand::Rng) {
-        self.look_around();
-        let control = self.control().clone();
-        let end = self.offer(&[]);
-        let closed = self.take_down();
-        self.settle(end);
-        let durable = control.positions().durable;
-        self.answers(&control, durable);
-        let path = self.model().path.clone();
-        let told = self.computer.told(&path);
-        let waits = self.take.on_disk_full == DiskFull::Wait;
-        let is_over =
-            |told: &Told| waits && told.asked == Asked::Write && told.code == libc::ENOSPC;
-        let well = self.failure.is_none() && told.iter().all(is_over);
-        match closed {
-            Some(Ok(summary)) => {
-                assert!(well, "a close hides {told:?}");
-                assert_eq!(summary.positions.durable as usize, self.model().end());
-                let len = self.computer.read(&path).unwrap().len() as u64;
-                assert_eq!(summary.file_len, Some(len));
-                self.whole(random);
-            }
-            None if well && control.error().is_none() => self.whole(random),
-            closed => {
-                if let Some(Err(failed)) = closed {
-                    self.told(&failed);
-                    assert_eq!(failed.summary.positions.durable, durable);
-                    self.cut(&failed);
-                }
-                for _ in 0..8 {
-                    let image = self.computer.medium().cut(random);
-                    self.model().check(&image, durable);
-                }
-            }
-        }
-        self.later(&control);
-    }
-
     /// `None`: it is dropped, and nobody hears of anything.
     fn take_down(&mut self) -> Option<Result<Summary, CloseError>> {
         match (&mut self.face, self.take.end) {
@@ -667,24 +568,99 @@ impl<'a> Run<'a> {
             assert_eq!(len, failed.summary.positions.written.max(kept), "where a full file ends");
         }
     }
+}
 
-    fn whole(&self, random: &mut fastrand::Rng) {
-        let model = self.model();
-        let whole = model.whole();
-        assert!(self.computer.read(&model.path).unwrap() == whole, "the file after the close");
-        for _ in 0..3 {
-            let image = self.computer.medium().cut(random);
-            assert!(image[&model.path] == whole, "the file after the close and a power cut");
+impl Client for Run<'_> {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Write(len) => {
+                let data = self.data(len);
+                self.write(&data);
+            }
+            Step::TryWrite(len) => self.try_write(len),
+            Step::WriteFlush(len) => self.write_flush(len),
+            Step::Grant(len, commit) => self.grant(len, commit),
+            Step::Lose(len) => self.lose(len),
+            Step::Fence => {
+                let ticket = self.control().fence();
+                let covered = self.model().overwrites();
+                self.tickets.push((ticket, covered));
+            }
+            Step::WaitOldest => {
+                if !self.tickets.is_empty() {
+                    let (ticket, covered) = self.tickets.remove(0);
+                    self.wait(&ticket, covered);
+                }
+            }
+            Step::WaitLimited { patient } => self.wait_limited(patient),
+            Step::Poll { to_the_end } => self.poll(to_the_end),
+            Step::LookAtAll => self.look(),
+            Step::Rest => self.rest(),
+            Step::DropNewest => drop(self.tickets.pop()),
+            Step::Flush => {
+                let covered = self.model().overwrites();
+                let result = self.control().flush();
+                self.durable(result, covered);
+            }
+            Step::Drain => self.drain(),
+            Step::Patch(place, len) => self.patch(place, len),
+            Step::Checkpoint => self.checkpoint(),
+            Step::SeekWrite(place, len) => self.seek_write(self.place(place), len),
+            Step::SeekPast(by, len) => {
+                let end = self.model().end() + self.debt;
+                self.seek_write(end + by, len);
+            }
+            Step::Share => self.share(),
+            Step::Other(which, len) => self.other(which, len),
+            Step::Message(message) => unreachable!("{message:?} to a writer"),
         }
+        self.look_around();
     }
 
-    /// Who still holds a handle is told that it is over.
-    fn later(&self, control: &Control) {
-        let patched = control.patch(0, &[]);
-        match control.error() {
-            Some(error) => assert_eq!(patched.unwrap_err().to_string(), error.to_string()),
-            None => assert!(matches!(patched, Err(Error::Closed)), "{patched:?}"),
+    fn end(mut self: Box<Self>, random: &mut fastrand::Rng) {
+        self.look_around();
+        let control = self.control().clone();
+        let end = self.offer(&[]);
+        let closed = self.take_down();
+        self.settle(end);
+        let durable = control.positions().durable;
+        self.answers(&control, durable);
+        let path = self.model().path.clone();
+        let told = self.computer.told(&path);
+        let waits = self.take.on_disk_full == DiskFull::Wait;
+        let is_over =
+            |told: &Told| waits && told.asked == Asked::Write && told.code == libc::ENOSPC;
+        let well = self.failure.is_none() && told.iter().all(is_over);
+        match closed {
+            Some(Ok(summary)) => {
+                assert!(well, "a close hides {told:?}");
+                assert_eq!(summary.positions.durable as usize, self.model().end());
+                let len = self.computer.read(&path).unwrap().len() as u64;
+                assert_eq!(summary.file_len, Some(len));
+                self.model.assert_whole(self.computer, random);
+            }
+            None if well && control.error().is_none() => {
+                self.model.assert_whole(self.computer, random)
+            }
+            closed => {
+                if let Some(Err(failed)) = closed {
+                    self.told(&failed);
+                    assert_eq!(failed.summary.positions.durable, durable);
+                    self.cut(&failed);
+                }
+                self.model.assert_possible(self.computer, random, durable);
+            }
         }
+        later(&control);
+    }
+}
+
+/// Who still holds a handle is told that it is over.
+pub(super) fn later(control: &Control) {
+    let patched = control.patch(0, &[]);
+    match control.error() {
+        Some(error) => assert_eq!(patched.unwrap_err().to_string(), error.to_string()),
+        None => assert!(matches!(patched, Err(Error::Closed)), "{patched:?}"),
     }
 }
 

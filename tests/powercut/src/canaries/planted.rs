@@ -29,6 +29,7 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         Canary::UnaskedUnfenced => Some(Cuts(Way::SyncPageCache, &[State::Growing])),
         Canary::FlushErrorSwallowed => Some(Fault(Way::UringFlush, crate::faults::Fault::Flushes)),
         Canary::NoDirectorySync
+        | Canary::WriteFlushUnfenced
         | Canary::EmptyFirst
         | Canary::AnyName
         | Canary::CloseUnheard
