@@ -220,6 +220,8 @@ pub struct Options {
     cancel: Cancel,
     /// What the lock says beyond "one writer".
     pub(crate) share: Share,
+    /// Somebody may ask what the fences stand on, or which forms of them flush.
+    pub(crate) labelled: bool,
     grant_limit: Option<usize>,
     /// Where an append goes on, if not at the end.
     pub(crate) append_at: Option<u64>,
@@ -247,6 +249,7 @@ impl Default for Options {
             lock_wait: Duration::from_secs(1),
             cancel: Cancel::default(),
             share: Share::default(),
+            labelled: true,
             grant_limit: None,
             append_at: None,
             memory_limit: 1 << 30,

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Core;
+use super::{Core, Facts};
 #[cfg(any(windows, test))]
 use crate::blocks::align_down;
 use crate::driver::run::CloseLater;
 use crate::error::Error;
 use crate::file::{self, Handle, NoSignal, OpenMode};
+use crate::options::{FenceForm, Preallocate};
 use crate::stream::Stream;
 use crate::summary::{CloseError, Summary};
 use crate::sync::{Instant, Ordering, ignore_poison};
@@ -49,7 +50,7 @@ impl Held {
     /// Gives the file its length and lets it go; what was written ends at `end`, and is durable.
     #[cfg(all(unix, not(any(loom, shuttle))))]
     pub(super) fn finish(&self, stream: &Stream, end: u64) -> Vec<Error> {
-        let errors = file::finish(&*self.file, &stream.path, self.len(end), self.marked);
+        let errors = file::finish(&*self.file, &stream.path, self.len(end), self.marked, false);
         self.unlock();
         errors
     }
@@ -64,9 +65,17 @@ impl Held {
     /// The last step of a close. A file whose every byte is durable, up to `whole`, is cut there; if
     /// the medium was full, behind the last one before a gap. After any other failure whatever got
     /// there stays. Also gives the length that the file has then.
-    fn let_go(self, stream: &Stream, whole: Option<u64>) -> (Vec<Error>, Option<u64>) {
+    /// `fenced`: the last fence covers the length of a whole file, too.
+    fn let_go(
+        self,
+        stream: &Stream,
+        whole: Option<u64>,
+        fenced: bool,
+    ) -> (Vec<Error>, Option<u64>) {
         let end = whole.or_else(|| stream.is_cut_short().then(|| stream.written()));
-        let finish = |end| file::finish(&*self.file, &stream.path, self.len(end), self.marked);
+        let fenced = fenced && whole.is_some();
+        let finish =
+            |end| file::finish(&*self.file, &stream.path, self.len(end), self.marked, fenced);
         let mut errors = end.map(finish).unwrap_or_default();
         let len = self.file.len().ok();
         self.unlock();
@@ -165,11 +174,27 @@ impl Core {
         errors.extend(ignore_poison(self.late_errors.lock()).drain(..));
         let mut file_len = None;
         if let Some(held) = ignore_poison(self.held.lock()).take() {
-            let (late, len) = held.let_go(&self.stream, end.filter(|_| errors.is_empty()));
+            let whole = end.filter(|_| errors.is_empty());
+            let fenced = end.is_some_and(|end| self.is_fenced_whole(end));
+            let (late, len) = held.let_go(&self.stream, whole, fenced);
             errors.extend(late);
             file_len = len;
         }
         (errors, file_len)
+    }
+
+    /// Whether the fence that was through at `end` covers the file with its length: only writes have
+    /// made it as long as it is, all of them exact and flushed, which brings their length along
+    /// (fdatasync(2)). Elsewhere lengths are changed by other means, beside the fences.
+    fn is_fenced_whole(&self, end: u64) -> bool {
+        let Facts { options, block, start, existing, .. } = &self.facts;
+        cfg!(unix)
+            && end > *start
+            && start == existing
+            && *block == 1
+            && options.preallocate == Preallocate::None
+            && options.fence_form != FenceForm::WriteThrough
+            && self.stream.counters.gap_bytes.get() == 0
     }
 
     /// Of a waker: the driver's thread does what has to wait.
@@ -183,7 +208,7 @@ impl Core {
             stream.sequencer.stop();
             stream.memory.give_pages_back();
             let whole = stream.failure().is_none().then(|| stream.sequencer.accepted());
-            let errors = held.map(|held| held.let_go(&stream, whole).0);
+            let errors = held.map(|held| held.let_go(&stream, whole, false).0);
             if let Some(error) = errors.and_then(|errors| errors.into_iter().next()) {
                 stream.fail(error); // there is nobody else to tell
             }

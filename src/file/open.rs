@@ -109,7 +109,7 @@ impl OpenFile {
         created: bool,
     ) -> Result<Self, Error> {
         let mut opened = Self {
-            place: file.place(),
+            place: if options.labelled { file.place() } else { Place::unseen() },
             path,
             file,
             mode,
@@ -453,10 +453,19 @@ impl OpenFile {
 }
 
 /// Cuts the file to `len` and takes its mark away, then flushes file and directory, in this order.
-/// For a file whose data is durable already. Returns every error.
-pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64, marked: bool) -> Vec<Error> {
-    let trim = || {
+/// For a file whose data is durable already; `fenced`: its length, too, as far as it is not changed
+/// here. Returns every error.
+pub(crate) fn finish(
+    file: &dyn Handle,
+    path: &Arc<Path>,
+    len: u64,
+    marked: bool,
+    fenced: bool,
+) -> Vec<Error> {
+    let mut changed = marked || !fenced;
+    let mut trim = || {
         if file.len()? != len {
+            changed = true;
             file.set_len(len)?;
         }
         match marked.then(|| file.set_mark(None)) {
@@ -475,9 +484,10 @@ pub(crate) fn finish(file: &dyn Handle, path: &Arc<Path>, len: u64, marked: bool
             "the file was removed while it was being written",
         )),
     };
+    let trimmed = trim();
     let steps: [(Operation, io::Result<()>); 3] = [
-        (Operation::Trim, trim()),
-        (Operation::Flush, file.sync_all()),
+        (Operation::Trim, trimmed),
+        (Operation::Flush, if changed { file.sync_all() } else { Ok(()) }),
         (Operation::SyncDirectory, name()),
     ];
     let errors = steps.into_iter().filter_map(|(operation, result)| {

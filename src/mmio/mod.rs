@@ -13,7 +13,7 @@
 //!   our own: [`WFM_FENCE`], [`WFM_DURABLE`], [`WFM_LAST_ERROR`].
 //! * WRITE and WRITEFLUSH answer the bytes taken, or −1, and leave `lDiskOffset` at the new position.
 //! * It is random access: overwrites, gaps (which read as zeros), and reads of what was written. A
-//!   READ after an overwrite costs a fence; a WRITE behind a gap of more than 4 MiB waits until all
+//!   READ of bytes that were overwritten since the last fence costs one; a WRITE behind a gap of more than 4 MiB waits until all
 //!   before it is written. NTFS fills such a gap with zeros, on the disk, at the first write behind it
 //!   (its *valid data length* ends where the gap begins), and a write there is a synchronous one.
 //! * winmm hides the −1 of a buffered write, so **every refused WRITE makes CLOSE answer

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::file::{OsFile, ReadAt, Share, try_share, unlock};
 use crate::fork::Process;
+use crate::options::FenceForm;
+use crate::stream::Stream;
 use crate::ticket::Ticket;
 use crate::writer::Writer;
 
@@ -40,11 +43,35 @@ pub(super) struct Recording {
     writer: Writer,
     /// For reading back.
     reader: Reader,
-    /// Bytes were overwritten since the last complete fence: what the file shows is older.
-    overwritten: bool,
+    overwritten: Overwritten,
     /// Keeps the name as long as it lives: of an exclusive open.
     #[cfg(windows)]
     _name: Option<File>,
+}
+
+/// Where the file may show older bytes than were written: overwrites on their way have no position
+/// of their own, but a fence is behind them.
+#[derive(Debug, Default)]
+struct Overwritten {
+    /// All of them lie in here.
+    places: Range<u64>,
+    /// The last of them: what is durable up to there is in the file.
+    patches: u64,
+}
+
+impl Overwritten {
+    /// One more, since `durable` of them are.
+    fn add(&mut self, places: Range<u64>, durable: u64) {
+        self.places = match self.places.is_empty() || durable >= self.patches {
+            true => places,
+            false => self.places.start.min(places.start)..self.places.end.max(places.end),
+        };
+    }
+
+    fn meets(&self, places: &Range<u64>, durable: u64) -> bool {
+        let both = self.places.start.max(places.start)..self.places.end.min(places.end);
+        durable < self.patches && !both.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -96,7 +123,7 @@ impl Storage {
         Self::Recording(Box::new(Recording {
             writer,
             reader: Reader::Unopened,
-            overwritten: false,
+            overwritten: Overwritten::default(),
         }))
     }
 
@@ -198,6 +225,9 @@ impl Recording {
         let mut options = Settings::in_force();
         options.share = share(flags);
         options = options.lock_wait(Duration::ZERO); // who shares with whom is answered at once
+        options = options.grant_limit(0); // no room for what is never asked for
+        // No message asks for the label. A form that is asked for by name may need the look.
+        options.labelled = options.fence_form != FenceForm::Auto;
         let creates = flags & MMIO_CREATE != 0;
         let writer = if creates { options.create(path)? } else { options.append(path)? };
         // winmm's own procedure creates for both, whatever the mode.
@@ -211,16 +241,25 @@ impl Recording {
                 .map_err(|error| Error::io(crate::Operation::Lock, &path.into(), error))?,
             writer,
             reader,
-            overwritten: false,
+            overwritten: Overwritten::default(),
         })
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let end = self.writer.positions().accepted;
+        let over = at..end.min(at + bytes.len() as u64);
+        if !over.is_empty() {
+            self.overwritten.add(over, self.stream().patches_durable());
+        }
         self.writer.seek(SeekFrom::Start(at))?;
-        self.writer.write_all(bytes)?;
-        self.overwritten |= at < end;
-        Ok(())
+        let written = self.writer.write_all(bytes);
+        // Also of one that was refused half way.
+        self.overwritten.patches = self.stream().patches_queued();
+        written
+    }
+
+    fn stream(&self) -> &Stream {
+        &self.writer.control().core.stream
     }
 
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
@@ -236,11 +275,10 @@ impl Recording {
         let positions = self.writer.positions();
         let left = positions.accepted.saturating_sub(at);
         let len = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if self.overwritten {
-            // Overwrites on their way have no position of their own: a fence is behind them.
+        let places = at..at + len as u64;
+        if self.overwritten.meets(&places, self.stream().patches_durable()) {
             self.writer.control().flush()?;
-            self.overwritten = false;
-        } else if positions.written < at + len as u64 {
+        } else if positions.written < places.end {
             Write::flush(&mut self.writer)?;
         }
         read_at(&**file, at, &mut bytes[..len])

@@ -110,3 +110,8 @@ pub fn completed(name: &[u8], flags: u32) -> (isize, Vec<u8>) {
     let len = buffer.iter().position(|&byte| byte == 0).unwrap();
     (answer, buffer[..len].to_vec())
 }
+
+/// As the procedure writes by itself, and as a writer does.
+pub fn settings() -> [Settings; 2] {
+    [Settings::new(), Settings::new().options(writeflush::Options::new())]
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::caller::{CREATE, Caller, name, place};
+use super::caller::{CREATE, Caller, name, place, settings};
 use super::common::{child_task, run_child, until, watched};
 use writeflush::mmio::*;
 
@@ -10,8 +10,8 @@ const WRITES: usize = 300;
 const RECORD: [u8; 1000] = [b'k'; 1000];
 
 /// Writes, asks for nothing, and crashes when the file has all of it.
-fn crash(path: &Path) -> ! {
-    Settings::new().fence_every(None).apply(); // nothing but the writes themselves
+fn crash(settings: Settings, path: &Path) -> ! {
+    settings.fence_every(None).apply(); // nothing but the writes themselves
     let mut caller = Caller::open(&name(path), CREATE).unwrap();
     for _ in 0..WRITES {
         assert_eq!(caller.write(&RECORD), 1000);
@@ -24,12 +24,16 @@ fn crash(path: &Path) -> ! {
 #[test]
 fn what_was_written_is_there_after_a_crash() {
     const TEST: &str = "crashes::what_was_written_is_there_after_a_crash";
-    if let Some(path) = child_task() {
-        watched(TEST, move || crash(path.as_ref()));
+    if let Some(task) = child_task() {
+        let (how, path) = task.split_once(' ').unwrap();
+        let (settings, path) = (settings()[how.parse::<usize>().unwrap()].clone(), path.to_owned());
+        watched(TEST, move || crash(settings, path.as_ref()));
     }
-    let (_dir, path) = place();
-    let output = run_child(TEST, path.to_str().unwrap(), |_| {});
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && !said.contains("panicked"), "{said}");
-    assert!(std::fs::read(&path).unwrap() == RECORD.repeat(WRITES));
+    for how in 0..settings().len() {
+        let (_dir, path) = place();
+        let output = run_child(TEST, &format!("{how} {}", path.display()), |_| {});
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && !said.contains("panicked"), "{said}");
+        assert!(std::fs::read(&path).unwrap() == RECORD.repeat(WRITES));
+    }
 }

@@ -1,7 +1,8 @@
 //! MMIO_SHAREMODE: who may have a file open beside whom.
 
-use super::caller::{CREATE, Caller, name, place};
+use super::caller::{CREATE, Caller, name, place, settings};
 use super::common::{child_succeeds, child_task};
+use super::fences::in_force;
 use writeflush::mmio::*;
 
 const MODES: [u32; 3] = [MMIO_READ, MMIO_WRITE, MMIO_READWRITE];
@@ -72,6 +73,13 @@ fn a_create_that_is_kept_out_empties_nothing() {
 /// As with winmm's own procedure, where every write is in the file at once.
 #[test]
 fn a_second_handle_reads_what_has_been_written() {
+    for settings in settings() {
+        let _in_force = in_force(settings);
+        reads_what_has_been_written();
+    }
+}
+
+fn reads_what_has_been_written() {
     let (_dir, path) = place();
     let mut found = [0; 16];
     for writes in [1, 1000] {

@@ -30,10 +30,11 @@ pub unsafe extern "system" fn wf_mmio_procedure(
     unsafe { io_procedure(info.cast(), message, first, second) }
 }
 
-/// How the MMIO procedure opens files from now on: with `options` (null: the defaults; their `mode`,
-/// `on_full` and `producers` don't matter), and a fence of its own every `fence_ms` milliseconds and
-/// every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults, and a fence a
-/// second.
+/// How the MMIO procedure opens files from now on: with `options` (null: the defaults of MMIO; their
+/// `mode`, `on_full` and `producers` don't matter), and a fence of its own every `fence_ms`
+/// milliseconds and every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults of
+/// MMIO, and a fence a second. These are the ones of `wf_options`, but on Linux with `WF_BACKEND_SYNC` and
+/// `WF_DIRECT_OFF`, so that what other programs read is exact.
 ///
 /// Files that are open keep what they have. No wait for the disk; allocates. Any thread.
 /// `WF_INVALID`, `WF_PANIC`.
@@ -49,10 +50,13 @@ pub unsafe extern "C" fn wf_mmio_settings(
     guarded(|| {
         // SAFETY: the caller's promise.
         match unsafe { wf_options::at(options) }.and_then(|asked| asked.read()) {
-            Ok(options) => {
+            Ok(asked) => {
                 let interval = unless_zero(fence_ms).map(Duration::from_millis);
                 let bytes = unless_zero(fence_bytes);
-                let settings = Settings::new().options(options);
+                let settings = match options.is_null() {
+                    true => Settings::new(),
+                    false => Settings::new().options(asked),
+                };
                 settings.fence_every(interval).fence_bytes(bytes).apply();
                 wf_status::WF_OK
             }
