@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Core, Facts};
+use super::Core;
 #[cfg(any(windows, test))]
 use crate::blocks::align_down;
 use crate::driver::run::CloseLater;
 use crate::error::Error;
 use crate::file::{self, Handle, NoSignal, OpenMode};
-use crate::options::{FenceForm, Preallocate};
+use crate::options::FenceForm;
 use crate::stream::Stream;
 use crate::summary::{CloseError, Summary};
 use crate::sync::{Instant, Ordering, ignore_poison};
@@ -175,26 +175,19 @@ impl Core {
         let mut file_len = None;
         if let Some(held) = ignore_poison(self.held.lock()).take() {
             let whole = end.filter(|_| errors.is_empty());
-            let fenced = end.is_some_and(|end| self.is_fenced_whole(end));
-            let (late, len) = held.let_go(&self.stream, whole, fenced);
+            let (late, len) = held.let_go(&self.stream, whole, self.fences_cover_the_length());
             errors.extend(late);
             file_len = len;
         }
         (errors, file_len)
     }
 
-    /// Whether the fence that was through at `end` covers the file with its length: only writes have
-    /// made it as long as it is, all of them exact and flushed, which brings their length along
-    /// (fdatasync(2)). Elsewhere lengths are changed by other means, beside the fences.
-    fn is_fenced_whole(&self, end: u64) -> bool {
-        let Facts { options, block, start, existing, .. } = &self.facts;
-        cfg!(unix)
-            && end > *start
-            && start == existing
-            && *block == 1
-            && options.preallocate == Preallocate::None
-            && options.fence_form != FenceForm::WriteThrough
-            && self.stream.counters.gap_bytes.get() == 0
+    /// Whether a fence over everything covers the length of the file, too: what is written exact, and
+    /// flushed, brings it along (fdatasync(2)). A file that is padded is cut in idle time, beside all
+    /// fences; one that has to be cut now, or bears a mark, needs its flush anyway.
+    fn fences_cover_the_length(&self) -> bool {
+        let flushed = self.facts.options.fence_form != FenceForm::WriteThrough;
+        cfg!(unix) && flushed && self.facts.block == 1
     }
 
     /// Of a waker: the driver's thread does what has to wait.
