@@ -124,9 +124,12 @@ impl Handle for SimulatedFile {
         self.computer.medium().sync_name(self.number, Folder::AtPath)
     }
 
-    /// A power cut leaves names and bytes here, no attributes.
-    fn set_mark(&self, _mark: Option<Mark>) -> io::Result<()> {
-        Ok(())
+    /// A power cut leaves names and bytes here, no attributes. Without direct I/O there are none.
+    fn set_mark(&self, mark: Option<Mark>) -> io::Result<()> {
+        match mark {
+            Some(_) if self.computer.medium().block == 1 => Err(io::ErrorKind::Unsupported.into()),
+            _ => Ok(()),
+        }
     }
 
     fn mark(&self) -> Option<Mark> {
