@@ -56,6 +56,8 @@ pub enum Canary {
     DirectoryByPath,
     /// A fence that nobody asks for is granted over what is written, without a flush.
     UnaskedUnfenced,
+    /// The write that a waiter carries out by himself lacks its fence.
+    InlineUnfenced,
 }
 
 #[cfg(canary)]
@@ -92,6 +94,7 @@ mod planted {
             Self::GapUnfenced,
             Self::DirectoryByPath,
             Self::UnaskedUnfenced,
+            Self::InlineUnfenced,
         ];
 
         /// Its name in reports.
@@ -120,6 +123,7 @@ mod planted {
                 Self::GapUnfenced => "gap-unfenced",
                 Self::DirectoryByPath => "directory-by-path",
                 Self::UnaskedUnfenced => "unasked-unfenced",
+                Self::InlineUnfenced => "inline-unfenced",
             }
         }
 

@@ -58,7 +58,8 @@ pub enum Direct {
 #[non_exhaustive]
 pub enum Drive {
     /// A thread of the writer's own that sleeps when there is nothing to do. A push that fills a
-    /// buffer while it sleeps makes one system call to wake it.
+    /// buffer while it sleeps makes one system call to wake it. A flush that finds it asleep is
+    /// carried out by whoever waits ([`Options::inline_flush`]).
     #[default]
     Thread,
     /// Whoever waits for the writer, and with io_uring and direct I/O **one thread's sleep in the
@@ -210,6 +211,7 @@ pub struct Options {
     /// Whether the flush of `std::io::Write` is a fence.
     pub(crate) durable_flush: bool,
     /// What is done though nobody asks.
+    pub(crate) inline_flush: bool,
     pub(crate) every: Every,
     pub(crate) preallocate: Preallocate,
     pub(crate) on_disk_full: DiskFull,
@@ -240,6 +242,7 @@ impl Default for Options {
             drive: Drive::default(),
             on_full: OnFull::default(),
             durable_flush: false,
+            inline_flush: true,
             every: Every { submit: Some(Duration::from_millis(100)), ..Every::default() },
             preallocate: Preallocate::default(),
             on_disk_full: DiskFull::default(),
@@ -297,6 +300,17 @@ impl Options {
     /// Who drives.
     pub fn drive(mut self, drive: Drive) -> Self {
         self.drive = drive;
+        self
+    }
+
+    /// Whether a flush without a limit of time may be carried out by the thread that waits for it
+    /// (default yes): where nothing else is under way it takes the one write, or flush, that is
+    /// missing out of the driver's hands, and no thread has to wake for it. It is inside the
+    /// kernel then until the device has answered, so that neither
+    /// [`Control::abandon`](crate::Control::abandon) nor a close elsewhere ends its wait before;
+    /// with `false`, and in all waits with a limit, they do. A push never carries out anything.
+    pub fn inline_flush(mut self, inline: bool) -> Self {
+        self.inline_flush = inline;
         self
     }
 

@@ -269,12 +269,23 @@ impl Stream {
     /// Asks for a fence over `position` and the first `patches` patches, and wakes the driver if
     /// it sleeps for want of work.
     pub(crate) fn want_durable(&self, position: u64, patches: u64) {
+        self.note_wanted(position, patches);
+        self.tell_of_fence();
+    }
+
+    /// As [`want_durable`](Self::want_durable), for whoever [tells](Self::tell_of_fence) the driver
+    /// next, or carries the fence out himself.
+    pub(crate) fn note_wanted(&self, position: u64, patches: u64) {
         raise(&self.requests.patches, patches, Ordering::AcqRel);
         raise(&self.requests.durable, position, Ordering::AcqRel);
         if self.is_shared() {
             // Settle what is quiet now, so that copies that begin later can't delay this fence.
             self.sequencer.advance();
         }
+    }
+
+    /// A fence was asked for: wakes the driver if it sleeps for want of work.
+    pub(crate) fn tell_of_fence(&self) {
         // Pairs with the fence in `going_to_sleep`: if the fence in flight is seen here, its end
         // will see this request.
         fence(Ordering::SeqCst);
@@ -568,6 +579,11 @@ impl Stream {
             };
             Goal { position, patches: u64::MAX }
         });
+    }
+
+    /// Whether a task waits for anything.
+    pub(crate) fn has_tasks(&self) -> bool {
+        !self.tasks.is_empty() || !self.rooms.is_empty()
     }
 
     /// Wakes the tasks whose fence is through, all of them after a failure. What a waker does runs

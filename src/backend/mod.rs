@@ -22,7 +22,7 @@ use crate::sync::Instant;
 pub(crate) use bell::Bell;
 #[cfg(windows)]
 pub(crate) use overlapped::OverlappedBackend;
-pub(crate) use sync::{SyncBackend, fill, read_full};
+pub(crate) use sync::{SyncBackend, cancelled, fill, read_full};
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 pub(crate) use uring::UringBackend;
 
@@ -65,6 +65,20 @@ pub(crate) enum Op {
     Flush,
 }
 
+impl Op {
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(self, Self::Write { link: true, .. })
+    }
+
+    /// Whether it has ended as it was asked for: what is linked behind it may start.
+    pub(crate) fn is_whole(&self, result: &io::Result<usize>) -> bool {
+        match self {
+            Self::Write { region, .. } => matches!(result, Ok(n) if *n == region.len),
+            Self::Flush => result.is_ok(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) token: Token,
@@ -86,9 +100,27 @@ pub(crate) struct Abilities {
     pub(crate) cancels: bool,
 }
 
+/// Carries out one operation in the thread that calls, before it returns: beside a backend, and
+/// without whoever drives it.
+pub(crate) trait Inline: Send + Sync + std::fmt::Debug {
+    /// As the backend would: bytes written (0 for a flush), or the operating system's error. A
+    /// `link` is the caller's to keep.
+    fn carry_out(&self, op: Op) -> io::Result<usize>;
+}
+
 /// Wakes a thread out of [`Io::wait`], from any thread.
 pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
     fn wake(&self);
+
+    /// Whether [`sleep`](Self::sleep) works: some bells only their backend hears.
+    fn sleeps_apart(&self) -> bool {
+        false
+    }
+
+    /// Sleeps as [`Io::wait`] does, but without the backend, which has nothing under way: until it
+    /// rings, or has rung since the last sleep, or until the deadline. Only the thread that drives,
+    /// which looks for what it was rung for after this.
+    fn sleep(&self, _deadline: Option<Instant>) {}
 
     /// The thread that drove is gone with its process: takes back what the kernel has not begun, and
     /// waits for the rest, so that it can't land on what is written after this call.
@@ -117,6 +149,11 @@ pub(crate) trait Io: Send + std::fmt::Debug {
     /// Takes on a file and the memory that its writes come from. Both live until the last
     /// completion of this file has been reaped.
     fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId>;
+
+    /// The way to a file beside this backend; `None` if there is none.
+    fn inline(&self, _file: FileId) -> Option<Arc<dyn Inline>> {
+        None
+    }
 
     /// Operations that can be submitted now: a linked pair needs two.
     fn room(&mut self) -> usize;

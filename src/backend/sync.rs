@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::{Abilities, Backend, Bell, Completion, FileId, Io, Op, Token, Wake};
+use super::{Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::{Handle, OsFile, os_file};
@@ -37,15 +37,20 @@ impl SyncBackend {
         if std::mem::take(&mut self.broken_link) {
             return Err(cancelled());
         }
-        let file = self.files[file.0 as usize].ours()?;
+        let result = self.files[file.0 as usize].carry_out(op);
+        self.broken_link = !op.is_whole(&result) && op.is_linked();
+        result
+    }
+}
+
+impl Inline for OsFile {
+    fn carry_out(&self, op: Op) -> io::Result<usize> {
+        let file = self.ours()?;
         match op {
-            Op::Write { at, region, dsync, link } => {
+            Op::Write { at, region, dsync, .. } => {
                 // SAFETY: the driver keeps the region alive and unchanged until the completion.
                 let bytes = unsafe { std::slice::from_raw_parts(region.address, region.len) };
-                let dsync = dsync && !Canary::flushes_nothing();
-                let result = write_at(file, bytes, at, dsync);
-                self.broken_link = link && !matches!(&result, Ok(n) if *n == region.len);
-                result
+                write_at(file, bytes, at, dsync && !Canary::flushes_nothing())
             }
             Op::Flush if Canary::NoFlush.is_planted() => Ok(0),
             #[cfg(target_os = "linux")]
@@ -81,6 +86,10 @@ impl Io for SyncBackend {
         }
         self.files.push(file);
         Ok(FileId(self.files.len() as u32 - 1))
+    }
+
+    fn inline(&self, file: FileId) -> Option<Arc<dyn Inline>> {
+        Some(self.files[file.0 as usize].clone())
     }
 
     fn room(&mut self) -> usize {
@@ -123,7 +132,8 @@ impl Io for SyncBackend {
     }
 }
 
-fn cancelled() -> io::Error {
+/// What an operation behind a broken link answers.
+pub(crate) fn cancelled() -> io::Error {
     #[cfg(unix)]
     return io::Error::from_raw_os_error(libc::ECANCELED);
     #[cfg(not(unix))]

@@ -16,7 +16,7 @@ use io_uring::{opcode, squeue, types};
 
 use self::bell::Ear;
 use self::ring::Ring;
-use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
+use super::{Abilities, Backend, Completion, FileId, Inline, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::error::Error;
@@ -362,6 +362,10 @@ impl Io for UringBackend {
             };
         self.files.push(Attached { file, fixed_file, fixed_buffers });
         Ok(id)
+    }
+
+    fn inline(&self, file: FileId) -> Option<Arc<dyn Inline>> {
+        Some(self.files[file.0 as usize].file.clone())
     }
 
     fn room(&mut self) -> usize {

@@ -157,7 +157,8 @@ impl Core {
         let lane = Lane::new(0, stream.clone(), id, plan, around, flights)
             .on_disk_full(options.on_disk_full)
             .file_limit(file_limit())
-            .unasked(options.every);
+            .unasked(options.every)
+            .inline_by(options.inline_flush.then(|| io.inline(id)).flatten());
         let driver = Driver::new(io, vec![lane]);
         let runner = Runner::new(driver, stream.clone(), options.drive, &options.thread_setup)
             .map_err(start_failed)?;

@@ -24,6 +24,11 @@ impl Company {
     /// Those who come back do so as soon as they run. Whoever has not by then does something else.
     const MOST: Duration = Duration::from_millis(2);
 
+    /// Whether several shared the last fence.
+    pub(crate) fn is_group(&self) -> bool {
+        self.group.load(Ordering::Relaxed) > 1
+    }
+
     /// Before a fence begins: waits until as many have `asked` as took part last time, or
     /// something is `urgent`. A lone caller never waits.
     pub(crate) fn gather(&self, asked: impl Fn() -> u64, urgent: impl Fn() -> bool) {

@@ -12,7 +12,7 @@ use super::length::Length;
 use super::outcome::{InFlight, Outcome, Patience};
 use super::plan::{Covers, Plan, Write, WriteFence};
 use super::put_off::{Obstacle, PutOff};
-use crate::backend::{FileId, Io, Op, Token};
+use crate::backend::{FileId, Inline, Io, Op, Token};
 use crate::blocks::{align_down, align_up, split_patch};
 use crate::buffers::Region;
 use crate::canary::Canary;
@@ -74,6 +74,8 @@ pub(crate) struct Lane {
     cadence: Cadence,
     /// What starts next was asked for by nobody.
     unasked: bool,
+    /// The way beside the backend, if waiters may take it.
+    inline: Option<Arc<dyn Inline>>,
     plan: Plan,
     writes: Vec<Option<InFlight>>,
     put_off: PutOff,
@@ -143,6 +145,7 @@ impl Lane {
             cut_from: None,
             cadence: Cadence::new(Every::default(), 0, Instant::now()),
             unasked: false,
+            inline: None,
             plan,
             writes: vec![None; slots],
             put_off: PutOff::new(slots),
@@ -173,6 +176,12 @@ impl Lane {
     /// What is done though nobody asks.
     pub(crate) fn unasked(mut self, every: Every) -> Self {
         self.cadence = Cadence::new(every, self.plan.written(), Instant::now());
+        self
+    }
+
+    /// Whoever waits may take this way to the file.
+    pub(crate) fn inline_by(mut self, way: Option<Arc<dyn Inline>>) -> Self {
+        self.inline = way;
         self
     }
 
@@ -212,6 +221,17 @@ impl Lane {
             }
         }
         moved
+    }
+
+    /// That way, if a fence is asked for that is one small step, and nothing else is under way or to
+    /// be done: more goes through the backend at once, and needs no patience of who waits.
+    pub(super) fn inline(&self) -> Option<Arc<dyn Inline>> {
+        let way = self.inline.as_ref()?;
+        let rest = self.stream.committed() - self.plan.submitted();
+        let is_small = rest <= self.plan.buffer() && self.stream.gap.wanted().is_none();
+        let is_free = self.plan.idle() && !self.in_flight() && self.put_off.is_clear();
+        let is_asked_for = !self.stream.is_lost() && self.is_behind(&self.wanted());
+        (is_small && is_free && is_asked_for).then(|| way.clone())
     }
 
     /// Whether [`advance`](Self::advance) would start something.
@@ -389,10 +409,13 @@ impl Lane {
         started
     }
 
+    /// A fence is asked for that is not through.
+    fn is_behind(&self, wanted: &Wanted) -> bool {
+        wanted.durable > self.plan.durable() || wanted.patches > self.plan.patches_durable()
+    }
+
     fn note_fence(&mut self, wanted: &Wanted) {
-        let behind =
-            wanted.durable > self.plan.durable() || wanted.patches > self.plan.patches_durable();
-        if behind && self.fence_since.is_none() {
+        if self.is_behind(wanted) && self.fence_since.is_none() {
             self.fence_since = Some(Instant::now());
         }
     }

@@ -11,6 +11,7 @@
 
 mod cadence;
 mod company;
+mod inline;
 mod lane;
 mod length;
 mod outcome;
@@ -22,13 +23,14 @@ pub(crate) mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::Io;
+use crate::backend::{Completion, Io, Wake};
 use crate::canary::Slip;
 use crate::error::Operation;
 use crate::stream::Stream;
-use crate::sync::Instant;
+use crate::sync::{Instant, Ordering, fence};
 
 pub(crate) use cadence::Every;
+use inline::{Answers, Basket, Commit};
 pub(crate) use lane::{Around, Lane, LaneToken};
 pub(crate) use plan::{Forms, Geometry, Plan};
 
@@ -36,11 +38,15 @@ pub(crate) use plan::{Forms, Geometry, Plan};
 pub(crate) struct Driver {
     io: Box<dyn Io>,
     lanes: Vec<Lane>,
+    /// What waiters have carried out themselves.
+    answers: Arc<Answers>,
+    /// Its thread sleeps without it, and wakes by itself at that time; `None`: never.
+    wakes_at: Option<Instant>,
 }
 
 impl Driver {
     pub(crate) fn new(io: Box<dyn Io>, lanes: Vec<Lane>) -> Self {
-        Self { io, lanes }
+        Self { io, lanes, answers: Arc::new(Answers::new()), wakes_at: None }
     }
 
     /// Called once, by the thread that will drive.
@@ -85,16 +91,101 @@ impl Driver {
     }
 
     fn reap(&mut self) -> bool {
-        let mut moved = false;
+        let mut moved = self.reap_answers();
         while let Some(completion) = self.io.reap() {
-            let token = LaneToken::unpack(completion.token);
-            self.lanes[token.lane].complete(token, completion.result, &mut *self.io);
+            self.complete(completion);
             moved = true;
         }
         if moved {
             self.lanes.iter_mut().for_each(Lane::publish);
         }
         moved
+    }
+
+    fn reap_answers(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(completion) = self.answers.take() {
+            self.complete(completion);
+            moved = true;
+        }
+        moved
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let token = LaneToken::unpack(completion.token);
+        self.lanes[token.lane].complete(token, completion.result, &mut *self.io);
+    }
+
+    // ---- in the hands of whoever waits ------------------------------------------------------------
+
+    /// The next step of the fence that is asked for, if it is a small one, and nothing is under way:
+    /// for the caller to [carry out](Commit::carry_out), and to [`bring back`](Self::bring_back).
+    pub(crate) fn hand_out(&mut self) -> Option<Commit> {
+        let [lane] = &mut self.lanes[..] else { return None };
+        let file = lane.inline()?;
+        let mut basket = Basket::new(&mut *self.io);
+        lane.advance(&mut basket);
+        let commit = Commit::of(&basket, file, &self.answers);
+        lane.publish();
+        commit
+    }
+
+    /// What was handed out has been answered. Hears nothing else, and starts nothing: that is for
+    /// the thread that owns the ring.
+    pub(crate) fn bring_back(&mut self) {
+        if self.reap_answers() {
+            self.lanes.iter_mut().for_each(Lane::publish);
+        }
+    }
+
+    /// Whether its thread, which sleeps, has to see to something before it would wake by itself.
+    pub(crate) fn needs_its_thread(&mut self) -> bool {
+        let due = self.cut_at().into_iter().chain(self.looks_at()).min();
+        let sleeps_too_long = due.is_some_and(|due| self.wakes_at.is_none_or(|at| at > due));
+        // Pairs with the fence of whoever asks for a fence and sees one in flight: its end was
+        // published before this.
+        fence(Ordering::SeqCst);
+        sleeps_too_long || self.in_flight() || self.is_busy(&|| false)
+    }
+
+    /// Tells waiters what has changed, where no task waits, too: what a waker does belongs on the
+    /// driver's thread. Whether there is none.
+    pub(crate) fn announce_to_threads(&mut self) -> bool {
+        let by_threads_only = self.streams().all(|stream| !stream.has_tasks());
+        if by_threads_only {
+            self.announce();
+        } else {
+            self.streams().for_each(|stream| stream.progress.announce());
+        }
+        by_threads_only
+    }
+
+    /// Says that its thread is about to sleep without it, and returns what it sleeps on: unless there
+    /// is work, a `reason`, or a bell that only the backend hears.
+    pub(crate) fn leave_for_sleep(
+        &mut self,
+        deadline: Option<Instant>,
+        reason: impl Fn() -> bool,
+    ) -> Option<Arc<dyn Wake>> {
+        let waker = self.io.waker();
+        if self.in_flight() || !waker.sleeps_apart() {
+            return None;
+        }
+        self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
+        if self.is_busy(&reason) || self.lanes.iter().any(|lane| lane.pauses_until().is_some()) {
+            self.wakes_up();
+            return None;
+        }
+        self.wakes_at = deadline;
+        Some(waker)
+    }
+
+    pub(crate) fn wakes_up(&mut self) {
+        self.lanes.iter().for_each(|lane| lane.stream().awake());
+    }
+
+    fn in_flight(&self) -> bool {
+        self.lanes.iter().any(Lane::in_flight)
     }
 
     /// Sleeps until a completion, a doorbell or the deadline, unless there is work to submit.
@@ -129,7 +220,9 @@ impl Driver {
     fn is_busy(&mut self, reason: &impl Fn() -> bool) -> bool {
         // A waker may have forked on this thread: nobody would wake the child.
         let gone = |lane: &Lane| lane.stream().is_left_behind();
-        reason() || self.lanes.iter().any(|lane| gone(lane) || lane.has_work(&mut *self.io))
+        reason()
+            || !self.answers.is_empty()
+            || self.lanes.iter().any(|lane| gone(lane) || lane.has_work(&mut *self.io))
     }
 
     /// When somebody has to look whether something is due that nobody asks for. (As for the cuts.)
@@ -176,8 +269,10 @@ impl Driver {
 
     /// Waits until nothing is in the kernel's hands any more: memory and file may go then.
     pub(crate) fn settle(&mut self) {
-        while self.lanes.iter().any(Lane::in_flight) && !Slip::FreedEarly.is_planted() {
-            if self.io.wait(None).is_err() {
+        while self.in_flight() && !Slip::FreedEarly.is_planted() {
+            self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
+            // An answer rings.
+            if self.answers.is_empty() && self.io.wait(None).is_err() {
                 break; // dropping the backend is the last resort
             }
             self.turn();

@@ -33,6 +33,11 @@ impl PutOff {
         self.writes.is_empty()
     }
 
+    /// Nothing is to be asked for again, and nothing stands in the way.
+    pub(super) fn is_clear(&self) -> bool {
+        self.is_empty() && matches!(self.obstacle, Obstacle::None)
+    }
+
     pub(super) fn add(&mut self, rest: InFlight) {
         let place = self.writes.partition_point(|other| other.from < rest.from);
         self.writes.insert(place, rest);

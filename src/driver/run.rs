@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Driver;
 use super::company::Company;
+use super::inline::Commit;
 use super::thread::{is_real_time, set_up, spawn};
 use crate::canary::Slip;
 use crate::error::Error;
@@ -38,8 +39,14 @@ enum Who {
     Thread {
         handle: Mutex<Option<JoinHandle<()>>>,
         end: Arc<End>,
+        seat: Arc<Seat>,
+        /// The length of files is limited.
+        limited: bool,
     },
 }
+
+/// The driver while its thread sleeps without it: nobody holds this lock for long.
+type Seat = Mutex<Option<Driver>>;
 
 /// What the driver's thread is told about its end.
 #[derive(Default)]
@@ -125,13 +132,15 @@ impl Runner {
                 Who::Caller { driver: Mutex::new(Some(driver)), eager, company, limited, looks }
             }
             Drive::Thread | Drive::Poll => {
-                let end = Arc::new(End::default());
-                let work = Thread { driver, end: end.clone(), polling: drive == Drive::Poll };
+                let (end, seat) = (Arc::new(End::default()), Arc::new(Seat::default()));
+                let polling = drive == Drive::Poll;
+                let work = Thread { end: end.clone(), seat: seat.clone(), polling };
                 let (tell, begun) = mpsc::channel();
                 let setup = setup.clone();
-                let handle = spawn("writeflush", move || work.run(&setup, &tell))?;
+                let handle = spawn("writeflush", move || work.run(driver, &setup, &tell))?;
                 begun.recv().map_err(std::io::Error::other)??;
-                Who::Thread { handle: Mutex::new(Some(handle)), end }
+                let limited = file_limit().is_some();
+                Who::Thread { handle: Mutex::new(Some(handle)), end, seat, limited }
             }
         };
         Ok(Self { stream, who })
@@ -179,6 +188,71 @@ impl Runner {
         }
     }
 
+    /// Waits for a fence that was asked for, and that the driver has not been told of: carries it out
+    /// here, as far as there is nothing else under way, or tells the driver. `event` announces its end.
+    pub(crate) fn commit(&self, event: &Event, ready: impl Fn() -> bool) -> Waited {
+        while self.ended(None, &ready).is_none() {
+            if !self.commit_inline() {
+                self.stream.tell_of_fence();
+                break;
+            }
+        }
+        self.wait(event, None, ready)
+    }
+
+    /// One step of the fence that is asked for; says whether there was one for this thread.
+    fn commit_inline(&self) -> bool {
+        if !self.may_wait() {
+            return false;
+        }
+        let (seat, limited) = match &self.who {
+            Who::Thread { seat, limited, .. } => (&**seat, *limited),
+            Who::Caller { company, .. } if company.is_group() => return false,
+            Who::Caller { driver, limited, .. } => (driver, *limited),
+        };
+        let Some(commit) = self.hand_out(seat, limited) else { return false };
+        let whole = {
+            let _unsignalled = NoSignal::where_limited(limited);
+            commit.carry_out()
+        };
+        match whole {
+            true => self.bring_back(seat, limited),
+            // A failure is everybody's: tasks hear of it where their wakers may run.
+            false => self.stream.ring_doorbell(),
+        }
+        true
+    }
+
+    fn hand_out(&self, seat: &Seat, limited: bool) -> Option<Commit> {
+        let mut lead = self.take(seat, limited)?;
+        if let Who::Caller { company, looks, .. } = &self.who {
+            lead.look(*looks);
+            company.gather(|| self.stream.counters.fences_asked.get(), || true);
+        }
+        lead.driver()?.hand_out()
+    }
+
+    fn bring_back(&self, seat: &Seat, limited: bool) {
+        let mut lead = self.take(seat, limited);
+        let Some(driver) = lead.as_mut().and_then(Lead::driver) else {
+            return self.stream.ring_doorbell(); // whoever drives takes the answer
+        };
+        driver.bring_back();
+        match &self.who {
+            Who::Caller { company, .. } => {
+                driver.announce();
+                let asked = self.stream.counters.fences_asked.get();
+                company.disband(self.stream.progress.sleepers() + 1, asked, driver.last_fence());
+            }
+            Who::Thread { .. } => {
+                if !driver.announce_to_threads() || driver.needs_its_thread() {
+                    drop(lead); // first: it takes the driver at once
+                    self.stream.ring_doorbell();
+                }
+            }
+        }
+    }
+
     /// Whether this thread may wait for the driver: not in a waker, which runs on the thread of a
     /// driver. Of another one too, since two of them could wait for each other.
     pub(crate) fn may_wait(&self) -> bool {
@@ -197,7 +271,9 @@ impl Runner {
             Ok(driver) => {
                 let driving = Some(Driving::new(&self.stream));
                 let unsignalled = Some(NoSignal::where_limited(limited));
-                Some(Lead { driver: Some(driver), driving, unsignalled, stream: &self.stream })
+                let hands_on = matches!(self.who, Who::Caller { .. });
+                let driver = Some(driver);
+                Some(Lead { driver, driving, unsignalled, hands_on, stream: &self.stream })
             }
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Poisoned(_)) => {
@@ -303,7 +379,7 @@ impl Runner {
                     driver.settle();
                 }
             }
-            Who::Thread { handle, end } => {
+            Who::Thread { handle, end, .. } => {
                 end.stop.store(true, Ordering::SeqCst);
                 self.stream.ring_doorbell();
                 let handle = ignore_poison(handle.lock()).take();
@@ -340,7 +416,7 @@ impl Runner {
     /// As [`retire`](Self::retire), for a process that ends, or that takes this code out of its
     /// memory: waits for the driver's thread, but only until `by`.
     pub(crate) fn retire_by(&self, by: Instant) {
-        let Who::Thread { handle, end } = &self.who else { return };
+        let Who::Thread { handle, end, .. } = &self.who else { return };
         end.stop.store(true, Ordering::SeqCst);
         self.stream.ring_doorbell();
         let Some(handle) = handle.try_lock().ok().and_then(|mut handle| handle.take()) else {
@@ -399,17 +475,19 @@ impl Drop for Driving {
     }
 }
 
-/// The driver in the hands of a caller. Whoever failed to take it meanwhile sleeps: so the end of
-/// every lead, however short, wakes them, and one of them takes the next.
+/// The driver in the hands of a caller. Where callers drive, whoever failed to take it meanwhile
+/// sleeps: so the end of every lead, however short, wakes them, and one of them takes the next.
 struct Lead<'a> {
     driver: Option<MutexGuard<'a, Option<Driver>>>,
     driving: Option<Driving>,
     unsignalled: Option<NoSignal>,
+    /// To whoever waits for it; a driver with a thread of its own is that one's.
+    hands_on: bool,
     stream: &'a Stream,
 }
 
 impl Lead<'_> {
-    /// `None` once retired.
+    /// `None` once retired, or while its thread has it.
     fn driver(&mut self) -> Option<&mut Driver> {
         self.driver.as_mut()?.as_mut()
     }
@@ -425,7 +503,7 @@ impl Lead<'_> {
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         drop((self.driver.take(), self.driving.take(), self.unsignalled.take())); // first: who wakes has to find it free
-        if !Slip::SilentLead.is_planted() {
+        if self.hands_on && !Slip::SilentLead.is_planted() {
             self.stream.progress.announce();
             self.stream.space.announce();
         }
@@ -434,92 +512,117 @@ impl Drop for Lead<'_> {
 
 /// The driver's own thread.
 struct Thread {
-    driver: Driver,
     end: Arc<End>,
+    seat: Arc<Seat>,
     polling: bool,
 }
 
 impl Thread {
-    fn run(mut self, setup: &ThreadSetup, tell: &mpsc::Sender<std::io::Result<()>>) {
-        if let Err(error) = set_up(setup).and_then(|()| self.driver.begin()) {
-            drop(self); // first: whoever hears of it may open the file again at once
+    fn run(
+        self,
+        mut driver: Driver,
+        setup: &ThreadSetup,
+        tell: &mpsc::Sender<std::io::Result<()>>,
+    ) {
+        if let Err(error) = set_up(setup).and_then(|()| driver.begin()) {
+            drop(driver); // first: whoever hears of it may open the file again at once
             let _ = tell.send(Err(error));
             return;
         }
         let _ = tell.send(Ok(()));
-        let stream = self.driver.streams().next().cloned();
+        let stream = driver.streams().next().cloned();
         let _driving = stream.as_deref().map(Driving::new);
-        let guard = PanicGuard(self.driver.streams().cloned().collect());
-        if self.polling {
-            self.poll()
-        } else {
-            self.sleep_and_wake()
+        let guard = PanicGuard(driver.streams().cloned().collect());
+        let driver = match self.polling {
+            true => self.poll(driver),
+            false => self.sleep_and_wake(driver),
+        };
+        if let Some(mut driver) = driver {
+            driver.settle();
         }
-        self.driver.settle();
         drop(guard);
-        drop(self.driver);
         let rest = std::mem::replace(&mut *ignore_poison(self.end.rest.lock()), Rest::TooLate);
         if let Rest::Close(close) = rest {
             (close.finish)();
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.driver.streams().all(|stream| self.end.is_reached(stream))
+    fn is_over(&self, driver: &Driver) -> bool {
+        driver.streams().all(|stream| self.end.is_reached(stream))
     }
 
-    fn poll(&mut self) {
+    fn poll(&self, mut driver: Driver) -> Option<Driver> {
         let mut pace = Pace::new();
-        while !self.is_over() {
-            self.driver.turn();
-            self.driver.announce();
+        while !self.is_over(&driver) {
+            driver.turn();
+            driver.announce();
             if pace.relax() {
-                self.look();
-                self.cut_padding();
+                look(&mut driver);
+                cut_padding(&mut driver);
             }
         }
+        Some(driver)
     }
 
-    fn look(&mut self) {
-        if let Some(at) = self.driver.looks_at() {
-            let now = Instant::now();
-            if now >= at {
-                self.driver.look(now);
-            }
-        }
-    }
-
-    /// In idle time the length on disk becomes what a reader may believe.
-    fn cut_padding(&mut self) {
-        if self.driver.cut_at().is_some() {
-            self.driver.cut_padding(Instant::now());
-        }
-    }
-
-    fn sleep_and_wake(&mut self) {
-        let streams: Vec<_> = self.driver.streams().cloned().collect();
+    fn sleep_and_wake(&self, mut driver: Driver) -> Option<Driver> {
+        let streams: Vec<_> = driver.streams().cloned().collect();
         let fences = || streams.iter().map(|stream| stream.counters.fences_done.get()).sum::<u64>();
         let asked = || streams.iter().map(|stream| stream.counters.fences_asked.get()).sum();
-        let (company, end) = (Company::default(), self.end.clone());
-        while !self.is_over() {
-            self.look();
+        let company = Company::default();
+        while !self.is_over(&driver) {
+            look(&mut driver);
             let before = fences();
-            self.driver.turn_until(|| fences() > before);
+            driver.turn_until(|| fences() > before);
             if fences() > before {
                 // A fence has ended: the next one begins when those who waited had a moment.
-                self.driver.kick();
+                driver.kick();
                 let sleepers = streams.iter().map(|stream| stream.progress.sleepers()).sum();
-                company.disband(sleepers, asked(), self.driver.last_fence());
-                self.driver.announce();
-                company.gather(asked, || self.driver.is_urgent());
+                company.disband(sleepers, asked(), driver.last_fence());
+                driver.announce();
+                company.gather(asked, || driver.is_urgent());
             } else {
-                self.driver.announce();
-                let over = || streams.iter().all(|stream| end.is_reached(stream));
-                let until = self.driver.cut_at().into_iter().chain(self.driver.looks_at()).min();
-                self.driver.wait_unless(until, over);
-                self.cut_padding();
+                driver.announce();
+                driver = self.sleep(driver, &streams)?;
+                cut_padding(&mut driver);
             }
         }
+        Some(driver)
+    }
+
+    /// Until there is something to do; meanwhile whoever waits may take the driver, if nothing is
+    /// under way. `None` if he has panicked with it.
+    fn sleep(&self, mut driver: Driver, streams: &[Arc<Stream>]) -> Option<Driver> {
+        let over = || streams.iter().all(|stream| self.end.is_reached(stream));
+        let until = driver.cut_at().into_iter().chain(driver.looks_at()).min();
+        let Some(bell) = driver.leave_for_sleep(until, over) else {
+            driver.wait_unless(until, over);
+            return Some(driver);
+        };
+        *ignore_poison(self.seat.lock()) = Some(driver);
+        bell.sleep(until);
+        let Ok(mut seat) = self.seat.lock() else {
+            streams.iter().for_each(|stream| stream.fail(panicked(stream)));
+            return ignore_poison(self.seat.lock()).take();
+        };
+        let mut driver = seat.take();
+        driver.iter_mut().for_each(Driver::wakes_up);
+        driver
+    }
+}
+
+fn look(driver: &mut Driver) {
+    if let Some(at) = driver.looks_at() {
+        let now = Instant::now();
+        if now >= at {
+            driver.look(now);
+        }
+    }
+}
+
+/// In idle time the length on disk becomes what a reader may believe.
+fn cut_padding(driver: &mut Driver) {
+    if driver.cut_at().is_some() {
+        driver.cut_padding(Instant::now());
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Asked, Computer, Medium, SECTOR, fails_at};
-use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Io, Op, Token, Wake};
+use crate::backend::{
+    Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Token, Wake,
+};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::Handle;
@@ -51,6 +53,38 @@ impl SimulatedIo {
     /// One operation that can end does; returns whether there was one.
     fn complete_one(&self) -> bool {
         self.queue().complete_one(&mut self.computer.medium())
+    }
+}
+
+/// The way to one file beside the backend. Whoever takes it may meet any other operation there, but
+/// none of this writer's.
+#[derive(Debug)]
+struct Beside {
+    computer: Computer,
+    file: u64,
+}
+
+impl Inline for Beside {
+    fn carry_out(&self, op: Op) -> io::Result<usize> {
+        let mut queue = Queue::default();
+        queue.submit(&mut self.computer.medium(), self.file, 0, unlinked(op));
+        loop {
+            let ticket = self.computer.stirred().ticket();
+            let mut medium = self.computer.medium();
+            if !medium.is_stalled() {
+                assert!(queue.complete_one(&mut medium), "it is not linked to anything");
+                return queue.reap().expect("it has completed").result;
+            }
+            drop(medium);
+            self.computer.stirred().sleep(ticket, None);
+        }
+    }
+}
+
+fn unlinked(op: Op) -> Op {
+    match op {
+        Op::Write { at, region, dsync, .. } => Op::Write { at, region, dsync, link: false },
+        Op::Flush => Op::Flush,
     }
 }
 
@@ -317,6 +351,11 @@ impl Io for SimulatedIo {
     fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
         self.files.push(file.number());
         Ok(FileId(self.files.len() as u32 - 1))
+    }
+
+    fn inline(&self, file: FileId) -> Option<Arc<dyn Inline>> {
+        let file = self.files[file.0 as usize];
+        Some(Arc::new(Beside { computer: self.computer.clone(), file }))
     }
 
     fn room(&mut self) -> usize {

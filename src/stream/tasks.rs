@@ -127,6 +127,12 @@ impl Tasks {
         }
     }
 
+    /// Whether no task waits that looked at its condition before what was published until now.
+    pub(crate) fn is_empty(&self) -> bool {
+        fence(Ordering::SeqCst); // see `register`
+        !self.any.load(Ordering::Relaxed)
+    }
+
     /// Wakes every task whose goal is `reached`: how much is durable, or free. What a waker does runs
     /// here: a panic of it is not the driver's. Costs next to nothing where no task waits.
     pub(crate) fn wake(&self, reached: impl FnOnce() -> Goal) {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::{opcode, squeue, types};
 
@@ -33,9 +33,10 @@ impl Wake for Bell {
                 // After what this wake is for, and before the driver's look at it: see `Ear::hears`.
                 word.store(RUNG, Ordering::Release);
                 // Always, though it may have been rung: whoever rang it may not have come to this.
+                // And all who wait: the ring may, beside the thread that drives (`sleep`).
                 let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
                 // SAFETY: a live word; nothing but its address is used.
-                unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
+                unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
             }
             Self::Line(end) => {
                 // One that is lost the ring hears of itself: the other end is at its end.
@@ -47,6 +48,32 @@ impl Wake for Bell {
             }
         }
     }
+
+    /// The ring alone hears a line.
+    fn sleeps_apart(&self) -> bool {
+        matches!(self, Self::Word(_))
+    }
+
+    fn sleep(&self, deadline: Option<Instant>) {
+        let Self::Word(word) = self else { return };
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if left != Some(Duration::ZERO) {
+            wait_on(word, QUIET, left);
+        }
+        word.swap(QUIET, Ordering::AcqRel); // what was published before the ring is seen next
+    }
+}
+
+/// While the word has this value. May return for no reason.
+fn wait_on(word: &AtomicU32, value: u32, left: Option<Duration>) {
+    let timeout = left.map(|left| libc::timespec {
+        tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word and the timespec live through the call; the kernel only reads them.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, timeout) };
 }
 
 /// The driver's side of a bell.

@@ -168,6 +168,11 @@ impl Plan {
         align_down(self.next, self.geometry.block)
     }
 
+    /// Bytes in a buffer.
+    pub(crate) fn buffer(&self) -> u64 {
+        self.geometry.buffer
+    }
+
     /// Nothing is in flight.
     pub(crate) fn idle(&self) -> bool {
         self.flights.is_empty() && self.flush.is_none() && self.patching.is_none()

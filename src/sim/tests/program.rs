@@ -122,6 +122,7 @@ pub(super) struct Take {
     pub(super) on_disk_full: DiskFull,
     pub(super) fence_every: Option<Duration>,
     fence_bytes: Option<u64>,
+    inline_flush: bool,
     preallocate: Preallocate,
     pub(super) headers: bool,
     pub(super) end: End,
@@ -340,6 +341,7 @@ impl Take {
         let options = options.fence_form(self.form).on_full(self.on_full);
         let options = options.on_disk_full(self.on_disk_full).fence_bytes(self.fence_bytes);
         let options = options.fence_every(self.fence_every);
+        let options = options.inline_flush(self.inline_flush);
         options.preallocate(self.preallocate).grant_limit(4096)
     }
 
@@ -416,6 +418,7 @@ pub(super) fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
         on_disk_full: if random.bool() { DiskFull::Wait } else { DiskFull::Fail },
         fence_every: None,
         fence_bytes: (random.u8(..4) == 0).then(|| random.u64(1..30_000)),
+        inline_flush: random.bool(),
         preallocate: match random.u8(..4) {
             0 => Preallocate::Reserve(random.u64(..100_000)),
             1 => Preallocate::Zero(random.u64(..100_000)),
