@@ -366,14 +366,16 @@ impl Stream {
 
     /// The driver is about to sleep: it has to look for work once more after this call.
     pub(crate) fn going_to_sleep(&self) {
-        self.doorbell.sleeping.store(true, Ordering::Relaxed);
+        // Swaps, as the ringer's, so that of one who looked long ago each is seen or comes before:
+        // loom takes a plain store for one that may be overwritten unseen.
+        self.doorbell.sleeping.swap(true, Ordering::Relaxed);
         if !Slip::UnfencedSleep.is_planted() {
             fence(Ordering::SeqCst);
         }
     }
 
     pub(crate) fn awake(&self) {
-        self.doorbell.sleeping.store(false, Ordering::Relaxed);
+        self.doorbell.sleeping.swap(false, Ordering::Relaxed);
     }
 
     /// Of the only producer, which waits for the answer: asks for a gap that ends at `to`.

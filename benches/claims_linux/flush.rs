@@ -1,6 +1,8 @@
 //! What `write_flush` of 4 KiB costs beside the same system calls written out by hand, and beside
 //! `BufWriter` + `sync_data`.
 
+use std::path::Path;
+
 use writeflush::{BackendChoice, Direct, Drive, FenceForm, Options};
 use writeflush_workloads::subject::{self, Family, Kind};
 use writeflush_workloads::{Company, Conditions, Fate, Field, FileState, Go, Length, monotonic};
@@ -21,27 +23,24 @@ fn linked() -> Kind {
     Kind { name, family: Family::Writeflush, open, ..kind("writeflush io_uring caller") }
 }
 
+/// What a stranger gets.
+fn defaults() -> Kind {
+    let open: subject::Open = |place| subject::writer(place, &Options::new());
+    Kind { name: "writeflush, defaults", open, ..kind("writeflush io_uring thread") }
+}
+
+/// `(id, of, to, bar)`: which arm is set beside which.
+type Versus = (&'static str, usize, usize, &'static str);
+
 /// Arms take turns commit by commit; in a block every arm has every file, and every place in the
 /// order of opening, equally often.
-pub fn run(scratch: &Scratch) -> Vec<Row> {
-    let kinds = [
-        kind("writeflush io_uring caller"),
-        kind("floor io_uring write DSYNC"),
-        linked(),
-        kind("floor io_uring write→fdatasync"),
-        kind("writeflush sync caller"),
-        kind("floor pwritev2 DSYNC"),
-        kind("BufWriter+sync_data"),
-        kind("floor io_uring write DSYNC"), // once more: the noise
-    ];
-    let state = FileState::Written;
+fn side_by_side(folder: &Path, state: FileState, kinds: &[Kind], asked: &[Versus]) -> Vec<Row> {
     let conditions = Conditions { record: 4096, state, committers: 1, direct: true, burst: 1 };
-    let folder = scratch.path("flush");
-    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::create_dir(folder).expect("a folder");
     let field = Field {
-        kinds: &kinds,
+        kinds,
         conditions: &conditions,
-        folder: &folder,
+        folder,
         company: Company::Together,
         clock: monotonic,
     };
@@ -50,19 +49,55 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
     for (kind, fate) in kinds.iter().zip(&times.fates) {
         assert_eq!(*fate, Fate::Alive, "{}", kind.name);
     }
-    let versus = |id: &str, of: usize, to: usize, bar: &str| {
+    let row = |&(id, of, to, bar): &Versus| {
         let p50 = |arm: usize| format!("{:.0} µs", times.arms.quantile(arm, 0.5));
         let (a, b) = (kinds[of].name, kinds[to].name);
-        let name = format!("4 KiB, {a} ({}) / {b} ({}), p50", p50(of), p50(to));
+        let growing = if state == FileState::Growing { "growing, " } else { "" };
+        let name = format!("4 KiB, {growing}{a} ({}) / {b} ({}), p50", p50(of), p50(to));
         let ratio = times.arms.ratio_of_medians(of, to).expect("whole blocks");
         row(format!("flush.{id}"), name, ratio.to_string(), bar)
     };
-    vec![
-        versus("uring/floor", 0, 1, "≤ 1.05"),
-        versus("linked/floor", 2, 3, "≤ 1.05"),
-        versus("sync/floor", 4, 5, "≤ 1.05"),
-        versus("uring/bufwriter", 0, 6, "≤ 1"),
-        versus("sync/bufwriter", 4, 6, "≤ 1"),
-        versus("floor/floor", 7, 1, "the noise of this run: 1"),
-    ]
+    asked.iter().map(row).collect()
+}
+
+pub fn run(scratch: &Scratch) -> Vec<Row> {
+    let (uring, pwritev2) = (kind("floor io_uring write DSYNC"), kind("floor pwritev2 DSYNC"));
+    let written = [
+        kind("writeflush io_uring caller"),
+        uring,
+        linked(),
+        kind("floor io_uring write→fdatasync"),
+        kind("writeflush sync caller"),
+        pwritev2,
+        kind("BufWriter+sync_data"),
+        uring, // once more: the noise
+        defaults(),
+    ];
+    let mut rows = side_by_side(
+        &scratch.path("flush"),
+        FileState::Written,
+        &written,
+        &[
+            ("uring/floor", 0, 1, "≤ 1.05"),
+            ("linked/floor", 2, 3, "≤ 1.05"),
+            ("sync/floor", 4, 5, "≤ 1.05"),
+            ("uring/bufwriter", 0, 6, "≤ 1"),
+            ("sync/bufwriter", 4, 6, "≤ 1"),
+            ("defaults/floor", 8, 5, "≤ 1.03"),
+            ("defaults/bufwriter", 8, 6, "≤ 1"),
+            ("floor/floor", 7, 1, "the noise of this run: 1"),
+        ],
+    );
+    let growing = [defaults(), pwritev2, kind("BufWriter+sync_data"), pwritev2];
+    rows.extend(side_by_side(
+        &scratch.path("growing"),
+        FileState::Growing,
+        &growing,
+        &[
+            ("growing.defaults/floor", 0, 1, "≤ 1.03"),
+            ("growing.defaults/bufwriter", 0, 2, "≤ 1"),
+            ("growing.floor/floor", 3, 1, "the noise of this run: 1"),
+        ],
+    ));
+    rows
 }

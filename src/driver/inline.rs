@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::backend::{Abilities, Backend, Completion, FileId, Inline, Io, Op, Token, Wake, cancelled};
+use crate::backend::{
+    Abilities, Backend, Completion, FileId, Inline, Io, Op, Token, Wake, cancelled,
+};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::Handle;
@@ -61,7 +63,11 @@ impl Answers {
 
 impl Commit {
     /// What `basket` has got.
-    pub(super) fn of(basket: &Basket<'_>, file: Arc<dyn Inline>, answers: &Arc<Answers>) -> Option<Self> {
+    pub(super) fn of(
+        basket: &Basket<'_>,
+        file: Arc<dyn Inline>,
+        answers: &Arc<Answers>,
+    ) -> Option<Self> {
         basket.ops[0]?;
         Some(Self { file, ops: basket.ops, answers: answers.clone() })
     }

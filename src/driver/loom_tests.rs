@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::run::{Runner, Waited};
 use super::*;
-use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Op, Token, Wake};
+use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Inline, Op, Token, Wake};
 use crate::buffers::{Memory, Region};
 use crate::file::Handle;
 use crate::options::Drive;
@@ -36,11 +36,7 @@ impl Io for Willing {
     }
 
     fn submit(&mut self, _: FileId, token: Token, op: Op) {
-        let len = match op {
-            Op::Write { region, .. } => region.len,
-            Op::Flush => 0,
-        };
-        self.done.push_back(Completion { token, result: Ok(len) });
+        self.done.push_back(Completion { token, result: Ok(len_of(op)) });
     }
 
     fn kick(&mut self) -> std::io::Result<()> {
@@ -65,32 +61,68 @@ impl Io for Willing {
     }
 }
 
+/// Beside it.
+#[derive(Debug)]
+struct WillingToo;
+
+impl Inline for WillingToo {
+    fn carry_out(&self, op: Op) -> std::io::Result<usize> {
+        Ok(len_of(op))
+    }
+}
+
+fn len_of(op: Op) -> usize {
+    match op {
+        Op::Write { region, .. } => region.len,
+        Op::Flush => 0,
+    }
+}
+
+/// A runner over a stream of two bytes, which nobody has asked for.
+fn two_bytes(drive: Drive) -> (Arc<Stream>, Arc<Runner>) {
+    const BUFFER: u64 = 4096;
+    let io = Willing::default();
+    let memory = Memory::new(BUFFER as usize, 2, 0, Memory::ALIGN).unwrap();
+    let stream = Stream::new(Path::new("take").into(), memory, (0, 0), io.waker());
+    let stream = Arc::new(stream);
+    let geometry = Geometry { block: 1, buffer: BUFFER, bounce: BUFFER };
+    let plan = Plan::new(geometry, Forms { dsync: true, link: false }, 0, 2);
+    let around = Around { block: 1, existing: 0, kept: 0 };
+    let lane = Lane::new(0, stream.clone(), FileId(0), plan, around, 2)
+        .inline_by((drive == Drive::Thread).then(|| Arc::new(WillingToo) as _));
+    let driver = Driver::new(Box::new(io), vec![lane]);
+    let runner = Runner::new(driver, stream.clone(), drive, &Default::default()).unwrap();
+    stream.sequencer.commit_exclusive(2);
+    (stream, Arc::new(runner))
+}
+
+/// Whoever waits carries a fence out himself or finds that another does; no fence is forgotten when
+/// it is brought back while the driver's thread takes the driver.
+#[test]
+fn a_fence_is_handed_out_and_brought_back() {
+    model(|| {
+        let (stream, runner) = two_bytes(Drive::Thread);
+        let flush = |to: u64| {
+            let (stream, runner) = (stream.clone(), runner.clone());
+            move || {
+                stream.note_wanted(to, 0);
+                let waited = runner.commit(&stream.progress, || stream.durable() >= to);
+                assert_eq!(waited, Waited::Ready);
+            }
+        };
+        let other = thread::spawn(flush(1));
+        flush(2)();
+        other.join().unwrap();
+        runner.retire();
+        assert_eq!(stream.durable(), 2);
+    });
+}
+
 /// Invariant 7: whoever finds the driver taken sleeps, and takes it when it is let go.
 #[test]
 fn the_driver_is_handed_on() {
     model(|| {
-        const BUFFER: u64 = 4096;
-        let io = Willing::default();
-        let memory = Memory::new(BUFFER as usize, 2, 0, Memory::ALIGN).unwrap();
-        let stream = Stream::new(Path::new("take").into(), memory, (0, 0), io.waker());
-        let stream = Arc::new(stream);
-        let forms = Forms { dsync: true, link: false };
-        let geometry = Geometry { block: 1, buffer: BUFFER, bounce: BUFFER };
-        let plan = Plan::new(geometry, forms, 0, 2);
-        let lane = Lane::new(
-            0,
-            stream.clone(),
-            FileId(0),
-            plan,
-            Around { block: 1, existing: 0, kept: 0 },
-            2,
-        );
-        let driver = Driver::new(Box::new(io), vec![lane]);
-        let runner = Arc::new(
-            Runner::new(driver, stream.clone(), Drive::Caller, &Default::default()).unwrap(),
-        );
-        stream.sequencer.commit_exclusive(2);
-
+        let (stream, runner) = two_bytes(Drive::Caller);
         let flush = |to: u64| {
             let (stream, runner) = (stream.clone(), runner.clone());
             move || {

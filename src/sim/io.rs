@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Asked, Computer, Medium, SECTOR, fails_at};
-use crate::backend::{
-    Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Token, Wake,
-};
+use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::Handle;
