@@ -141,18 +141,16 @@ extern "C" {
 /*
  How the MMIO procedure opens files from now on: with `options` (null: the defaults of MMIO; their
  `mode`, `on_full` and `producers` don't matter), and a fence of its own every `fence_ms`
- milliseconds and every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults of
- MMIO, and a fence a second. These are the ones of `wf_options`, but on Linux with `WF_BACKEND_SYNC` and
- `WF_DIRECT_OFF`, so that what other programs read is exact.
+ milliseconds and every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults
+ of MMIO, and a fence a second. They are those of `wf_options`, but on Linux with
+ `WF_BACKEND_SYNC` and `WF_DIRECT_OFF`, so that what other programs read is exact.
 
  Files that are open keep what they have. No wait for the disk; allocates. Any thread.
  `WF_INVALID`, `WF_PANIC`.
 
  `options` is null or points to a `wf_options` of as many bytes as its `size` says.
  */
-wf_status wf_mmio_settings(const wf_options *options,
-                           uint64_t fence_ms,
-                           uint64_t fence_bytes);
+wf_status wf_mmio_settings(const wf_options *options, uint64_t fence_ms, uint64_t fence_bytes);
 
 #if defined(_WIN32)
 /*

@@ -65,6 +65,7 @@ impl Held {
     /// The last step of a close. A file whose every byte is durable, up to `whole`, is cut there; if
     /// the medium was full, behind the last one before a gap. After any other failure whatever got
     /// there stays. Also gives the length that the file has then.
+    ///
     /// `fenced`: the last fence covers the length of a whole file, too.
     fn let_go(
         self,

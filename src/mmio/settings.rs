@@ -32,7 +32,7 @@ impl Default for Settings {
 /// and an overwrite reads no block back. On Windows that is so anyway.
 fn as_winmm_writes() -> Options {
     match cfg!(target_os = "linux") {
-        // Beside io_uring an open and a close take twice as long, with a ring and a thread more.
+        // With io_uring an open and a close take twice as long: a ring and a thread more.
         true => Options::new().backend(BackendChoice::Sync).direct(Direct::Off),
         false => Options::new(),
     }
@@ -46,8 +46,9 @@ impl Settings {
     }
 
     /// How writers are opened, in place of what [`new`](Self::new) says: for a stream of hundreds of
-    /// megabytes a second the default [`Options`] as they are. The overrun policy is always [`OnFull::Block`]: a WRITE has no way
-    /// to say that it took less; and what is fenced unasked is said here.
+    /// megabytes a second the default [`Options`] as they are. The overrun policy is always
+    /// [`OnFull::Block`]: a WRITE has no way to say that it took less; and what is fenced unasked is
+    /// said here.
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self

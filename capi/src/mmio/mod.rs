@@ -32,9 +32,9 @@ pub unsafe extern "system" fn wf_mmio_procedure(
 
 /// How the MMIO procedure opens files from now on: with `options` (null: the defaults of MMIO; their
 /// `mode`, `on_full` and `producers` don't matter), and a fence of its own every `fence_ms`
-/// milliseconds and every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults of
-/// MMIO, and a fence a second. These are the ones of `wf_options`, but on Linux with `WF_BACKEND_SYNC` and
-/// `WF_DIRECT_OFF`, so that what other programs read is exact.
+/// milliseconds and every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults
+/// of MMIO, and a fence a second. They are those of `wf_options`, but on Linux with
+/// `WF_BACKEND_SYNC` and `WF_DIRECT_OFF`, so that what other programs read is exact.
 ///
 /// Files that are open keep what they have. No wait for the disk; allocates. Any thread.
 /// `WF_INVALID`, `WF_PANIC`.
