@@ -70,7 +70,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 23] = [
+        pub const ALL: [Self; 24] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,

@@ -246,8 +246,14 @@ mod tests {
 /// gone on, at most so often: most bugs need it once or twice, and more takes hours.
 #[cfg(all(test, loom))]
 pub(crate) fn model(program: impl Fn() + Send + Sync + 'static) {
+    model_with(3, program);
+}
+
+/// With at most so many preemptions.
+#[cfg(all(test, loom))]
+pub(crate) fn model_with(preemptions: usize, program: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(3);
+    builder.preemption_bound.get_or_insert(preemptions);
     builder.check(program);
 }
 

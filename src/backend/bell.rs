@@ -25,7 +25,7 @@ impl Bell {
 
 impl Wake for Bell {
     fn wake(&self) {
-        self.rung.store(true, Ordering::Release);
+        self.rung.swap(true, Ordering::AcqRel); // as the sleeper's, so that each is seen or comes later
         self.event.announce();
     }
 

@@ -9,7 +9,7 @@ use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Inline, Op, T
 use crate::buffers::{Memory, Region};
 use crate::file::Handle;
 use crate::options::Drive;
-use crate::sync::{model, thread};
+use crate::sync::{model, model_with, thread};
 
 /// Everything succeeds at once.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ fn two_bytes(drive: Drive) -> (Arc<Stream>, Arc<Runner>) {
 /// it is brought back while the driver's thread takes the driver.
 #[test]
 fn a_fence_is_handed_out_and_brought_back() {
-    model(|| {
+    model_with(2, || {
         let (stream, runner) = two_bytes(Drive::Thread);
         let flush = |to: u64| {
             let (stream, runner) = (stream.clone(), runner.clone());

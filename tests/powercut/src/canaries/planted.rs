@@ -11,7 +11,7 @@ use crate::scenario::{Ending, Face, Folder, Mode, Opener, Renamed, Scenario, Spa
 pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
     use Meeting::{Cuts, Fault};
     match canary {
-        Canary::NoFlush => Some(Cuts(Way::UringDsync, &State::ALL)),
+        Canary::NoFlush | Canary::InlineUnfenced => Some(Cuts(Way::UringDsync, &State::ALL)),
         Canary::FlushTooEarly | Canary::PatchDurableEarly => {
             Some(Cuts(Way::UringFlush, &State::ALL))
         }
