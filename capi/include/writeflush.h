@@ -627,9 +627,11 @@ typedef struct {
    */
   uint32_t on_disk_full;
   /*
-   0: for a later version.
+   1: a flush without a limit of time is always handed to the driver. 0 (default): where nothing
+   else is under way, the thread that waits for it carries it out, and is inside the kernel then
+   until the device has answered, whatever `wf_abandon` and `wf_close_timeout` do meanwhile.
    */
-  uint32_t reserved;
+  uint32_t no_inline_flush;
   /*
    Is asked again and again while an open waits for the lock, and between any two pieces of 1 MiB
    of `WF_PREALLOCATE_ZERO`, which may take minutes; never once `wf_open` has returned (with

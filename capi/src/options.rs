@@ -151,8 +151,10 @@ pub struct wf_options {
     pub append_at: u64,
     /// `WF_ON_DISK_FULL_...`: what happens when the medium is full in the middle of a recording.
     pub on_disk_full: u32,
-    /// 0: for a later version.
-    pub reserved: u32,
+    /// 1: a flush without a limit of time is always handed to the driver. 0 (default): where nothing
+    /// else is under way, the thread that waits for it carries it out, and is inside the kernel then
+    /// until the device has answered, whatever `wf_abandon` and `wf_close_timeout` do meanwhile.
+    pub no_inline_flush: u32,
     /// Is asked again and again while an open waits for the lock, and between any two pieces of 1 MiB
     /// of `WF_PREALLOCATE_ZERO`, which may take minutes; never once `wf_open` has returned (with
     /// `wf_mmio_settings`: in every OPEN from then on). Null (default): nothing calls an open off.
@@ -213,7 +215,7 @@ impl Default for wf_options {
             lock_wait_ms: 1000,
             append_at: 0,
             on_disk_full: WF_ON_DISK_FULL_FAIL,
-            reserved: 0,
+            no_inline_flush: 0,
             cancel: None,
             cancel_context: std::ptr::null_mut(),
             submit_every_ms: 100,
@@ -321,8 +323,8 @@ impl wf_options {
             WF_ON_DISK_FULL_WAIT => DiskFull::Wait,
             _ => return Err(invalid("wf_options.on_disk_full is none of WF_ON_DISK_FULL_...")),
         };
-        if self.reserved != 0 {
-            return Err(invalid("wf_options.reserved is not 0"));
+        if self.no_inline_flush > 1 {
+            return Err(invalid("wf_options.no_inline_flush is neither 0 nor 1"));
         }
         if self.lock > 1 {
             return Err(invalid("wf_options.lock is neither 0 nor 1"));
@@ -363,6 +365,7 @@ impl wf_options {
             .backend(backend)
             .direct(direct)
             .drive(drive)
+            .inline_flush(self.no_inline_flush == 0)
             .on_full(on_full)
             .on_disk_full(on_disk_full)
             .preallocate(preallocate)

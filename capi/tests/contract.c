@@ -92,7 +92,7 @@ static void options_that_cannot_be(const char *path) {
   WRONG(drive, 9);
   WRONG(on_full, 9);
   WRONG(on_disk_full, 9);
-  WRONG(reserved, 1);
+  WRONG(no_inline_flush, 2);
   WRONG(preallocate, 9);
   WRONG(fence, 9);
   WRONG(fill_byte, 256);
