@@ -256,7 +256,8 @@ impl Control {
     /// let go by a thread of its own when that has ended, at once if nothing is under way, and never
     /// while the disk does not answer, since its bytes may still land in the file.
     /// [`close_timeout`](Self::close_timeout) waits for it. (A [`Drive::Caller`] with the
-    /// `Sync` backend is held up in the call that writes; nobody can let go of that.)
+    /// `Sync` backend is held up in the call that writes, and so is who carries out his own flush,
+    /// [`Options::inline_flush`](crate::Options::inline_flush); nobody can let go of that.)
     ///
     /// [`Drive::Caller`]: crate::Drive::Caller
     ///

@@ -19,8 +19,8 @@ use crate::writer::Writer;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendChoice {
-    /// The best that works here at run time: io_uring on Linux, overlapped I/O on Windows, else
-    /// `Sync`. A fallback is reported by
+    /// The best that works here at run time: io_uring on Linux of 64 bits, overlapped I/O on
+    /// Windows, else `Sync`. A fallback is reported by
     /// [`Control::fallbacks`](crate::Control::fallbacks).
     #[default]
     Auto,

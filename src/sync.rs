@@ -108,7 +108,7 @@ impl Event {
     fn block(&self, ticket: u32, left: Option<Duration>) {
         let timeout = left.map(|left| libc::timespec {
             tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
-            tv_nsec: left.subsec_nanos().into(),
+            tv_nsec: left.subsec_nanos() as libc::c_long,
         });
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: the word and the timespec live through the call; the kernel only reads them.

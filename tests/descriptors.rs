@@ -1,7 +1,7 @@
 //! Somebody closes the numbers of a writer's descriptors, each of them, and may open something of
 //! his own that gets the number: nobody hangs, nothing of his is touched, and the stream goes on or
 //! says why not.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #![allow(unsafe_code)]
 
 mod common;

@@ -1,6 +1,6 @@
 //! A fence is a device flush: counted by the kernel, field 16 of the block device's `stat`
 //! (Documentation/block/stat.rst). That the call returned is no evidence.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod common;
 

@@ -7,7 +7,7 @@ mod bell;
 #[cfg(windows)]
 mod overlapped;
 mod sync;
-#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(any(loom, shuttle))))]
 mod uring;
 
 use std::fs::File;
@@ -23,7 +23,7 @@ pub(crate) use bell::Bell;
 #[cfg(windows)]
 pub(crate) use overlapped::OverlappedBackend;
 pub(crate) use sync::{SyncBackend, cancelled, fill, read_full};
-#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(any(loom, shuttle))))]
 pub(crate) use uring::UringBackend;
 
 /// Which backend a writer uses, as [`Control::backend`](crate::Control::backend) reports it.
@@ -219,21 +219,21 @@ pub(crate) fn choose(options: &Options, depth: usize) -> io::Result<(Box<dyn Io>
 /// Why the best backend is not to be had. (ENOMEM is all that io_uring says of a limit on pinned
 /// memory.)
 fn refusal(name: Backend, error: &io::Error) -> String {
-    #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", not(any(loom, shuttle))))]
     if error.raw_os_error() == Some(libc::ENOMEM) {
         return format!("{name} was refused ({error}): {}", uring::locked_memory());
     }
     format!("{name} was refused ({error})")
 }
 
-#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(any(loom, shuttle))))]
 fn uring(options: &Options, depth: usize) -> io::Result<Box<dyn Io>> {
     Ok(Box::new(UringBackend::new(depth, options.drive)?))
 }
 
-#[cfg(not(all(target_os = "linux", not(any(loom, shuttle)))))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", not(any(loom, shuttle)))))]
 fn uring(_: &Options, _: usize) -> io::Result<Box<dyn Io>> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring exists on Linux only"))
+    Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring is used on Linux of 64 bits only"))
 }
 
 #[cfg(windows)]

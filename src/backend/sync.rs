@@ -173,12 +173,19 @@ pub(crate) fn fill(
 fn write_at(file: &File, bytes: &[u8], at: u64, dsync: bool) -> io::Result<usize> {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
+
+    // A position of 64 bits everywhere: musl knows no other.
+    #[cfg(not(target_env = "gnu"))]
+    use libc::pwritev2;
+    #[cfg(target_env = "gnu")]
+    use libc::pwritev64v2 as pwritev2;
+
     if !dsync {
         return file.write_at(bytes, at);
     }
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: the vector names `bytes`, which live through the call.
-    let n = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at as i64, libc::RWF_DSYNC) };
+    let n = unsafe { pwritev2(file.as_raw_fd(), &part, 1, at as i64, libc::RWF_DSYNC) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 

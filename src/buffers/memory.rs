@@ -13,7 +13,7 @@ pub(crate) struct Region {
     pub(crate) address: *mut u8,
     pub(crate) len: usize,
     /// Which registered buffer it lies in: an index into [`Memory::registrable`].
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64")), allow(dead_code))]
     pub(crate) index: u16,
 }
 

@@ -495,7 +495,7 @@ fn fallocate(file: &File, bytes: u64) -> io::Result<()> {
     let mut signals = 0..1000;
     loop {
         // SAFETY: a live descriptor; plain integers.
-        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } == 0 {
+        if unsafe { libc::fallocate64(file.as_raw_fd(), 0, 0, bytes) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();

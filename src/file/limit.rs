@@ -5,14 +5,19 @@
 
 use std::marker::PhantomData;
 
+#[cfg(all(unix, not(target_os = "linux")))]
+use libc::{RLIM_INFINITY, getrlimit, rlimit};
+#[cfg(target_os = "linux")] // of 32 bits, too
+use libc::{RLIM64_INFINITY as RLIM_INFINITY, getrlimit64 as getrlimit, rlimit64 as rlimit};
+
 /// The limit of this process now, if there is one.
 pub(crate) fn file_limit() -> Option<u64> {
     #[cfg(unix)]
     {
-        let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+        let mut limit = rlimit { rlim_cur: RLIM_INFINITY, rlim_max: 0 };
         // SAFETY: a live struct. A failure leaves it as it is.
-        unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
-        (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+        unsafe { getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+        (limit.rlim_cur != RLIM_INFINITY).then_some(limit.rlim_cur)
     }
     #[cfg(not(unix))]
     None

@@ -94,10 +94,10 @@ const DEEPEST: usize = 8;
 #[cfg(target_os = "linux")]
 fn look_down(file: &File, deepest: usize) -> Place {
     use std::os::fd::AsRawFd;
-    // SAFETY: statfs is plain data, zero is valid; the call fills it.
-    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: statfs64 is plain data, zero is valid; the call fills it.
+    let mut stat: libc::statfs64 = unsafe { std::mem::zeroed() };
     // SAFETY: a live descriptor and a live struct.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } != 0 {
+    if unsafe { libc::fstatfs64(file.as_raw_fd(), &raw mut stat) } != 0 {
         let reason = "the file system does not say what it is";
         return Place { durability: label(Medium::Device, reason), dsync_flushes: false };
     }
@@ -119,10 +119,10 @@ fn look_down(file: &File, deepest: usize) -> Place {
 pub(crate) fn free_space(file: &File) -> Option<u64> {
     use std::os::fd::AsRawFd;
     const EXT4_AND_XFS: [u32; 2] = [0xEF53, 0x5846_5342];
-    // SAFETY: statfs is plain data, zero is valid; the call fills it.
-    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: statfs64 is plain data, zero is valid; the call fills it.
+    let mut stat: libc::statfs64 = unsafe { std::mem::zeroed() };
     // SAFETY: a live descriptor and a live struct.
-    let known = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } == 0
+    let known = unsafe { libc::fstatfs64(file.as_raw_fd(), &raw mut stat) } == 0
         && EXT4_AND_XFS.contains(&(stat.f_type as u32));
     known.then(|| (stat.f_bfree as u64).saturating_mul(stat.f_bsize as u64))
 }

@@ -120,7 +120,7 @@ mod tests {
     /// One slice may be there many times, so a sum may be more than memory, and than a file.
     #[test]
     fn parts_that_are_more_than_any_file_holds_are_refused() {
-        const LEN: usize = 1 << 45;
+        const LEN: usize = 1 << (usize::BITS - 19);
         let (read, how) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let how = how | libc::MAP_NORESERVE;
         // SAFETY: a mapping of our own, which reads as zeros and is never touched.

@@ -74,8 +74,12 @@ impl Config {
 /// Every backend × direct or not × who drives.
 pub fn configs() -> Vec<Config> {
     let mut all = Vec::new();
-    let best = if cfg!(windows) { BackendChoice::Overlapped } else { BackendChoice::Uring };
-    for backend in [best, BackendChoice::Sync] {
+    let best = match () {
+        _ if cfg!(windows) => Some(BackendChoice::Overlapped),
+        _ if cfg!(target_pointer_width = "64") => Some(BackendChoice::Uring),
+        _ => None,
+    };
+    for backend in best.into_iter().chain([BackendChoice::Sync]) {
         for direct in [Direct::On, Direct::Off] {
             if cfg!(windows) && (backend, direct) == (BackendChoice::Sync, Direct::On) {
                 continue; // needs the overlapped backend there

@@ -55,7 +55,7 @@ fn take_space(path: &Path, most: i64) {
     let (mut from, mut len) = (0, most.min(1 << 30));
     while len >= 64 << 10 && from < most {
         // SAFETY: a live descriptor; plain integers.
-        match unsafe { libc::fallocate(file.as_raw_fd(), 0, from, len) } {
+        match unsafe { libc::fallocate64(file.as_raw_fd(), 0, from, len) } {
             0 => from += len,
             _ => len /= 2,
         }
