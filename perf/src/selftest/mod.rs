@@ -204,6 +204,8 @@ impl<'a> Lab<'a> {
         let Some(folder) = self.args.keep.as_ref().filter(|_| gate.verdict != right) else {
             return Ok(());
         };
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Bad::new(format!("{} can't be made: {error}", folder.display())))?;
         let name = case.name.replace([' ', ',', '%'], "");
         let path = folder.join(format!("{name}-{seed}.json"));
         Document::new(environment.clone(), gate.clone()).save(&path, true)
