@@ -729,6 +729,22 @@ impl Lane {
             self.stream.announce_space();
         }
     }
+
+    /// As [`announce`](Self::announce), but wakes no task. Whether none waits; else what has changed
+    /// is still to be announced.
+    pub(crate) fn announce_to_threads(&mut self) -> bool {
+        if self.changed.progress {
+            self.stream.progress.announce();
+        }
+        if self.changed.space {
+            self.stream.space.announce();
+        }
+        let has_tasks = self.stream.has_tasks();
+        if !has_tasks {
+            self.changed = Changed::default();
+        }
+        !has_tasks
+    }
 }
 
 fn zero(region: Region) {

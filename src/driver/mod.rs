@@ -148,16 +148,14 @@ impl Driver {
         sleeps_too_long || self.in_flight() || self.is_busy(&|| false)
     }
 
-    /// Tells waiters what has changed, where no task waits, too: what a waker does belongs on the
-    /// driver's thread. Whether there is none.
+    /// Tells the threads that wait what has changed. Whether nobody else is left to be told: what the
+    /// waker of a task does belongs on the driver's thread.
     pub(crate) fn announce_to_threads(&mut self) -> bool {
-        let by_threads_only = self.streams().all(|stream| !stream.has_tasks());
-        if by_threads_only {
-            self.announce();
-        } else {
-            self.streams().for_each(|stream| stream.progress.announce());
+        let mut all = true;
+        for lane in &mut self.lanes {
+            all &= lane.announce_to_threads();
         }
-        by_threads_only
+        all
     }
 
     /// Says that its thread is about to sleep without it, and returns what it sleeps on: unless there
@@ -171,13 +169,22 @@ impl Driver {
         if self.in_flight() || !waker.sleeps_apart() {
             return None;
         }
-        self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
-        if self.is_busy(&reason) || self.lanes.iter().any(|lane| lane.pauses_until().is_some()) {
+        let pauses = self.lanes.iter().any(|lane| lane.pauses_until().is_some());
+        if pauses || !self.falls_asleep(&reason) {
             self.wakes_up();
             return None;
         }
         self.wakes_at = deadline;
         Some(waker)
+    }
+
+    /// Whoever drives says that he is about to sleep. Whether he may: there is nothing to do, and no
+    /// `reason` not to. Looked at once the doorbell works, so that a reason followed by a doorbell is
+    /// never slept through.
+    fn falls_asleep(&mut self, reason: &impl Fn() -> bool) -> bool {
+        let early = Slip::LateSleep.is_planted().then(|| self.is_busy(reason));
+        self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
+        !early.unwrap_or_else(|| self.is_busy(reason))
     }
 
     pub(crate) fn wakes_up(&mut self) {
@@ -193,18 +200,15 @@ impl Driver {
         self.wait_unless(deadline, || false);
     }
 
-    /// As [`wait`](Self::wait), unless `reason`: looked at once the doorbell works, so that a
-    /// reason followed by a doorbell is never slept through.
+    /// As [`wait`](Self::wait), unless `reason`.
     pub(crate) fn wait_unless(&mut self, deadline: Option<Instant>, reason: impl Fn() -> bool) {
-        let early = Slip::LateSleep.is_planted().then(|| self.is_busy(&reason));
-        self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
-        let busy = early.unwrap_or_else(|| self.is_busy(&reason));
+        let falls_asleep = self.falls_asleep(&reason);
         let pauses = self.lanes.iter().filter_map(Lane::pauses_until);
         let deadline = pauses.chain(deadline).min();
-        if !busy && let Err(error) = self.io.wait(deadline) {
+        if falls_asleep && let Err(error) = self.io.wait(deadline) {
             self.fail(error);
         }
-        self.lanes.iter().for_each(|lane| lane.stream().awake());
+        self.wakes_up();
     }
 
     /// Where something has to be tried again later, sleeps until then, until a completion, or for

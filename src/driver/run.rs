@@ -28,7 +28,7 @@ pub(crate) struct Runner {
 enum Who {
     /// The driver is taken by whoever waits; `None` once retired.
     Caller {
-        driver: Mutex<Option<Driver>>,
+        driver: Seat,
         eager: bool,
         company: Company,
         /// The length of files is limited.
@@ -45,7 +45,7 @@ enum Who {
     },
 }
 
-/// The driver while its thread sleeps without it: nobody holds this lock for long.
+/// Where the driver is to be had: of a thread of its own, only while that sleeps without it.
 type Seat = Mutex<Option<Driver>>;
 
 /// What the driver's thread is told about its end.
@@ -263,7 +263,7 @@ impl Runner {
     }
 
     /// Takes the driver, if nobody else has it.
-    fn take<'a>(&'a self, driver: &'a Mutex<Option<Driver>>, limited: bool) -> Option<Lead<'a>> {
+    fn take<'a>(&'a self, driver: &'a Seat, limited: bool) -> Option<Lead<'a>> {
         if self.stream.is_left_behind() {
             return None;
         }
