@@ -206,6 +206,8 @@ impl Runner {
             return false;
         }
         let (seat, limited) = match &self.who {
+            // A child that ends in the midst of it would never answer.
+            Who::Thread { .. } if self.stream.is_lent() => return false,
             Who::Thread { seat, limited, .. } => (&**seat, *limited),
             Who::Caller { company, .. } if company.is_group() => return false,
             Who::Caller { driver, limited, .. } => (driver, *limited),
