@@ -308,7 +308,9 @@ impl Options {
     /// missing out of the driver's hands, and no thread has to wake for it. It is inside the
     /// kernel then until the device has answered, so that neither
     /// [`Control::abandon`](crate::Control::abandon) nor a close elsewhere ends its wait before;
-    /// with `false`, and in all waits with a limit, they do. A push never carries out anything.
+    /// with `false`, and in all waits with a limit, they do. A push never carries out anything. (Beside
+    /// io_uring before Linux 6.7, and on Windows beside overlapped I/O, the driver's thread can't
+    /// sleep without the backend, and every flush is handed to it.)
     pub fn inline_flush(mut self, inline: bool) -> Self {
         self.inline_flush = inline;
         self
