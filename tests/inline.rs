@@ -6,7 +6,7 @@ mod common;
 use std::fs::read_to_string;
 
 use common::{directory, watched};
-use writeflush::{BackendChoice, Options, Writer};
+use writeflush::{BackendChoice, Direct, Options, Writer};
 
 /// How often the threads of this process that have this name went to sleep by themselves.
 fn sleeps(name: &str) -> u64 {
@@ -39,8 +39,8 @@ fn a_lone_flush_wakes_no_thread() {
         watched(&format!("{backend:?}"), move || {
             let directory = directory();
             let options = Options::new().backend(backend);
-            // What is done unasked wakes it a few times a second.
-            let options = options.submit_every(None);
+            // What is done unasked, and the cut of padding, wake it a few times a second.
+            let options = options.submit_every(None).direct(Direct::Off);
             let mut writer = options.create(directory.path().join("inline")).unwrap();
             let few = sleeps_in_flushes(&mut writer);
             writer.close().unwrap();
