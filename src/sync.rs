@@ -54,6 +54,33 @@ pub(crate) mod plain {
     pub(crate) use std::sync::atomic::AtomicU64;
 }
 
+/// A word to sleep on (futex(2)), within this process.
+#[cfg(all(not(any(loom, shuttle)), target_os = "linux"))]
+#[allow(unsafe_code)]
+pub(crate) mod futex {
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
+
+    /// Sleeps while the word has this value, for so long at most. Every end (woken, changed, timed out,
+    /// interrupted) means: look again.
+    pub(crate) fn wait(word: &AtomicU32, value: u32, left: Option<Duration>) {
+        let timeout = left.map(|left| libc::timespec {
+            tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_nsec: left.subsec_nanos() as libc::c_long,
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        // SAFETY: the word and the timespec live through the call; the kernel only reads them.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, timeout) };
+    }
+
+    pub(crate) fn wake_all(word: &AtomicU32) {
+        let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        // SAFETY: the kernel uses the address only to find sleepers.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
+    }
+}
+
 /// Something that threads wait for and that one thread announces to all of them at once.
 ///
 /// A waiter reads a [`ticket`](Event::ticket), then looks at its condition, then sleeps; an
@@ -104,38 +131,13 @@ impl Event {
     }
 
     #[cfg(all(not(any(loom, shuttle)), target_os = "linux"))]
-    #[allow(unsafe_code)]
     fn block(&self, ticket: u32, left: Option<Duration>) {
-        let timeout = left.map(|left| libc::timespec {
-            tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
-            tv_nsec: left.subsec_nanos() as libc::c_long,
-        });
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the word and the timespec live through the call; the kernel only reads them.
-        // Every result (woken, changed, timed out, interrupted) means: look again.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.epoch.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                ticket,
-                timeout,
-            );
-        }
+        futex::wait(&self.epoch, ticket, left);
     }
 
     #[cfg(all(not(any(loom, shuttle)), target_os = "linux"))]
-    #[allow(unsafe_code)]
     fn wake(&self) {
-        // SAFETY: the kernel uses the address only to find sleepers.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.epoch.as_ptr(),
-                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                i32::MAX,
-            );
-        }
+        futex::wake_all(&self.epoch);
     }
 
     #[cfg(any(loom, shuttle, not(target_os = "linux")))]

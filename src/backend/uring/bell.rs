@@ -10,6 +10,7 @@ use io_uring::{opcode, squeue, types};
 
 use crate::backend::Wake;
 use crate::file::OsFile;
+use crate::sync::futex;
 
 /// Rung from any thread.
 #[derive(Debug)]
@@ -34,9 +35,7 @@ impl Wake for Bell {
                 word.store(RUNG, Ordering::Release);
                 // Always, though it may have been rung: whoever rang it may not have come to this.
                 // And all who wait: the ring may, beside the thread that drives (`sleep`).
-                let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-                // SAFETY: a live word; nothing but its address is used.
-                unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
+                futex::wake_all(word);
             }
             Self::Line(end) => {
                 // One that is lost the ring hears of itself: the other end is at its end.
@@ -58,22 +57,10 @@ impl Wake for Bell {
         let Self::Word(word) = self else { return };
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if left != Some(Duration::ZERO) {
-            wait_on(word, QUIET, left);
+            futex::wait(word, QUIET, left);
         }
         word.swap(QUIET, Ordering::AcqRel); // what was published before the ring is seen next
     }
-}
-
-/// While the word has this value. May return for no reason.
-fn wait_on(word: &AtomicU32, value: u32, left: Option<Duration>) {
-    let timeout = left.map(|left| libc::timespec {
-        tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word and the timespec live through the call; the kernel only reads them.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, timeout) };
 }
 
 /// The driver's side of a bell.
