@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::evidence::LIMIT_PERCENT;
 use super::judge::Tier;
 use super::source::Sources;
-use super::tiers::turns::Extent;
+use super::tiers::turns::{Extent, TURNS};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     tiers: Vec<Tier>,
 
     /// Turns of each operation in a stage, about: fewer are faster, and see less
-    #[arg(long, value_name = "N", default_value_t = 1000,
+    #[arg(long, value_name = "N", default_value_t = TURNS,
           value_parser = clap::value_parser!(u32).range(36..=1_000_000))]
     turns: u32,
 

@@ -37,7 +37,7 @@ use self::result::Skipped;
 use self::source::Sides;
 pub(crate) use self::steps::{Pair, Plan, Side};
 pub(crate) use self::table::{COLUMNS, columns};
-pub(crate) use self::tiers::turns::Extent;
+pub(crate) use self::tiers::turns::{Extent, TURNS};
 use crate::document::{self, Document};
 use crate::environment::Environment;
 use crate::error::{self, BAD, Bad, INTERRUPTED, LOST};

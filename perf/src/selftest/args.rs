@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::case::Trials;
-use crate::gate::{LIMIT_PERCENT, limit};
+use crate::gate::{LIMIT_PERCENT, TURNS, limit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(default_value = ".")]
     pub(super) directory: PathBuf,
 
-    /// A few of each, with a quarter of the turns
+    /// A few of each, with a tenth of the turns
     #[arg(long)]
     pub(super) quick: bool,
 
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     counted: Option<u64>,
 
-    /// Turns of each operation in a stage, about [default: 1000, with --quick 250]
+    /// Turns of each operation in a stage, about [default: 3000, with --quick 300]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(36..=1_000_000))]
     turns: Option<u32>,
 
@@ -112,6 +112,6 @@ impl Args {
     }
 
     pub(super) fn turns(&self) -> u32 {
-        self.or(self.turns.map(u64::from), 1000, 250) as u32
+        self.or(self.turns.map(u64::from), TURNS.into(), u64::from(TURNS / 10)) as u32
     }
 }
