@@ -58,6 +58,8 @@ pub enum Canary {
     UnaskedUnfenced,
     /// The write that a waiter carries out by himself lacks its fence.
     InlineUnfenced,
+    /// The flush of a file that shares a driver goes to the file that joined first.
+    FlushesAnother,
 }
 
 #[cfg(canary)]
@@ -70,7 +72,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 24] = [
+        pub const ALL: [Self; 25] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -95,6 +97,7 @@ mod planted {
             Self::DirectoryByPath,
             Self::UnaskedUnfenced,
             Self::InlineUnfenced,
+            Self::FlushesAnother,
         ];
 
         /// Its name in reports.
@@ -124,6 +127,7 @@ mod planted {
                 Self::DirectoryByPath => "directory-by-path",
                 Self::UnaskedUnfenced => "unasked-unfenced",
                 Self::InlineUnfenced => "inline-unfenced",
+                Self::FlushesAnother => "flushes-another",
             }
         }
 

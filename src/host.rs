@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{self, Io};
+use crate::backend::{self, Files, Io};
 use crate::file::{Handle, OpenMode, open_system_file};
 use crate::options::Options;
 
@@ -27,8 +27,12 @@ pub(crate) trait Host: Debug + Send + Sync {
     fn pause(&self, length: Duration);
 
     /// A backend with room for `depth` operations, and the reason if it is a fallback.
-    fn backend(&self, options: &Options, depth: usize)
-    -> io::Result<(Box<dyn Io>, Option<String>)>;
+    fn backend(
+        &self,
+        options: &Options,
+        depth: usize,
+        files: Files,
+    ) -> io::Result<(Box<dyn Io>, Option<String>)>;
 }
 
 /// The operating system.
@@ -57,7 +61,8 @@ impl Host for System {
         &self,
         options: &Options,
         depth: usize,
+        files: Files,
     ) -> io::Result<(Box<dyn Io>, Option<String>)> {
-        backend::choose(options, depth)
+        backend::choose(options, depth, files)
     }
 }

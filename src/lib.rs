@@ -78,6 +78,7 @@
 //! # Threads
 //!
 //! [`Drive`] says who does the work: a thread that sleeps, a thread that polls, or whoever waits.
+//! Who records many streams lets them share a [`Driver`].
 //! A [`Writer`] is `Send`; [`SharedWriter`], [`Control`] and [`Ticket`] are `Send + Sync` and
 //! cheap to clone, and share what the writer has; dropping the writer closes the file, and
 //! [`Control::close`] closes it for whoever does not own it. A [`Ticket`] is a `Future`: what its
@@ -109,6 +110,7 @@ mod options;
 mod overrun;
 #[cfg(any(windows, all(unix, not(any(loom, shuttle)))))]
 mod process_end;
+mod shared_driver;
 #[cfg(all(test, unix, not(loom)))]
 mod sim;
 mod stats;
@@ -124,6 +126,7 @@ pub use error::{Error, Operation};
 pub use file::{Durability, Medium};
 pub use options::{BackendChoice, Direct, DiskFull, Drive, FenceForm, Options, Preallocate};
 pub use overrun::{OnFull, Overrun, Push};
+pub use shared_driver::{Driver, DriverOptions};
 pub use stats::{Histogram, Stats};
 pub use stream::Positions;
 pub use summary::{CloseError, Summary};

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::file::{MAX_BLOCK, OpenMode, Share};
 use crate::host::{Host, System};
 use crate::overrun::OnFull;
+use crate::shared_driver::Driver;
 use crate::writer::Writer;
 
 /// Which backend to use.
@@ -229,6 +230,8 @@ pub struct Options {
     pub(crate) append_at: Option<u64>,
     pub(crate) memory_limit: usize,
     pub(crate) thread_setup: ThreadSetup,
+    /// That others share; `None`: one of its own.
+    pub(crate) driver: Option<Driver>,
     pub(crate) host: Arc<dyn Host>,
 }
 
@@ -257,6 +260,7 @@ impl Default for Options {
             append_at: None,
             memory_limit: 1 << 30,
             thread_setup: ThreadSetup::default(),
+            driver: None,
             host: Arc::new(System),
         }
     }
@@ -313,6 +317,34 @@ impl Options {
     /// sleep without the backend, and every flush is handed to it.)
     pub fn inline_flush(mut self, inline: bool) -> Self {
         self.inline_flush = inline;
+        self
+    }
+
+    /// Has this driver carry the bytes, which other writers share, in place of one of the writer's
+    /// own. Backend, drive and thread set-up are the driver's then, and must not be chosen here.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use writeflush::{Driver, Options};
+    ///
+    /// let driver = Driver::new()?;
+    /// let options = Options::new().driver(&driver);
+    /// let mut cameras = Vec::new();
+    /// for number in 0..4 {
+    ///     cameras.push(options.create(dir.join(format!("camera-{number}.raw")))?);
+    /// }
+    /// for camera in &mut cameras {
+    ///     camera.write(b"a frame")?;
+    ///     camera.flush()?;
+    /// }
+    /// # for camera in cameras { camera.close()?; }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn driver(mut self, driver: &Driver) -> Self {
+        self.driver = Some(driver.clone());
         self
     }
 
@@ -641,6 +673,16 @@ impl Options {
             return wrong(
                 "write-through alone exists with the overlapped backend on Windows only: choose \
                  another fence form"
+                    .into(),
+            );
+        }
+        let own = self.drive != Drive::default()
+            || self.backend != BackendChoice::default()
+            || self.thread_setup.0.is_some()
+            || self.fence_form == FenceForm::WriteThrough;
+        if own && self.driver.is_some() {
+            return wrong(
+                "a writer that shares a driver has its drive, backend and thread set-up: choose                  those in DriverOptions, and no write-through"
                     .into(),
             );
         }

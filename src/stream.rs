@@ -1,6 +1,7 @@
 //! What producers, waiters and the driver share about one file.
 #![allow(unsafe_code)]
 
+mod doorbell;
 mod gap;
 mod tasks;
 
@@ -10,7 +11,6 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use crate::backend::Wake;
 use crate::buffers::{Memory, Sequencer};
 use crate::canary::Slip;
 use crate::error::{Error, Operation};
@@ -21,6 +21,7 @@ use crate::sync::{
     AtomicBool, AtomicU64, Event, Mutex, OnceLock, Ordering, fence, ignore_poison, raise,
 };
 
+pub(crate) use doorbell::Doorbell;
 use gap::Gap;
 pub(crate) use tasks::{Place, Tasks, unharmed};
 
@@ -123,7 +124,7 @@ pub(crate) struct Stream {
     pub(crate) progress: CachePadded<Event>,
     /// Announced when memory is released or a patch is taken, and at a failure.
     pub(crate) space: CachePadded<Event>,
-    doorbell: Doorbell,
+    doorbell: Arc<Doorbell>,
     /// Woken when `durable` or the failure changes.
     pub(crate) tasks: CachePadded<Tasks>,
     /// Those that await room, by the limit that they need; woken when `space` is announced.
@@ -155,20 +156,13 @@ struct Requests {
     ending: AtomicBool,
 }
 
-/// Wakes the driver, and makes no system call unless the driver has said that it sleeps.
-#[derive(Debug)]
-struct Doorbell {
-    sleeping: CachePadded<AtomicBool>,
-    waker: Arc<dyn Wake>,
-}
-
 impl Stream {
     /// A stream whose next byte goes to `start`, with memory from `released` on in use.
     pub(crate) fn new(
         path: Arc<Path>,
         memory: Memory,
         (released, start): (u64, u64),
-        waker: Arc<dyn Wake>,
+        doorbell: Arc<Doorbell>,
     ) -> Self {
         let sequencer = Sequencer::new(start, released, memory.capacity() as u64);
         Self {
@@ -205,7 +199,7 @@ impl Stream {
             cut_short: AtomicBool::new(false),
             progress: CachePadded::default(),
             space: CachePadded::default(),
-            doorbell: Doorbell { sleeping: CachePadded::new(AtomicBool::new(false)), waker },
+            doorbell,
             tasks: CachePadded::default(),
             rooms: CachePadded::default(),
         }
@@ -286,7 +280,7 @@ impl Stream {
 
     /// A fence was asked for: wakes the driver if it sleeps for want of work.
     pub(crate) fn tell_of_fence(&self) {
-        // Pairs with the fence in `going_to_sleep`: if the fence in flight is seen here, its end
+        // Pairs with the fence of a driver that goes to sleep: if the fence in flight is seen here, its end
         // will see this request.
         fence(Ordering::SeqCst);
         if !self.published.fencing.load(Ordering::Relaxed) {
@@ -355,27 +349,7 @@ impl Stream {
     /// Wakes the driver if it has announced that it sleeps; otherwise makes no system call.
     #[inline]
     pub(crate) fn ring_doorbell(&self) {
-        // Pairs with the fence in `going_to_sleep`: either the driver sees what was published
-        // before this call, or this call sees that the driver sleeps.
-        fence(Ordering::SeqCst);
-        let sleeping = &self.doorbell.sleeping;
-        if sleeping.load(Ordering::Relaxed) && sleeping.swap(false, Ordering::AcqRel) {
-            self.doorbell.waker.wake();
-        }
-    }
-
-    /// The driver is about to sleep: it has to look for work once more after this call.
-    pub(crate) fn going_to_sleep(&self) {
-        // Swaps, as the ringer's, so that of one who looked long ago each is seen or comes before:
-        // loom takes a plain store for one that may be overwritten unseen.
-        self.doorbell.sleeping.swap(true, Ordering::Relaxed);
-        if !Slip::UnfencedSleep.is_planted() {
-            fence(Ordering::SeqCst);
-        }
-    }
-
-    pub(crate) fn awake(&self) {
-        self.doorbell.sleeping.swap(false, Ordering::Relaxed);
+        self.doorbell.ring();
     }
 
     /// Of the only producer, which waits for the answer: asks for a gap that ends at `to`.
@@ -460,7 +434,7 @@ impl Stream {
     /// Ends what the backend has under way: of a driver that is gone.
     #[cfg(any(windows, test))]
     pub(crate) fn halt(&self) {
-        self.doorbell.waker.halt();
+        self.doorbell.halt();
     }
 
     // ---- what the driver publishes --------------------------------------------------------------

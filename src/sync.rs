@@ -256,6 +256,7 @@ pub(crate) fn model(program: impl Fn() + Send + Sync + 'static) {
 pub(crate) fn model_with(preemptions: usize, program: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
+    builder.max_branches = builder.max_branches.max(10_000); // a driver's thread takes many steps
     builder.check(program);
 }
 

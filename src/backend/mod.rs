@@ -52,6 +52,49 @@ impl std::fmt::Display for Backend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(pub(crate) u32);
 
+/// How many files a backend is to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Files {
+    One,
+    /// Any number, which come and go.
+    Many,
+}
+
+/// What a backend knows of each file, by its number.
+#[derive(Debug)]
+pub(crate) struct Places<T>(Vec<Option<T>>);
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self(Vec::with_capacity(1))
+    }
+}
+
+impl<T> Places<T> {
+    /// The number that the next file gets.
+    pub(crate) fn free(&self) -> FileId {
+        let free = self.0.iter().position(Option::is_none);
+        FileId(free.unwrap_or(self.0.len()) as u32)
+    }
+
+    pub(crate) fn add(&mut self, file: T) -> FileId {
+        let id = self.free();
+        match self.0.get_mut(id.0 as usize) {
+            Some(place) => *place = Some(file),
+            None => self.0.push(Some(file)),
+        }
+        id
+    }
+
+    pub(crate) fn of(&self, file: FileId) -> &T {
+        self.0[file.0 as usize].as_ref().expect("attached, and not yet detached")
+    }
+
+    pub(crate) fn take(&mut self, file: FileId) -> Option<T> {
+        self.0.get_mut(file.0 as usize)?.take()
+    }
+}
+
 /// What the driver calls an operation, to know its completion again.
 pub(crate) type Token = u64;
 
@@ -134,8 +177,8 @@ pub(crate) trait Io: Send + std::fmt::Debug {
 
     fn abilities(&self) -> Abilities;
 
-    /// What the system refused of what makes it fast, each in a sentence: asked when a file is
-    /// attached.
+    /// What the system refused of what makes it fast, each in a sentence: of the backend, and of the
+    /// file that was attached last.
     fn shortfalls(&self) -> Vec<String> {
         Vec::new()
     }
@@ -149,6 +192,9 @@ pub(crate) trait Io: Send + std::fmt::Debug {
     /// Takes on a file and the memory that its writes come from. Both live until the last
     /// completion of this file has been reaped.
     fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId>;
+
+    /// Lets go of a file, of which nothing is under way: its number may be given to the next.
+    fn detach(&mut self, file: FileId);
 
     /// The way to a file beside this backend; `None` if there is none.
     fn inline(&self, _file: FileId) -> Option<Arc<dyn Inline>> {
@@ -199,17 +245,21 @@ fn lengthen(file: &File, len: u64) -> io::Result<()> {
 
 /// The best backend that works here, or the one that was asked for, with the reason for a
 /// fallback.
-pub(crate) fn choose(options: &Options, depth: usize) -> io::Result<(Box<dyn Io>, Option<String>)> {
+pub(crate) fn choose(
+    options: &Options,
+    depth: usize,
+    files: Files,
+) -> io::Result<(Box<dyn Io>, Option<String>)> {
     let sync = || Box::new(SyncBackend::new(depth)) as Box<dyn Io>;
     match options.backend {
         BackendChoice::Sync => Ok((sync(), None)),
-        BackendChoice::Uring => Ok((uring(options, depth)?, None)),
+        BackendChoice::Uring => Ok((uring(options, depth, files)?, None)),
         BackendChoice::Overlapped => Ok((overlapped(options, depth)?, None)),
         BackendChoice::Auto => {
             let (name, best) = if cfg!(windows) {
                 (Backend::Overlapped, overlapped(options, depth))
             } else {
-                (Backend::Uring, uring(options, depth))
+                (Backend::Uring, uring(options, depth, files))
             };
             Ok(best.map_or_else(|error| (sync(), Some(refusal(name, &error))), |io| (io, None)))
         }
@@ -227,12 +277,12 @@ fn refusal(name: Backend, error: &io::Error) -> String {
 }
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64", not(any(loom, shuttle))))]
-fn uring(options: &Options, depth: usize) -> io::Result<Box<dyn Io>> {
-    Ok(Box::new(UringBackend::new(depth, options.drive)?))
+fn uring(options: &Options, depth: usize, files: Files) -> io::Result<Box<dyn Io>> {
+    Ok(Box::new(UringBackend::new(depth, options.drive, files)?))
 }
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", not(any(loom, shuttle)))))]
-fn uring(_: &Options, _: usize) -> io::Result<Box<dyn Io>> {
+fn uring(_: &Options, _: usize, _: Files) -> io::Result<Box<dyn Io>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring is used on Linux of 64 bits only"))
 }
 

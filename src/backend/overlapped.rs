@@ -37,7 +37,7 @@ use windows_sys::Win32::System::IO::{
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 
-use super::{Abilities, Backend, Completion, FileId, Io, Op, Token, Wake};
+use super::{Abilities, Backend, Completion, FileId, Io, Op, Places, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::{Handle, OsFile, os_file};
@@ -54,7 +54,7 @@ const LONGEST_WAIT: u32 = 1000;
 
 pub(crate) struct OverlappedBackend {
     port: Arc<Port>,
-    files: Vec<Attached>,
+    files: Places<Attached>,
     /// One for each write that can be under way, and for each the kernel's part of it.
     writes: Box<[Write]>,
     slots: Slots,
@@ -144,7 +144,7 @@ impl OverlappedBackend {
         Ok(Self {
             flusher: Some(Flusher::start(port.clone())?),
             port,
-            files: Vec::with_capacity(1),
+            files: Places::default(),
             writes: (0..depth).map(|_| Write { token: 0, state: State::Idle }).collect(),
             slots: Slots::new(depth),
             free: (0..depth).rev().collect(),
@@ -155,7 +155,7 @@ impl OverlappedBackend {
     }
 
     fn start_write(&mut self, file: FileId, token: Token, at: u64, region: Region) {
-        let attached = &self.files[file.0 as usize];
+        let attached = self.files.of(file);
         let block = attached.block;
         // Wine takes anything; Windows would refuse it, with an error that says less.
         let is_aligned = [at, region.len as u64, region.address as u64]
@@ -260,8 +260,14 @@ impl Io for OverlappedBackend {
             return Err(io::Error::last_os_error());
         }
         ignore_poison(self.port.writes.lock()).push(writes.clone());
-        self.files.push(Attached { file, writes, block });
-        Ok(FileId(self.files.len() as u32 - 1))
+        Ok(self.files.add(Attached { file, writes, block }))
+    }
+
+    fn detach(&mut self, file: FileId) {
+        if let Some(attached) = self.files.take(file) {
+            let mut writes = ignore_poison(self.port.writes.lock());
+            writes.retain(|handle| !Arc::ptr_eq(handle, &attached.writes));
+        }
     }
 
     fn room(&mut self) -> usize {
@@ -276,7 +282,7 @@ impl Io for OverlappedBackend {
             }
             Op::Flush => {
                 self.flushes += 1;
-                let file = self.files[file.0 as usize].file.clone();
+                let file = self.files.of(file).file.clone();
                 let asked = self.flusher.as_ref().map(|flusher| flusher.ask(file, token));
                 if asked != Some(true) {
                     self.flushes -= 1;
@@ -321,11 +327,11 @@ impl Io for OverlappedBackend {
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        super::sync::read_full(self.files[file.0 as usize].file.ours()?, at, region)
+        super::sync::read_full(self.files.of(file).file.ours()?, at, region)
     }
 
     fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        super::lengthen(self.files[file.0 as usize].file.ours()?, len)
+        super::lengthen(self.files.of(file).file.ours()?, len)
     }
 }
 

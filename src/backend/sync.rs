@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::{Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Token, Wake};
+use super::{Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Places, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::{Handle, OsFile, os_file};
@@ -14,7 +14,7 @@ use crate::sync::Instant;
 
 #[derive(Debug)]
 pub(crate) struct SyncBackend {
-    files: Vec<Arc<OsFile>>,
+    files: Places<Arc<OsFile>>,
     completions: VecDeque<Completion>,
     depth: usize,
     /// The last write failed or was short and asked for a link: cancel what follows it.
@@ -25,7 +25,7 @@ pub(crate) struct SyncBackend {
 impl SyncBackend {
     pub(crate) fn new(depth: usize) -> Self {
         Self {
-            files: Vec::with_capacity(1),
+            files: Places::default(),
             completions: VecDeque::with_capacity(depth),
             depth,
             broken_link: false,
@@ -37,7 +37,7 @@ impl SyncBackend {
         if std::mem::take(&mut self.broken_link) {
             return Err(cancelled());
         }
-        let result = self.files[file.0 as usize].carry_out(op);
+        let result = self.files.of(file).carry_out(op);
         self.broken_link = !op.is_whole(&result) && op.is_linked();
         result
     }
@@ -84,12 +84,15 @@ impl Io for SyncBackend {
             let text = "direct I/O needs the overlapped backend on Windows";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
-        self.files.push(file);
-        Ok(FileId(self.files.len() as u32 - 1))
+        Ok(self.files.add(file))
+    }
+
+    fn detach(&mut self, file: FileId) {
+        self.files.take(file);
     }
 
     fn inline(&self, file: FileId) -> Option<Arc<dyn Inline>> {
-        Some(self.files[file.0 as usize].clone())
+        Some(self.files.of(file).clone())
     }
 
     fn room(&mut self) -> usize {
@@ -120,15 +123,15 @@ impl Io for SyncBackend {
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        read_full(self.files[file.0 as usize].ours()?, at, region)
+        read_full(self.files.of(file).ours()?, at, region)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        self.files[file.0 as usize].ours()?.set_len(len)
+        self.files.of(file).ours()?.set_len(len)
     }
 
     fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        super::lengthen(self.files[file.0 as usize].ours()?, len)
+        super::lengthen(self.files.of(file).ours()?, len)
     }
 }
 

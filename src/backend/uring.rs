@@ -6,7 +6,9 @@
 
 mod bell;
 mod ring;
+mod tables;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use io_uring::{opcode, squeue, types};
 
 use self::bell::Ear;
 use self::ring::Ring;
-use super::{Abilities, Backend, Completion, FileId, Inline, Io, Op, Token, Wake};
+use self::tables::{HeldOf, Tables};
+use super::{Abilities, Backend, Completion, FileId, Files, Inline, Io, Op, Places, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::error::Error;
@@ -28,6 +31,8 @@ use crate::options::Drive;
 const BELL: Token = Token::MAX;
 /// The token of what asks for a worker, and of what calls something off.
 const ASIDE: Token = Token::MAX - 1;
+/// Operations of the ring's own: the doorbell's, and what is called off.
+const ASIDES: usize = 2;
 /// How long the kernel may take to start a worker: a few times 10 µs, on a busy machine more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,14 +40,15 @@ pub(crate) struct UringBackend {
     /// Its mappings are not there in a child: nothing may touch it there.
     ring: Ring,
     process: Process,
-    files: Vec<Attached>,
+    files: Places<Attached>,
+    tables: Tables,
     ear: Ear,
     bell_armed: bool,
     /// Submitted and not yet reaped, the doorbell and what goes on aside left out.
     in_flight: usize,
     /// That.
     aside: usize,
-    chain: Chain,
+    chains: Chains,
     depth: usize,
     shortfalls: Vec<String>,
     shortage: Shortage,
@@ -94,68 +100,58 @@ const MOST: usize = 4096;
 /// The fewest with which a ring is better than none: a write, a patch, a linked pair, and one more.
 const FEWEST: usize = 8;
 
-/// A write and the flush that is linked behind it; the planner has one such pair in flight at most.
+/// Writes and the flushes that are linked behind them, on their way to the kernel: a file has one such
+/// pair in flight at most.
 ///
 /// Short of memory the kernel takes the head of a chain alone and leaves the rest in the queue (it
 /// submits what it has of a link when it can't have another request, io_submit_sqes in Linux
 /// 6.18): what it takes next is linked to nothing. So a pair that went in two steps was none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Chain {
-    #[default]
-    None,
-    /// The head is in the submission queue.
-    Head,
-    /// So is the flush; so many entries follow it.
-    Whole { flush: Token, behind: usize },
-    /// The flush was taken by itself: whatever it answers, it never ran behind the write.
-    Cut { flush: Token },
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Chains {
+    /// What is in the submission queue, and whether the next is linked behind it.
+    queued: VecDeque<(Token, bool)>,
+    /// Flushes that were taken by themselves: whatever they answer, they never ran behind their write.
+    cut: Vec<Token>,
 }
 
-impl Chain {
+impl Chains {
+    fn with_room(depth: usize) -> Self {
+        Self { queued: VecDeque::with_capacity(depth), cut: Vec::with_capacity(depth) }
+    }
+
     /// An entry went into the submission queue.
     fn pushed(&mut self, token: Token, link: bool) {
-        *self = match *self {
-            Self::Head => Self::Whole { flush: token, behind: 0 },
-            Self::Whole { flush, behind } => Self::Whole { flush, behind: behind + 1 },
-            _ if link => Self::Head,
-            same => same,
-        };
+        self.queued.push_back((token, link));
     }
 
     /// The kernel has taken what it could; so many entries are left in the submission queue.
     fn taken(&mut self, left: usize) {
-        if let Self::Whole { flush, behind } = *self {
-            *self = match left {
-                _ if left == behind + 1 => Self::Cut { flush },
-                _ if left <= behind => Self::None,
-                _ => return, // it has not come so far
-            };
+        let mut ends_in_a_link = false;
+        while self.queued.len() > left {
+            ends_in_a_link = self.queued.pop_front().is_some_and(|(_, link)| link);
+        }
+        if ends_in_a_link && let Some((flush, _)) = self.queued.front() {
+            self.cut.push(*flush);
         }
     }
 
     /// Whether this completion is that of a flush which was cut off.
     fn is_cut(&mut self, token: Token) -> bool {
-        let cut = *self == Self::Cut { flush: token };
-        if cut {
-            *self = Self::None;
-        }
-        cut
+        let cut = self.cut.iter().position(|flush| *flush == token);
+        cut.map(|at| self.cut.swap_remove(at)).is_some()
     }
 }
 
 #[derive(Debug)]
 struct Attached {
     file: Arc<OsFile>,
-    /// The ring holds the file: operations name it by its place in the ring's table.
-    fixed_file: bool,
-    /// The kernel holds the memory's pages: writes name a registered buffer.
-    fixed_buffers: bool,
+    held: HeldOf,
 }
 
 impl Attached {
     /// What names the file in an operation.
     fn target(&self, id: FileId) -> (types::Fd, squeue::Flags) {
-        match self.fixed_file {
+        match self.held.file {
             true => (types::Fd(id.0 as i32), squeue::Flags::FIXED_FILE),
             false => {
                 // No number, which is refused (EBADF), where somebody else has closed it.
@@ -178,11 +174,11 @@ impl std::fmt::Debug for UringBackend {
 impl UringBackend {
     /// A ring for `depth` operations, or for fewer where memory is short. Fails where the kernel, a
     /// seccomp profile or the sysctl `kernel.io_uring_disabled` refuses io_uring.
-    pub(crate) fn new(depth: usize, drive: Drive) -> io::Result<Self> {
+    pub(crate) fn new(depth: usize, drive: Drive, files: Files) -> io::Result<Self> {
         let asked = depth.min(MOST);
         let mut depth = asked;
         let mut ring = loop {
-            match Ring::new((depth as u32 + 2).next_power_of_two(), drive) {
+            match Ring::new((depth + ASIDES).next_power_of_two() as u32, drive) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && depth > FEWEST => {
                     depth = (depth / 2).max(FEWEST);
                 }
@@ -199,15 +195,19 @@ impl UringBackend {
             true => Ear::of_a_word(),
             false => Ear::of_a_line().inspect_err(|_| ring.let_go())?,
         };
+        let is_line = ear.file().map(|end| end.is_some());
+        let tables = is_line.and_then(|is_line| Tables::new(&ring, files, is_line));
+        let tables = tables.inspect_err(|_| ring.let_go())?;
         Ok(Self {
             ring,
             process: Process::this(),
-            files: Vec::with_capacity(1),
+            files: Places::default(),
+            tables,
             ear,
             bell_armed: false,
             in_flight: 0,
             aside: 0,
-            chain: Chain::None,
+            chains: Chains::with_room(depth + ASIDES),
             depth,
             shortfalls: smaller.into_iter().collect(),
             shortage: Shortage::default(),
@@ -221,7 +221,7 @@ impl UringBackend {
         // keeps memory and files until everything has been reaped, and dropping the backend reaps
         // the doorbell.
         unsafe { self.ring.submission().push(&entry) }.expect("room() was asked before");
-        self.chain.pushed(token, link);
+        self.chains.pushed(token, link);
     }
 
     /// Not in a child: a waker may have forked on the thread that drives.
@@ -236,7 +236,7 @@ impl UringBackend {
 
     fn arm_bell(&mut self) {
         if !self.bell_armed {
-            let entry = self.ear.operation();
+            let entry = self.ear.operation(self.tables.place_of_bell());
             self.push(entry, BELL, false);
             self.bell_armed = true;
         }
@@ -263,7 +263,7 @@ impl UringBackend {
         let limit = deadline.map(|at| left(at).min(Duration::from_secs(1 << 30)));
         let result = self.ring.enter(want, limit);
         let left = self.ring.submission().len();
-        self.chain.taken(left);
+        self.chains.taken(left);
         let Err(error) = result else {
             self.shortage = Shortage::default();
             return Ok(());
@@ -306,7 +306,7 @@ impl Io for UringBackend {
     }
 
     fn shortfalls(&self) -> Vec<String> {
-        self.shortfalls.clone()
+        self.shortfalls.iter().chain(&self.tables.refused).cloned().collect()
     }
 
     /// A flush needs a worker thread of the kernel's. Where a limit on threads forbids it the
@@ -331,41 +331,20 @@ impl Io for UringBackend {
 
     fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> io::Result<FileId> {
         let file = os_file(&**file)?;
-        let id = FileId(self.files.len() as u32);
-        let submitter = self.ring.submitter()?;
-        // One file per ring today: the table has one entry, and that of a doorbell which needs one.
-        // A refusal costs speed only, unless there is one: the plain forms are used.
-        let bell = self.ear.file()?;
-        let numbers: Vec<_> = [file.ours()?.as_raw_fd()].into_iter().chain(bell).collect();
-        let fixed_file = id.0 == 0
-            && match submitter.register_files(&numbers) {
-                Ok(()) => true,
-                Err(error) if bell.is_some() => return Err(error),
-                Err(error) => {
-                    self.shortfalls.push(format!("a registered file was refused ({error})"));
-                    false
-                }
-            };
+        let (id, number, bell) = (self.files.free(), file.ours()?.as_raw_fd(), self.ear.file()?);
+        let held = self.tables.hold(&self.ring, id, number, bell, memory)?;
         self.ear.is_held();
-        let iovecs: Vec<_> = memory
-            .iter()
-            .map(|region| libc::iovec { iov_base: region.address.cast(), iov_len: region.len })
-            .collect();
-        // SAFETY: the driver keeps the memory until the ring is gone.
-        let fixed_buffers = id.0 == 0
-            && match unsafe { submitter.register_buffers(&iovecs) } {
-                Ok(()) => true,
-                Err(error) => {
-                    self.shortfalls.push(buffers_refused(memory, &error));
-                    false
-                }
-            };
-        self.files.push(Attached { file, fixed_file, fixed_buffers });
-        Ok(id)
+        Ok(self.files.add(Attached { file, held }))
+    }
+
+    fn detach(&mut self, file: FileId) {
+        if let Some(attached) = self.files.take(file) {
+            self.tables.let_go(&self.ring, file, attached.held);
+        }
     }
 
     fn inline(&self, file: FileId) -> Option<Arc<dyn Inline>> {
-        Some(self.files[file.0 as usize].file.clone())
+        Some(self.files.of(file).file.clone())
     }
 
     fn room(&mut self) -> usize {
@@ -373,15 +352,15 @@ impl Io for UringBackend {
     }
 
     fn submit(&mut self, file: FileId, token: Token, op: Op) {
-        let attached = &self.files[file.0 as usize];
+        let attached = self.files.of(file);
         let (target, named) = attached.target(file);
         let entry = match op {
             Op::Write { at, region, dsync, .. } => {
                 let dsync = dsync && !Canary::flushes_nothing();
                 let flags = if dsync { libc::RWF_DSYNC } else { 0 };
                 let (address, len) = (region.address.cast_const(), region.len as u32);
-                if attached.fixed_buffers {
-                    opcode::WriteFixed::new(target, address, len, region.index)
+                if let Some(held) = attached.held.memory {
+                    opcode::WriteFixed::new(target, address, len, held.index_of(region))
                         .offset(at)
                         .rw_flags(flags)
                         .build()
@@ -440,7 +419,7 @@ impl Io for UringBackend {
                 }
                 _ => self.in_flight -= 1,
             }
-            let code = match self.chain.is_cut(entry.user_data()) {
+            let code = match self.chains.is_cut(entry.user_data()) {
                 true => -libc::ECANCELED,
                 false => entry.result(),
             };
@@ -454,15 +433,15 @@ impl Io for UringBackend {
     }
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
-        super::sync::read_full(self.files[file.0 as usize].file.ours()?, at, region)
+        super::sync::read_full(self.files.of(file).file.ours()?, at, region)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        self.files[file.0 as usize].file.ours()?.set_len(len)
+        self.files.of(file).file.ours()?.set_len(len)
     }
 
     fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        super::lengthen(self.files[file.0 as usize].file.ours()?, len)
+        super::lengthen(self.files.of(file).file.ours()?, len)
     }
 }
 
@@ -559,8 +538,8 @@ mod tests {
     const WRITE: Token = 1;
     const FLUSH: Token = 2;
 
-    fn pair() -> Chain {
-        let mut chain = Chain::None;
+    fn pair() -> Chains {
+        let mut chain = Chains::default();
         chain.pushed(WRITE, true);
         chain.pushed(FLUSH, false);
         chain
@@ -587,8 +566,22 @@ mod tests {
     }
 
     #[test]
+    fn of_several_pairs_the_one_is_cut_in_which_the_kernel_stopped() {
+        let mut chains = Chains::default();
+        for file in 0..3 {
+            chains.pushed(10 * file, true);
+            chains.pushed(10 * file + 1, false);
+        }
+        chains.taken(3); // the first pair and the head of the second
+        chains.taken(1); // the second flush, and the head of the third
+        chains.taken(0);
+        assert!(!chains.is_cut(1));
+        assert!(chains.is_cut(11) && chains.is_cut(21));
+    }
+
+    #[test]
     fn a_pair_behind_others_is_not_cut_between_them() {
-        let mut chain = Chain::None;
+        let mut chain = Chains::default();
         chain.pushed(7, false);
         chain.pushed(WRITE, true);
         chain.pushed(FLUSH, false);

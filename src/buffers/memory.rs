@@ -32,6 +32,14 @@ impl Region {
         assert!(len <= self.len);
         Self { len, ..self }
     }
+
+    /// All of the one allocation in which these lie, from the first to the last of them.
+    #[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64")), allow(dead_code))]
+    pub(crate) fn around(regions: &[Self]) -> Self {
+        let (first, last) = (regions[0], regions[regions.len() - 1]);
+        let len = last.address.addr() + last.len - first.address.addr();
+        Self { len, ..first }
+    }
 }
 
 /// Aligned memory in one allocation, laid out as

@@ -7,28 +7,39 @@ use std::sync::Arc;
 
 use super::closing::Held;
 use super::{Core, Facts};
-use crate::backend::{Abilities, Backend, Io};
+use crate::backend::{Abilities, Backend, FileId, Files, Io};
 use crate::blocks::align_down;
 use crate::buffers::Memory;
 use crate::canary::Canary;
 use crate::driver::run::Runner;
-use crate::driver::{Around, Driver, Forms, Geometry, Lane, Plan};
+use crate::driver::shared::{Hub, Reserved};
+use crate::driver::{Around, BESIDE_WRITES, Engine, Forms, Geometry, Lane, Plan};
 use crate::error::{Error, Operation};
-use crate::file::{Durability, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of};
+use crate::file::{
+    Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of,
+};
 use crate::options::{BackendChoice, DiskFull, FenceForm, Options};
-use crate::stream::Stream;
+use crate::stream::{Doorbell, Stream};
 use crate::sync::{AtomicBool, Mutex, Ordering, ignore_poison};
 
 /// What a writer needs beside a file.
 #[derive(Debug)]
 struct Means {
     memory: Memory,
-    io: Box<dyn Io>,
-    fallback: Option<String>,
+    way: Way,
     /// Bytes in a device write.
     piece: usize,
     /// Writes under way at a time.
     flights: usize,
+}
+
+/// Who is going to drive.
+#[derive(Debug)]
+enum Way {
+    /// A driver of its own, over this backend, and why it is not another.
+    Own { io: Box<dyn Io>, fallback: Option<String> },
+    /// One that others share, which has memory left for this one.
+    Shared { hub: Arc<Hub>, reserved: Reserved },
 }
 
 impl Means {
@@ -38,10 +49,158 @@ impl Means {
         let pieces = options.buffer_size / piece * options.buffers;
         let memory = Memory::new(piece, pieces, options.longest_grant(), MAX_BLOCK)
             .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
-        // A write a piece and one for a tail; a flush, a patch, and a linked pair's second half.
+        // A write a piece and one for a tail.
         let flights = pieces + 1;
-        let (io, fallback) = options.host.backend(options, flights + 3).map_err(start_failed)?;
-        Ok(Self { memory, io, fallback, piece, flights })
+        let way = match &options.driver {
+            None => {
+                let depth = flights + BESIDE_WRITES;
+                let (io, fallback) =
+                    options.host.backend(options, depth, Files::One).map_err(start_failed)?;
+                Way::Own { io, fallback }
+            }
+            Some(driver) => {
+                let hub = driver.hub().clone();
+                let reserved = hub.reserve(memory.footprint() as u64)?;
+                Way::Shared { hub, reserved }
+            }
+        };
+        Ok(Self { memory, way, piece, flights })
+    }
+
+    /// Whether another backend may take this one's place.
+    fn is_free(&self, options: &Options) -> bool {
+        let is_another = |io: &dyn Io| io.kind() != Backend::Sync;
+        options.backend == BackendChoice::Auto
+            && matches!(&self.way, Way::Own { io, .. } if is_another(&**io))
+    }
+}
+
+/// What becomes a lane where its driver turns.
+#[derive(Debug)]
+struct Joining {
+    options: Options,
+    opened: Opened,
+    memory: Memory,
+    piece: usize,
+    flights: usize,
+    fallback: Option<String>,
+}
+
+/// What a lane has to know of a file that was opened.
+#[derive(Debug)]
+struct Opened {
+    path: Arc<Path>,
+    file: Arc<dyn Handle>,
+    start: u64,
+    existing: u64,
+    block: u64,
+    dsync_flushes: bool,
+    durability: Durability,
+    fallbacks: Vec<String>,
+}
+
+impl Opened {
+    fn of(opened: &OpenFile) -> Self {
+        Self {
+            path: opened.path.clone(),
+            file: opened.file.clone(),
+            start: opened.start,
+            existing: opened.existing,
+            block: opened.block,
+            dsync_flushes: opened.place.dsync_flushes,
+            durability: opened.place.durability.clone(),
+            fallbacks: opened.fallbacks.clone(),
+        }
+    }
+}
+
+/// What has become of it.
+struct Joined {
+    stream: Arc<Stream>,
+    place: usize,
+    facts: Facts,
+}
+
+impl Joining {
+    /// Where the driver turns. Reads the block in which the first write begins.
+    fn join(self, engine: &mut Engine) -> Result<Joined, Error> {
+        let mut known = None;
+        let place = engine.join(|io, place, doorbell| {
+            let (lane, facts) = self.lane(io, place, doorbell)?;
+            known = Some((lane.stream().clone(), facts));
+            Ok::<_, Error>(lane)
+        })?;
+        let (stream, facts) = known.expect("made with its lane");
+        Ok(Joined { stream, place, facts })
+    }
+
+    fn lane(
+        self,
+        io: &mut dyn Io,
+        place: usize,
+        doorbell: &Arc<Doorbell>,
+    ) -> Result<(Lane, Facts), Error> {
+        let opened = &self.opened;
+        let start_failed = |error| Error::io(Operation::Start, &opened.path, error);
+        let id = io.attach(&opened.file, &self.memory.registrable()).map_err(start_failed)?;
+        let floor = align_down(opened.start, opened.block);
+        if let Err(error) = self.read_head(id, floor, io) {
+            io.detach(id);
+            return Err(error);
+        }
+        let (options, block, existing) = (&self.options, opened.block, opened.existing);
+        let geometry = Geometry { block, buffer: self.piece as u64, bounce: Memory::BOUNCE as u64 };
+        // An error of a write with a fence of its own may be the fence's: then nobody may go on.
+        let dsync_flushes = opened.dsync_flushes && options.on_disk_full != DiskFull::Wait;
+        let forms = forms(options.fence_form, io.abilities(), dsync_flushes);
+        let plan = Plan::new(geometry, forms, opened.start, self.flights);
+        let facts = self.facts(io);
+        let (bounds, path) = ((floor, opened.start), opened.path.clone());
+        let stream = Arc::new(Stream::new(path, self.memory, bounds, doorbell.clone()));
+        let around = Around { block, existing, kept: options.preallocate.kept(existing) };
+        let lane = Lane::new(place, stream, id, plan, around, self.flights)
+            .on_disk_full(options.on_disk_full)
+            .file_limit(file_limit())
+            .unasked(options.every)
+            .inline_by(options.inline_flush.then(|| io.inline(id)).flatten());
+        Ok((lane, facts))
+    }
+
+    /// The block that the first write shares with what is already there.
+    fn read_head(&self, id: FileId, floor: u64, io: &mut dyn Io) -> Result<(), Error> {
+        let (opened, memory) = (&self.opened, &self.memory);
+        if floor == opened.start {
+            return Ok(());
+        }
+        let head = memory.patch_bounce().first(opened.block as usize);
+        if !Canary::HeadNotRead.is_planted() {
+            io.read(id, floor, head)
+                .map_err(|error| Error::io(Operation::Read, &opened.path, error))?;
+        }
+        // SAFETY: nobody else knows the memory yet.
+        unsafe {
+            let len = (opened.start - floor) as usize;
+            memory.copy_in(floor, std::slice::from_raw_parts(head.address, len));
+        }
+        Ok(())
+    }
+
+    fn facts(&self, io: &dyn Io) -> Facts {
+        let (options, opened) = (&self.options, &self.opened);
+        let fallbacks = opened.fallbacks.iter().chain(&self.fallback).cloned();
+        Facts {
+            options: options.clone(),
+            backend: io.kind(),
+            durability: match options.fence_form {
+                FenceForm::WriteThrough => Durability::trusting_the_drive(),
+                _ => opened.durability.clone(),
+            },
+            fallbacks: fallbacks.chain(io.shortfalls()).collect(),
+            block: opened.block,
+            piece: self.piece as u64,
+            start: opened.start,
+            existing: opened.existing,
+        }
     }
 }
 
@@ -93,80 +252,45 @@ impl Core {
         opened: &OpenFile,
         means: Means,
     ) -> Result<Self, Error> {
-        let is_free = options.backend == BackendChoice::Auto && means.io.kind() != Backend::Sync;
+        let is_free = means.is_free(options);
         match Self::start(options, opened, means) {
             Err(error) if is_free => {
                 let plain = options.clone().backend(BackendChoice::Sync);
-                Means::new(&plain, &opened.path).and_then(|mut means| {
-                    means.fallback = Some(error.to_string());
-                    Self::start(options, opened, means)
-                })
+                let mut means = Means::new(&plain, &opened.path)?;
+                if let Way::Own { fallback, .. } = &mut means.way {
+                    *fallback = Some(error.to_string());
+                }
+                Self::start(options, opened, means)
             }
             started => started,
         }
     }
 
     fn start(options: &Options, opened: &OpenFile, means: Means) -> Result<Self, Error> {
-        let Means { memory, mut io, fallback, piece, flights } = means;
-        let start_failed = |error| Error::io(Operation::Start, &opened.path, error);
-        let id = io.attach(&opened.file, &memory.registrable()).map_err(start_failed)?;
-        let floor = align_down(opened.start, opened.block);
-        if floor < opened.start {
-            // The block that the first write shares with what is already there.
-            let head = memory.patch_bounce().first(opened.block as usize);
-            if !Canary::HeadNotRead.is_planted() {
-                io.read(id, floor, head)
-                    .map_err(|error| Error::io(Operation::Read, &opened.path, error))?;
+        let Means { memory, way, piece, flights } = means;
+        let (options, file) = (options.clone(), Opened::of(opened));
+        let join = |fallback| Joining { options, opened: file, memory, piece, flights, fallback };
+        let (runner, stream, facts) = match way {
+            Way::Own { io, fallback } => {
+                let mut engine = Engine::new(io);
+                let Joined { stream, facts, .. } = join(fallback).join(&mut engine)?;
+                let (drive, setup) = (facts.options.drive, &facts.options.thread_setup);
+                let runner = Runner::new(engine, stream.clone(), drive, setup)
+                    .map_err(|error| Error::io(Operation::Start, &opened.path, error))?;
+                (runner, stream, facts)
             }
-            // SAFETY: nobody else knows the memory yet.
-            unsafe {
-                let len = (opened.start - floor) as usize;
-                memory.copy_in(floor, std::slice::from_raw_parts(head.address, len));
+            Way::Shared { hub, reserved } => {
+                let joining = join(None);
+                let joined = hub.visit(move |engine| joining.join(engine))??;
+                let Joined { stream, place, facts } = joined;
+                (Runner::sharing(reserved.at(place), stream.clone()), stream, facts)
             }
-        }
-
-        let geometry =
-            Geometry { block: opened.block, buffer: piece as u64, bounce: Memory::BOUNCE as u64 };
-        // An error of a write with a fence of its own may be the fence's: then nobody may go on.
-        let dsync_flushes = opened.place.dsync_flushes && options.on_disk_full != DiskFull::Wait;
-        let forms = forms(options.fence_form, io.abilities(), dsync_flushes);
-        let plan = Plan::new(geometry, forms, opened.start, flights);
-        let facts = Facts {
-            options: options.clone(),
-            backend: io.kind(),
-            durability: match options.fence_form {
-                FenceForm::WriteThrough => Durability::trusting_the_drive(),
-                _ => opened.place.durability.clone(),
-            },
-            fallbacks: opened
-                .fallbacks
-                .iter()
-                .cloned()
-                .chain(fallback)
-                .chain(io.shortfalls())
-                .collect(),
-            block: opened.block,
-            piece: piece as u64,
-            start: opened.start,
-            existing: opened.existing,
         };
-        let bounds = (floor, opened.start);
-        let stream = Arc::new(Stream::new(opened.path.clone(), memory, bounds, io.waker()));
-        let (block, existing) = (opened.block, opened.existing);
-        let around = Around { block, existing, kept: options.preallocate.kept(existing) };
-        let lane = Lane::new(0, stream.clone(), id, plan, around, flights)
-            .on_disk_full(options.on_disk_full)
-            .file_limit(file_limit())
-            .unasked(options.every)
-            .inline_by(options.inline_flush.then(|| io.inline(id)).flatten());
-        let driver = Driver::new(io, vec![lane]);
-        let runner = Runner::new(driver, stream.clone(), options.drive, &options.thread_setup)
-            .map_err(start_failed)?;
         let held = Held {
             file: opened.file.clone(),
             mode: opened.mode,
             existing: opened.existing,
-            locked: options.lock,
+            locked: facts.options.lock,
             marked: opened.marked,
         };
         Ok(Self {

@@ -40,6 +40,13 @@ impl Answers {
         Self { any: AtomicBool::new(false), waiting: Mutex::new(VecDeque::with_capacity(MOST)) }
     }
 
+    /// For so many lanes.
+    pub(super) fn reserve(&self, lanes: usize) {
+        let mut waiting = ignore_poison(self.waiting.lock());
+        let more = (lanes * MOST).saturating_sub(waiting.len());
+        waiting.reserve(more);
+    }
+
     fn give(&self, completion: Completion) {
         let mut waiting = ignore_poison(self.waiting.lock());
         waiting.push_back(completion);
@@ -121,7 +128,7 @@ impl<'a> Basket<'a> {
         Self { io, ops: [None; MOST] }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.ops.iter().flatten().count()
     }
 }
@@ -138,6 +145,10 @@ impl Io for Basket<'_> {
 
     fn attach(&mut self, file: &Arc<dyn Handle>, memory: &[Region]) -> std::io::Result<FileId> {
         self.io.attach(file, memory)
+    }
+
+    fn detach(&mut self, file: FileId) {
+        self.io.detach(file);
     }
 
     fn room(&mut self) -> usize {

@@ -92,6 +92,8 @@ pub(crate) struct Lane {
     /// Blocks whose bytes behind the tail lie in the bounce: the next tail in them needs no read.
     tail_read: Option<TailBlocks>,
     changed: Changed,
+    /// A planted bug: the file that flushes go to.
+    mixed_up: Option<FileId>,
 }
 
 /// What a lane has to know of its file.
@@ -158,7 +160,13 @@ impl Lane {
             last_fence: Duration::ZERO,
             tail_read: None,
             changed: Changed::default(),
+            mixed_up: None,
         }
+    }
+
+    /// A planted bug.
+    pub(super) fn mix_up(&mut self, file: Option<FileId>) {
+        self.mixed_up = file;
     }
 
     /// What a full medium means to it.
@@ -187,6 +195,10 @@ impl Lane {
 
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    pub(crate) fn file(&self) -> FileId {
+        self.file
     }
 
     /// Whether an operation is in the kernel's hands, the lane's failure notwithstanding.
@@ -486,7 +498,8 @@ impl Lane {
     fn submit_flush(&mut self, io: &mut dyn Io) {
         self.flush_since = Some(Instant::now());
         self.stream.counters.flushes.add(1);
-        io.submit(self.file, self.token(Kind::Flush), Op::Flush);
+        let file = self.mixed_up.unwrap_or(self.file);
+        io.submit(file, self.token(Kind::Flush), Op::Flush);
     }
 
     fn token(&self, kind: Kind) -> Token {

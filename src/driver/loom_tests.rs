@@ -1,9 +1,11 @@
 //! The driver in the hands of whoever waits, handed on from one to the other.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::path::Path;
 
 use super::run::{Runner, Waited};
+use super::shared::Hub;
 use super::*;
 use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Inline, Op, Token, Wake};
 use crate::buffers::{Memory, Region};
@@ -30,6 +32,8 @@ impl Io for Willing {
     fn attach(&mut self, _: &Arc<dyn Handle>, _: &[Region]) -> std::io::Result<FileId> {
         Ok(FileId(0))
     }
+
+    fn detach(&mut self, _: FileId) {}
 
     fn room(&mut self) -> usize {
         8
@@ -78,22 +82,62 @@ fn len_of(op: Op) -> usize {
     }
 }
 
-/// A runner over a stream of so many bytes, which nobody has asked for.
-fn stream_of(bytes: u64, drive: Drive) -> (Arc<Stream>, Arc<Runner>) {
+/// A stream of so many bytes, which nobody has asked for, takes its place.
+fn join(engine: &mut Engine, bytes: u64, inline: bool) -> (Arc<Stream>, usize) {
     const BUFFER: u64 = 4096;
-    let io = Willing::default();
     let memory = Memory::new(BUFFER as usize, 2, 0, Memory::ALIGN).unwrap();
-    let stream = Stream::new(Path::new("take").into(), memory, (0, 0), io.waker());
-    let stream = Arc::new(stream);
+    let path = Path::new("take").into();
+    let stream = Arc::new(Stream::new(path, memory, (0, 0), engine.doorbell().clone()));
     let geometry = Geometry { block: 1, buffer: BUFFER, bounce: BUFFER };
     let plan = Plan::new(geometry, Forms { dsync: true, link: false }, 0, 2);
     let around = Around { block: 1, existing: 0, kept: 0 };
-    let lane = Lane::new(0, stream.clone(), FileId(0), plan, around, 2)
-        .inline_by((drive == Drive::Thread).then(|| Arc::new(WillingToo) as _));
-    let driver = Driver::new(Box::new(io), vec![lane]);
-    let runner = Runner::new(driver, stream.clone(), drive, &Default::default()).unwrap();
+    let joined = engine.join(|_, place, _| {
+        let lane = Lane::new(place, stream.clone(), FileId(0), plan, around, 2);
+        Ok::<_, Infallible>(lane.inline_by(inline.then(|| Arc::new(WillingToo) as _)))
+    });
     stream.sequencer.commit_exclusive(bytes);
+    let Ok(place) = joined;
+    (stream, place)
+}
+
+/// A runner over one.
+fn stream_of(bytes: u64, drive: Drive) -> (Arc<Stream>, Arc<Runner>) {
+    let mut engine = Engine::new(Box::new(Willing::default()));
+    let (stream, _) = join(&mut engine, bytes, drive == Drive::Thread);
+    let runner = Runner::new(engine, stream.clone(), drive, &Default::default()).unwrap();
     (stream, Arc::new(runner))
+}
+
+/// A stream joins, is fenced and leaves, while another one does the same; the driver ends behind both.
+fn two_come_and_go(drive: Drive) {
+    let engine = Engine::new(Box::new(Willing::default()));
+    let hub = Hub::start(engine, drive, &Default::default(), 1 << 30).unwrap();
+    let visit = || {
+        let hub = hub.clone();
+        move || {
+            let (stream, place) = hub.visit(|engine| join(engine, 1, false)).unwrap();
+            let member = hub.reserve(1).unwrap().at(place);
+            let runner = Runner::sharing(member, stream.clone());
+            stream.want_durable(1, 0);
+            let waited = runner.wait(&stream.progress, None, || stream.durable() >= 1);
+            assert_eq!(waited, Waited::Ready);
+            runner.retire();
+        }
+    };
+    let other = thread::spawn(visit());
+    visit()();
+    other.join().unwrap();
+    assert_eq!(hub.memory(), 0);
+}
+
+#[test]
+fn two_join_and_leave_a_thread() {
+    model_with(1, || two_come_and_go(Drive::Thread));
+}
+
+#[test]
+fn two_join_and_leave_callers() {
+    model_with(2, || two_come_and_go(Drive::Caller));
 }
 
 /// Whoever waits carries a fence out himself or finds that another does; no fence is forgotten when

@@ -6,8 +6,8 @@
 //!                                     └─submits──▶ backend ──completions──▶ lane ──publishes──▶ stream
 //! ```
 //!
-//! A [`Driver`] is a state machine over one backend and any number of lanes, one a file. It knows
-//! nothing of threads: [`run`] says who turns it.
+//! An [`Engine`] is a state machine over one backend and any number of lanes, one a file. It knows
+//! nothing of threads: [`run`] says who turns it, [`own_thread`] how a thread does.
 
 mod cadence;
 mod company;
@@ -15,39 +15,214 @@ mod inline;
 mod lane;
 mod length;
 mod outcome;
+mod own_thread;
 mod plan;
 mod put_off;
 pub(crate) mod run;
+pub(crate) mod shared;
 pub(crate) mod thread;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Completion, Io, Wake};
-use crate::canary::Slip;
+use crate::canary::{Canary, Slip};
 use crate::error::Operation;
-use crate::stream::Stream;
-use crate::sync::{Instant, Ordering, fence};
+use crate::stream::{Doorbell, Stream};
+use crate::sync::{Instant, Mutex, Ordering, fence, ignore_poison};
 
 pub(crate) use cadence::Every;
 use inline::{Answers, Basket, Commit};
 pub(crate) use lane::{Around, Lane, LaneToken};
 pub(crate) use plan::{Forms, Geometry, Plan};
+use run::CloseLater;
+use thread::spawn;
+
+/// What a lane may have in flight beside its data: a flush, a patch, and a linked pair's second half.
+pub(crate) const BESIDE_WRITES: usize = 3;
 
 #[derive(Debug)]
-pub(crate) struct Driver {
+pub(crate) struct Engine {
     io: Box<dyn Io>,
-    lanes: Vec<Lane>,
+    doorbell: Arc<Doorbell>,
+    /// By their place, which their tokens name.
+    lanes: Vec<Option<Served>>,
+    /// Whose turn it is to be first.
+    first: usize,
+    /// Lanes that want to leave.
+    leaving: usize,
+    streams: Arc<Streams>,
     /// What waiters have carried out themselves.
     answers: Arc<Answers>,
     /// Its thread sleeps without it, and wakes by itself at that time; `None`: never.
     wakes_at: Option<Instant>,
 }
 
-impl Driver {
-    pub(crate) fn new(io: Box<dyn Io>, lanes: Vec<Lane>) -> Self {
-        Self { io, lanes, answers: Arc::new(Answers::new()), wakes_at: None }
+/// A lane, and what its driver knows of it.
+#[derive(Debug)]
+struct Served {
+    lane: Lane,
+    /// Operations in flight that a waiter carries out.
+    lent: usize,
+    leaves: Option<Leaves>,
+}
+
+/// How a lane leaves.
+pub(crate) enum Leaves {
+    /// Whoever waits for it is told, on the thread that drives.
+    Told(Box<dyn FnOnce() + Send>),
+    /// Once all is durable; the rest of its close is for another thread.
+    Closes(CloseLater),
+}
+
+impl fmt::Debug for Leaves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Told(_) => "told",
+            Self::Closes(_) => "closes",
+        })
     }
+}
+
+impl Leaves {
+    /// Whether nothing that was asked for is missing.
+    fn is_due(&self, stream: &Stream) -> bool {
+        match self {
+            Self::Told(_) => stream.is_content(),
+            Self::Closes(close) => close.is_due(stream),
+        }
+    }
+
+    /// The file has been let go.
+    fn carry_out(self) {
+        match self {
+            Self::Told(gone) => gone(),
+            // It waits for the disk: the others' driver must not.
+            Self::Closes(close) => {
+                let finish = Arc::new(Mutex::new(Some(close.finish)));
+                let taken = finish.clone();
+                let work = move || {
+                    let finish = ignore_poison(taken.lock()).take();
+                    finish.into_iter().for_each(|finish| finish());
+                };
+                if spawn("writeflush-close", work).is_err() {
+                    let finish = ignore_poison(finish.lock()).take();
+                    finish.into_iter().for_each(|finish| finish());
+                }
+            }
+        }
+    }
+}
+
+impl Served {
+    /// Whether an operation of it is under way in the backend.
+    fn is_in_backend(&self) -> bool {
+        self.lent == 0 && self.lane.in_flight()
+    }
+
+    /// Whether it may go: nobody waits for anything that can still come, and nothing is in flight.
+    fn may_leave(&self) -> bool {
+        let stream = self.lane.stream();
+        let is_due = self.leaves.as_ref().is_some_and(|leaves| leaves.is_due(stream));
+        (is_due || self.leaves.is_some() && stream.is_lost()) && !self.lane.in_flight()
+    }
+}
+
+/// The streams of a driver, for whoever has to tell them that it is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(Mutex<Vec<Arc<Stream>>>);
+
+impl Streams {
+    pub(crate) fn is_empty(&self) -> bool {
+        ignore_poison(self.0.lock()).is_empty()
+    }
+
+    pub(crate) fn each(&self, what: impl Fn(&Stream)) {
+        ignore_poison(self.0.lock()).iter().for_each(|stream| what(stream));
+    }
+
+    pub(crate) fn fail_all(&self, why: impl Fn(&Stream) -> crate::error::Error) {
+        self.each(|stream| stream.fail(why(stream)));
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(io: Box<dyn Io>) -> Self {
+        Self {
+            doorbell: Arc::new(Doorbell::new(io.waker())),
+            io,
+            lanes: Vec::with_capacity(1),
+            first: 0,
+            leaving: 0,
+            streams: Arc::default(),
+            answers: Arc::new(Answers::new()),
+            wakes_at: None,
+        }
+    }
+
+    pub(crate) fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
+    }
+
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    // ---- who is served ----------------------------------------------------------------------------
+
+    /// Takes on a file: `lane` makes its lane for the place that it gets, which is returned.
+    pub(crate) fn join<E>(
+        &mut self,
+        lane: impl FnOnce(&mut dyn Io, usize, &Arc<Doorbell>) -> Result<Lane, E>,
+    ) -> Result<usize, E> {
+        let free = self.lanes.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.lanes.len());
+        let lane = lane(&mut *self.io, place, &self.doorbell)?;
+        ignore_poison(self.streams.0.lock()).push(lane.stream().clone());
+        self.answers.reserve(self.lanes.len() + 1);
+        let served = Some(Served { lane, lent: 0, leaves: None });
+        match free {
+            Some(place) => self.lanes[place] = served,
+            None => self.lanes.push(served),
+        }
+        Ok(place)
+    }
+
+    /// The file of this place is to be let go: once nothing that was asked for is missing, or its
+    /// stream has failed, and nothing is in the kernel's hands.
+    pub(crate) fn leave(&mut self, place: usize, leaves: Leaves) {
+        if let Some(served) = &mut self.lanes[place] {
+            served.leaves = Some(leaves);
+            self.leaving += 1;
+        }
+    }
+
+    /// Lets go of those who are to leave and may.
+    pub(crate) fn let_go(&mut self) {
+        if self.leaving == 0 {
+            return;
+        }
+        for place in &mut self.lanes {
+            let Some(served) = place.take_if(|served| served.may_leave()) else { continue };
+            self.leaving -= 1;
+            self.io.detach(served.lane.file());
+            let mut streams = ignore_poison(self.streams.0.lock());
+            streams.retain(|stream| !Arc::ptr_eq(stream, served.lane.stream()));
+            drop((streams, served.lane));
+            served.leaves.into_iter().for_each(Leaves::carry_out);
+        }
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().flatten().map(|served| &served.lane)
+    }
+
+    fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.lanes.iter_mut().flatten().map(|served| &mut served.lane)
+    }
+
+    // ---- turning ----------------------------------------------------------------------------------
 
     /// Called once, by the thread that will drive.
     pub(crate) fn begin(&mut self) -> std::io::Result<()> {
@@ -73,14 +248,27 @@ impl Driver {
                 return;
             }
             self.announce();
-            for lane in &mut self.lanes {
-                moved |= lane.advance(&mut *self.io);
-                lane.publish();
-            }
+            moved |= self.advance();
             if !moved {
                 return;
             }
         }
+    }
+
+    /// Starts what can start, of each lane in turn.
+    fn advance(&mut self) -> bool {
+        if Canary::FlushesAnother.is_planted() {
+            let first = self.lanes().next().map(Lane::file);
+            self.lanes_mut().for_each(|lane| lane.mix_up(first));
+        }
+        let mut moved = false;
+        let (others, first) = self.lanes.split_at_mut(self.first);
+        for served in first.iter_mut().chain(others).flatten() {
+            moved |= served.lane.advance(&mut *self.io);
+            served.lane.publish();
+        }
+        self.first = (self.first + 1) % self.lanes.len().max(1);
+        moved
     }
 
     /// Hands what was started to the kernel.
@@ -97,7 +285,7 @@ impl Driver {
             moved = true;
         }
         if moved {
-            self.lanes.iter_mut().for_each(Lane::publish);
+            self.lanes_mut().for_each(Lane::publish);
         }
         moved
     }
@@ -105,28 +293,33 @@ impl Driver {
     fn reap_answers(&mut self) -> bool {
         let mut moved = false;
         while let Some(completion) = self.answers.take() {
-            self.complete(completion);
+            self.complete(completion).lent -= 1;
             moved = true;
         }
         moved
     }
 
-    fn complete(&mut self, completion: Completion) {
+    fn complete(&mut self, completion: Completion) -> &mut Served {
         let token = LaneToken::unpack(completion.token);
-        self.lanes[token.lane].complete(token, completion.result, &mut *self.io);
+        let served = self.lanes[token.lane].as_mut();
+        let served = served.expect("a lane with something in flight stays");
+        served.lane.complete(token, completion.result, &mut *self.io);
+        served
     }
 
     // ---- in the hands of whoever waits ------------------------------------------------------------
 
-    /// The next step of the fence that is asked for, if it is a small one, and nothing is under way:
-    /// for the caller to [carry out](Commit::carry_out), and to [`bring back`](Self::bring_back).
-    pub(crate) fn hand_out(&mut self) -> Option<Commit> {
-        let [lane] = &mut self.lanes[..] else { return None };
-        let file = lane.inline()?;
+    /// The next step of the fence that is asked for at this place, if it is a small one, and nothing
+    /// of it is under way: for the caller to [carry out](Commit::carry_out), and to
+    /// [`bring back`](Self::bring_back).
+    pub(crate) fn hand_out(&mut self, place: usize) -> Option<Commit> {
+        let served = self.lanes.get_mut(place)?.as_mut()?;
+        let file = served.lane.inline()?;
         let mut basket = Basket::new(&mut *self.io);
-        lane.advance(&mut basket);
+        served.lane.advance(&mut basket);
+        served.lent = basket.len();
         let commit = Commit::of(&basket, file, &self.answers);
-        lane.publish();
+        served.lane.publish();
         commit
     }
 
@@ -134,7 +327,7 @@ impl Driver {
     /// the thread that owns the ring.
     pub(crate) fn bring_back(&mut self) {
         if self.reap_answers() {
-            self.lanes.iter_mut().for_each(Lane::publish);
+            self.lanes_mut().for_each(Lane::publish);
         }
     }
 
@@ -145,14 +338,14 @@ impl Driver {
         // Pairs with the fence of whoever asks for a fence and sees one in flight: its end was
         // published before this.
         fence(Ordering::SeqCst);
-        sleeps_too_long || self.in_flight() || self.is_busy(&|| false)
+        sleeps_too_long || self.is_in_backend() || self.is_busy(&|| false)
     }
 
     /// Tells the threads that wait what has changed. Whether nobody else is left to be told: what the
     /// waker of a task does belongs on the driver's thread.
     pub(crate) fn announce_to_threads(&mut self) -> bool {
         let mut all = true;
-        for lane in &mut self.lanes {
+        for lane in self.lanes_mut() {
             all &= lane.announce_to_threads();
         }
         all
@@ -166,10 +359,10 @@ impl Driver {
         reason: impl Fn() -> bool,
     ) -> Option<Arc<dyn Wake>> {
         let waker = self.io.waker();
-        if self.in_flight() || !waker.sleeps_apart() {
+        if self.is_in_backend() || !waker.sleeps_apart() {
             return None;
         }
-        let pauses = self.lanes.iter().any(|lane| lane.pauses_until().is_some());
+        let pauses = self.lanes().any(|lane| lane.pauses_until().is_some());
         if pauses || !self.falls_asleep(&reason) {
             self.wakes_up();
             return None;
@@ -183,16 +376,20 @@ impl Driver {
     /// never slept through.
     fn falls_asleep(&mut self, reason: &impl Fn() -> bool) -> bool {
         let early = Slip::LateSleep.is_planted().then(|| self.is_busy(reason));
-        self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
+        self.doorbell.going_to_sleep();
         !early.unwrap_or_else(|| self.is_busy(reason))
     }
 
     pub(crate) fn wakes_up(&mut self) {
-        self.lanes.iter().for_each(|lane| lane.stream().awake());
+        self.doorbell.awake();
     }
 
     fn in_flight(&self) -> bool {
-        self.lanes.iter().any(Lane::in_flight)
+        self.lanes().any(Lane::in_flight)
+    }
+
+    fn is_in_backend(&self) -> bool {
+        self.lanes.iter().flatten().any(Served::is_in_backend)
     }
 
     /// Sleeps until a completion, a doorbell or the deadline, unless there is work to submit.
@@ -203,7 +400,7 @@ impl Driver {
     /// As [`wait`](Self::wait), unless `reason`.
     pub(crate) fn wait_unless(&mut self, deadline: Option<Instant>, reason: impl Fn() -> bool) {
         let falls_asleep = self.falls_asleep(&reason);
-        let pauses = self.lanes.iter().filter_map(Lane::pauses_until);
+        let pauses = self.lanes().filter_map(Lane::pauses_until);
         let deadline = pauses.chain(deadline).min();
         if falls_asleep && let Err(error) = self.io.wait(deadline) {
             self.fail(error);
@@ -216,7 +413,7 @@ impl Driver {
     pub(crate) fn pause(&mut self, longest: Duration) {
         let waits =
             |lane: &Lane| lane.pauses_until().is_some() || lane.stream().is_waiting_for_space();
-        if self.lanes.iter().any(waits) {
+        if self.lanes().any(waits) {
             self.wait(Some(self.io.now() + longest));
         }
     }
@@ -224,9 +421,12 @@ impl Driver {
     fn is_busy(&mut self, reason: &impl Fn() -> bool) -> bool {
         // A waker may have forked on this thread: nobody would wake the child.
         let gone = |lane: &Lane| lane.stream().is_left_behind();
+        let mut lanes = self.lanes.iter().flatten();
         reason()
             || !self.answers.is_empty()
-            || self.lanes.iter().any(|lane| gone(lane) || lane.has_work(&mut *self.io))
+            || lanes.any(|served @ Served { lane, .. }| {
+                gone(lane) || lane.has_work(&mut *self.io) || served.may_leave()
+            })
     }
 
     /// When somebody has to look whether something is due that nobody asks for. (As for the cuts.)
@@ -234,17 +434,17 @@ impl Driver {
         if cfg!(any(loom, shuttle)) {
             return None;
         }
-        self.lanes.iter().filter_map(Lane::looks_at).min()
+        self.lanes().filter_map(Lane::looks_at).min()
     }
 
     /// Asks in nobody's name for what is due by now.
     pub(crate) fn look(&mut self, now: Instant) {
-        self.lanes.iter_mut().for_each(|lane| lane.look(now));
+        self.lanes_mut().for_each(|lane| lane.look(now));
     }
 
     /// Whether some file is fenced by time.
     pub(crate) fn fences_by_time(&self) -> bool {
-        self.lanes.iter().any(Lane::fences_by_time)
+        self.lanes().any(Lane::fences_by_time)
     }
 
     /// When a file has been left alone for so long that its padding is cut off; `None` while there
@@ -253,12 +453,12 @@ impl Driver {
         if cfg!(any(loom, shuttle)) {
             return None;
         }
-        self.lanes.iter_mut().filter_map(Lane::cut_at).min()
+        self.lanes_mut().filter_map(Lane::cut_at).min()
     }
 
     /// Cuts off the padding of every file that has been left alone until now.
     pub(crate) fn cut_padding(&mut self, now: Instant) {
-        for lane in &mut self.lanes {
+        for Served { lane, .. } in self.lanes.iter_mut().flatten() {
             if lane.cut_at().is_some_and(|at| at <= now) {
                 lane.cut_padding(&mut *self.io);
             }
@@ -268,13 +468,13 @@ impl Driver {
     /// Whether no file has anything under way.
     #[cfg(all(test, unix, not(any(loom, shuttle))))]
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.lanes.iter().all(Lane::is_at_rest)
+        self.lanes().all(Lane::is_at_rest)
     }
 
     /// Waits until nothing is in the kernel's hands any more: memory and file may go then.
     pub(crate) fn settle(&mut self) {
         while self.in_flight() && !Slip::FreedEarly.is_planted() {
-            self.lanes.iter().for_each(|lane| lane.stream().going_to_sleep());
+            self.doorbell.going_to_sleep();
             // An answer rings.
             if self.answers.is_empty() && self.io.wait(None).is_err() {
                 break; // dropping the backend is the last resort
@@ -291,27 +491,27 @@ impl Driver {
 
     /// Tells waiters what has changed since the last call.
     pub(crate) fn announce(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::announce);
+        self.lanes_mut().for_each(Lane::announce);
     }
 
-    pub(crate) fn streams(&self) -> impl Iterator<Item = &Arc<Stream>> {
-        self.lanes.iter().map(Lane::stream)
+    pub(crate) fn each_stream(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        self.lanes().map(Lane::stream)
     }
 
     /// A whole buffer waits to be written, or a patch: what should not wait for company.
     pub(crate) fn is_urgent(&self) -> bool {
-        self.lanes.iter().any(Lane::is_urgent)
+        self.lanes().any(Lane::is_urgent)
     }
 
     /// How long the last fence took, from its start to its end.
     pub(crate) fn last_fence(&self) -> Duration {
-        self.lanes.iter().map(Lane::last_fence).max().unwrap_or_default()
+        self.lanes().map(Lane::last_fence).max().unwrap_or_default()
     }
 
     fn fail(&mut self, error: std::io::Error) {
         let kind = error.kind();
         let mut error = Some(error);
-        for lane in &self.lanes {
+        for lane in self.lanes() {
             let error = error.take().unwrap_or_else(|| kind.into());
             lane.stream().fail_io(Operation::Wait, error);
         }

@@ -1,34 +1,41 @@
-//! Who turns the driver: a thread of its own, or whoever waits.
+//! Who turns the driver of a stream: a thread of its own, one that others share, or whoever waits.
 
 use std::cell::Cell;
 use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
-use super::Driver;
+use super::Engine;
 use super::company::Company;
 use super::inline::Commit;
-use super::thread::{is_real_time, set_up, spawn};
+use super::own_thread::Thread;
+use super::shared::{Membership, Visits};
+use super::thread::spawn;
 use crate::canary::Slip;
 use crate::error::Error;
 use crate::file::{NoSignal, file_limit};
 use crate::options::{Drive, ThreadSetup};
 use crate::stream::Stream;
-use crate::sync::thread::{JoinHandle, yield_now};
+use crate::sync::thread::JoinHandle;
 use crate::sync::{
     AtomicBool, Event, Instant, Mutex, MutexGuard, Ordering, clear_poison, ignore_poison, mpsc,
-    spin_loop, thread_local,
+    thread_local,
 };
 
 /// Turns the driver of one stream.
 pub(crate) struct Runner {
     stream: Arc<Stream>,
+    /// Of the stream, among those of its driver.
+    place: usize,
     who: Who,
 }
 
 enum Who {
     /// The driver is taken by whoever waits; `None` once retired.
     Caller {
-        driver: Seat,
+        driver: Arc<Seat>,
+        visits: Arc<Visits>,
+        /// `None`: no other stream is served.
+        member: Option<Membership>,
         eager: bool,
         company: Company,
         /// The length of files is limited.
@@ -43,14 +50,20 @@ enum Who {
         /// The length of files is limited.
         limited: bool,
     },
+    /// A thread that serves others as well.
+    Shared {
+        member: Membership,
+        /// The length of files is limited.
+        limited: bool,
+    },
 }
 
 /// Where the driver is to be had: of a thread of its own, only while that sleeps without it.
-type Seat = Mutex<Option<Driver>>;
+pub(super) type Seat = Mutex<Option<Engine>>;
 
 /// What the driver's thread is told about its end.
 #[derive(Default)]
-struct End {
+pub(super) struct End {
     stop: AtomicBool,
     rest: Mutex<Rest>,
 }
@@ -68,13 +81,22 @@ enum Rest {
 impl End {
     /// Told to stop, and nothing is left to do, the close that a waker began included; or a failure,
     /// after which there is nothing to do at all.
-    fn is_reached(&self, stream: &Stream) -> bool {
+    pub(super) fn is_reached(&self, stream: &Stream) -> bool {
         stream.is_lost()
             || self.stop.load(Ordering::SeqCst)
                 && match &*ignore_poison(self.rest.lock()) {
                     Rest::Close(close) => close.is_due(stream),
                     Rest::Nothing | Rest::TooLate => stream.is_content(),
                 }
+    }
+
+    /// The thread has ended: what is left of a close that a waker began is done, now or by whoever
+    /// comes later.
+    pub(super) fn rest(&self) {
+        let rest = std::mem::replace(&mut *ignore_poison(self.rest.lock()), Rest::TooLate);
+        if let Rest::Close(close) = rest {
+            (close.finish)();
+        }
     }
 }
 
@@ -88,7 +110,7 @@ pub(crate) struct CloseLater {
 
 impl CloseLater {
     /// Everything is durable, the patch that was under way included. Asks for what is missing.
-    fn is_due(&self, stream: &Stream) -> bool {
+    pub(super) fn is_due(&self, stream: &Stream) -> bool {
         if self.patching.try_lock().is_err() {
             return false; // its end rings the doorbell
         }
@@ -114,10 +136,24 @@ pub(crate) enum Waited {
     NotOurs,
 }
 
+impl Who {
+    fn callers(
+        driver: Arc<Seat>,
+        visits: Arc<Visits>,
+        member: Option<Membership>,
+        eager: bool,
+        looks: bool,
+    ) -> Self {
+        let (company, limited) = (Company::default(), file_limit().is_some());
+        Self::Caller { driver, visits, member, eager, company, limited, looks }
+    }
+}
+
 impl Runner {
-    /// Fails where no thread can be started, or the backend can't work on it.
+    /// Of a driver that serves this stream alone. Fails where no thread can be started, or the backend
+    /// can't work on it.
     pub(crate) fn new(
-        mut driver: Driver,
+        mut driver: Engine,
         stream: Arc<Stream>,
         drive: Drive,
         setup: &ThreadSetup,
@@ -126,10 +162,10 @@ impl Runner {
             Drive::Caller => {
                 driver.begin()?;
                 let eager = driver.is_asynchronous();
-                let company = Company::default();
-                let limited = file_limit().is_some();
                 let looks = driver.fences_by_time();
-                Who::Caller { driver: Mutex::new(Some(driver)), eager, company, limited, looks }
+                let visits = Arc::new(Visits::new(driver.doorbell().clone()));
+                let driver = Arc::new(Mutex::new(Some(driver)));
+                Who::callers(driver, visits, None, eager, looks)
             }
             Drive::Thread | Drive::Poll => {
                 let (end, seat) = (Arc::new(End::default()), Arc::new(Seat::default()));
@@ -143,7 +179,20 @@ impl Runner {
                 Who::Thread { handle: Mutex::new(Some(handle)), end, seat, limited }
             }
         };
-        Ok(Self { stream, who })
+        Ok(Self { stream, place: 0, who })
+    }
+
+    /// Of a driver that this stream shares.
+    pub(crate) fn sharing(member: Membership, stream: Arc<Stream>) -> Self {
+        let (place, hub) = (member.place(), member.hub().clone());
+        let who = match hub.eager() {
+            Some(eager) => {
+                let (driver, visits) = (hub.seat().clone(), hub.visits().clone());
+                Who::callers(driver, visits, Some(member), eager, true)
+            }
+            None => Who::Shared { member, limited: file_limit().is_some() },
+        };
+        Self { stream, place, who }
     }
 
     /// Called when a buffer has filled up: gets it on its way without waiting for the disk. A
@@ -207,10 +256,11 @@ impl Runner {
         }
         let (seat, limited) = match &self.who {
             // A child that ends in the midst of it would never answer.
-            Who::Thread { .. } if self.stream.is_lent() => return false,
+            Who::Thread { .. } | Who::Shared { .. } if self.stream.is_lent() => return false,
             Who::Thread { seat, limited, .. } => (&**seat, *limited),
+            Who::Shared { member, limited } => (member.seat(), *limited),
             Who::Caller { company, .. } if company.is_group() => return false,
-            Who::Caller { driver, limited, .. } => (driver, *limited),
+            Who::Caller { driver, limited, .. } => (&**driver, *limited),
         };
         let Some(commit) = self.hand_out(seat, limited) else { return false };
         let whole = {
@@ -231,7 +281,7 @@ impl Runner {
             lead.look(*looks);
             company.gather(|| self.stream.counters.fences_asked.get(), || true);
         }
-        lead.driver()?.hand_out()
+        lead.driver()?.hand_out(self.place)
     }
 
     fn bring_back(&self, seat: &Seat, limited: bool) {
@@ -246,7 +296,7 @@ impl Runner {
                 let asked = self.stream.counters.fences_asked.get();
                 company.disband(self.stream.progress.sleepers() + 1, asked, driver.last_fence());
             }
-            Who::Thread { .. } => {
+            Who::Thread { .. } | Who::Shared { .. } => {
                 if !driver.announce_to_threads() || driver.needs_its_thread() {
                     drop(lead); // first: it takes the driver at once
                     self.stream.ring_doorbell();
@@ -260,7 +310,7 @@ impl Runner {
     pub(crate) fn may_wait(&self) -> bool {
         match self.who {
             Who::Caller { .. } => true, // it drives
-            Who::Thread { .. } => !Driving::is_any(),
+            Who::Thread { .. } | Who::Shared { .. } => !Driving::is_any(),
         }
     }
 
@@ -271,18 +321,34 @@ impl Runner {
         }
         match driver.try_lock() {
             Ok(driver) => {
-                let driving = Some(Driving::new(&self.stream));
+                let driving = Some(Driving::new(self.mark()));
                 let unsignalled = Some(NoSignal::where_limited(limited));
-                let hands_on = matches!(self.who, Who::Caller { .. });
-                let driver = Some(driver);
-                Some(Lead { driver, driving, unsignalled, hands_on, stream: &self.stream })
+                let stream = &self.stream;
+                let hands_on = match &self.who {
+                    Who::Caller { driver: seat, visits, member, .. } => {
+                        Some(HandOn { seat, visits, shares: member.is_some() })
+                    }
+                    Who::Thread { .. } | Who::Shared { .. } => None,
+                };
+                Some(Lead { driver: Some(driver), driving, unsignalled, hands_on, stream })
             }
             Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Poisoned(_)) => {
+            Err(TryLockError::Poisoned(poisoned)) => {
+                if let Some(driver) = &*poisoned.into_inner() {
+                    driver.streams().fail_all(panicked);
+                }
                 clear_poison(driver);
                 self.stream.fail(panicked(&self.stream));
                 None
             }
+        }
+    }
+
+    /// Of the thread that turns the driver.
+    fn mark(&self) -> Mark {
+        match &self.who {
+            Who::Shared { member, .. } => member.mark(),
+            Who::Caller { .. } | Who::Thread { .. } => Mark::of(&*self.stream),
         }
     }
 
@@ -310,17 +376,27 @@ impl Runner {
         };
         let asked = || self.stream.counters.fences_asked.get();
         company.gather(asked, || driver.is_urgent());
+        let visits = self.visits();
         loop {
+            see_to_visitors(visits, driver);
             // What has come up since is the next leader's, who gathers first.
             driver.turn_until(ready);
             if self.ended(deadline, ready).is_some() {
                 break;
             }
             driver.announce();
-            driver.wait(deadline);
+            driver.wait_unless(deadline, || visits.is_some_and(|visits| visits.is_any()));
         }
         driver.kick();
         company.disband(self.stream.progress.sleepers() + 1, asked(), driver.last_fence());
+    }
+
+    /// Of callers, who let them in.
+    fn visits(&self) -> Option<&Visits> {
+        match &self.who {
+            Who::Caller { visits, .. } => Some(visits),
+            Who::Thread { .. } | Who::Shared { .. } => None,
+        }
     }
 
     /// Moves things on without waiting, where callers drive; returns whether it could.
@@ -334,7 +410,9 @@ impl Runner {
         let Who::Caller { driver, limited, looks, .. } = &self.who else { return false };
         let Some(mut lead) = self.take(driver, *limited) else { return false };
         lead.look(*looks);
+        let visits = self.visits();
         if let Some(driver) = lead.driver() {
+            see_to_visitors(visits, driver);
             driver.turn();
             driver.announce();
             if !longest.is_zero() {
@@ -351,7 +429,7 @@ impl Runner {
         let Who::Caller { driver, .. } = &self.who else { return false };
         let mut lead = self.take(driver, false);
         let Some(driver) = lead.as_mut().and_then(Lead::driver) else { return false };
-        for _ in 0..2 {
+        for _ in 0..2 * driver.each_stream().count() {
             let at = driver.looks_at();
             at.into_iter().for_each(|at| driver.look(at));
             driver.turn();
@@ -375,11 +453,14 @@ impl Runner {
     /// one [may wait](Self::may_wait).
     pub(crate) fn retire(&self) {
         match &self.who {
-            Who::Caller { driver, .. } => {
+            Who::Caller { driver, member: None, .. } => {
                 let driver = ignore_poison(driver.lock()).take();
                 if let Some(mut driver) = driver {
                     driver.settle();
                 }
+            }
+            Who::Caller { driver, member: Some(member), limited, .. } => {
+                self.leave_callers(driver, member, *limited);
             }
             Who::Thread { handle, end, .. } => {
                 end.stop.store(true, Ordering::SeqCst);
@@ -389,13 +470,47 @@ impl Runner {
                     let _ = handle.join(); // a panic in it has poisoned the stream already
                 }
             }
+            Who::Shared { member, .. } => member.leave(),
+        }
+    }
+
+    /// Drives, or lets another caller drive, until nothing of this stream is in the kernel's hands,
+    /// and its file is let go.
+    fn leave_callers(&self, seat: &Seat, member: &Membership, limited: bool) {
+        let gone = Arc::new(AtomicBool::new(false));
+        let (told, stream) = (gone.clone(), self.stream.clone());
+        member.ask_to_leave(Box::new(move || {
+            told.store(true, Ordering::SeqCst);
+            stream.progress.announce();
+        }));
+        let visits = self.visits();
+        while !gone.load(Ordering::SeqCst) {
+            let ticket = self.stream.progress.ticket();
+            let Some(mut lead) = self.take(seat, limited) else {
+                if !gone.load(Ordering::SeqCst) {
+                    self.stream.progress.sleep(ticket, None);
+                }
+                continue;
+            };
+            let Some(engine) = lead.driver() else { return };
+            see_to_visitors(visits, engine);
+            engine.turn();
+            engine.announce();
+            engine.let_go();
+            if !gone.load(Ordering::SeqCst) {
+                engine.wait_unless(None, || visits.is_some_and(Visits::is_any));
+            }
         }
     }
 
     /// As [`retire`](Self::retire), for whoever must not wait: the driver's thread does the rest of
     /// the close at its end.
     pub(crate) fn retire_later(&self, close: CloseLater) {
-        let Who::Thread { end, .. } = &self.who else { return (close.finish)() };
+        let end = match &self.who {
+            Who::Caller { .. } => return (close.finish)(),
+            Who::Shared { member, .. } => return member.leave_later(&self.stream, close),
+            Who::Thread { end, .. } => end,
+        };
         let mut rest = ignore_poison(end.rest.lock());
         if let Rest::TooLate = *rest {
             drop(rest);
@@ -412,13 +527,17 @@ impl Runner {
 impl Runner {
     /// Whether this very thread turns the driver at this moment: a waker runs, or a signal came.
     pub(crate) fn is_driven_here(&self) -> bool {
-        Driving::is(&self.stream)
+        Driving::is(self.mark())
     }
 
     /// As [`retire`](Self::retire), for a process that ends, or that takes this code out of its
     /// memory: waits for the driver's thread, but only until `by`.
     pub(crate) fn retire_by(&self, by: Instant) {
-        let Who::Thread { handle, end, .. } = &self.who else { return };
+        let (handle, end) = match &self.who {
+            Who::Caller { .. } => return,
+            Who::Shared { member, .. } => return member.leave_by(by),
+            Who::Thread { handle, end, .. } => (handle, end),
+        };
         end.stop.store(true, Ordering::SeqCst);
         self.stream.ring_doorbell();
         let Some(handle) = handle.try_lock().ok().and_then(|mut handle| handle.take()) else {
@@ -438,36 +557,48 @@ impl Drop for Runner {
     /// A child leaks the driver: the ring is its parent's.
     fn drop(&mut self) {
         if self.stream.is_not_ours()
-            && let Who::Caller { driver, .. } = &mut self.who
+            && let Who::Caller { driver, member: None, .. } = &mut self.who
         {
-            std::mem::forget(ignore_poison(driver.get_mut()).take());
+            leak(driver);
         }
     }
 }
 
-/// Says, as long as it lives, that this thread turns the driver of a stream.
-struct Driving {
+/// Says, as long as it lives, that this thread turns a driver.
+pub(super) struct Driving {
     /// A waker may drive another stream meanwhile.
-    before: *const Stream,
+    before: Mark,
+}
+
+/// Of a driver: the address of something that is its own. Never followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(usize);
+
+impl Mark {
+    const NONE: Self = Self(0);
+
+    pub(super) fn of<T>(own: &T) -> Self {
+        Self(std::ptr::from_ref(own).addr())
+    }
 }
 
 thread_local! {
     #[allow(clippy::missing_const_for_thread_local, reason = "loom knows no const form")]
-    static DRIVEN: Cell<*const Stream> = Cell::new(std::ptr::null());
+    static DRIVEN: Cell<Mark> = Cell::new(Mark::NONE);
 }
 
 impl Driving {
-    fn new(stream: &Stream) -> Self {
-        Self { before: DRIVEN.with(|driven| driven.replace(stream)) }
+    pub(super) fn new(driver: Mark) -> Self {
+        Self { before: DRIVEN.with(|driven| driven.replace(driver)) }
     }
 
     #[cfg(all(unix, not(any(loom, shuttle))))]
-    fn is(stream: &Stream) -> bool {
-        DRIVEN.with(|driven| std::ptr::eq(driven.get(), stream))
+    fn is(driver: Mark) -> bool {
+        DRIVEN.with(|driven| driven.get() == driver)
     }
 
-    fn is_any() -> bool {
-        DRIVEN.with(|driven| !driven.get().is_null())
+    pub(super) fn is_any() -> bool {
+        DRIVEN.with(|driven| driven.get() != Mark::NONE)
     }
 }
 
@@ -477,20 +608,35 @@ impl Drop for Driving {
     }
 }
 
+/// In a child: nobody else there has it.
+pub(super) fn leak(seat: &mut Arc<Seat>) {
+    if let Some(seat) = Arc::get_mut(seat) {
+        std::mem::forget(ignore_poison(seat.get_mut()).take());
+    }
+}
+
 /// The driver in the hands of a caller. Where callers drive, whoever failed to take it meanwhile
 /// sleeps: so the end of every lead, however short, wakes them, and one of them takes the next.
 struct Lead<'a> {
-    driver: Option<MutexGuard<'a, Option<Driver>>>,
+    driver: Option<MutexGuard<'a, Option<Engine>>>,
     driving: Option<Driving>,
     unsignalled: Option<NoSignal>,
-    /// To whoever waits for it; a driver with a thread of its own is that one's.
-    hands_on: bool,
+    /// To whoever waits for it; a driver with a thread is that one's.
+    hands_on: Option<HandOn<'a>>,
     stream: &'a Stream,
+}
+
+/// How callers hand a driver on.
+struct HandOn<'a> {
+    seat: &'a Seat,
+    visits: &'a Visits,
+    /// Those who wait may wait for another stream.
+    shares: bool,
 }
 
 impl Lead<'_> {
     /// `None` once retired, or while its thread has it.
-    fn driver(&mut self) -> Option<&mut Driver> {
+    fn driver(&mut self) -> Option<&mut Engine> {
         self.driver.as_mut()?.as_mut()
     }
 
@@ -504,195 +650,44 @@ impl Lead<'_> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
+        let streams = match &self.hands_on {
+            Some(HandOn { shares: true, .. }) => {
+                self.driver().map(|driver| driver.streams().clone())
+            }
+            _ => None,
+        };
         drop((self.driver.take(), self.driving.take(), self.unsignalled.take())); // first: who wakes has to find it free
-        if self.hands_on && !Slip::SilentLead.is_planted() {
-            self.stream.progress.announce();
-            self.stream.space.announce();
-        }
-    }
-}
-
-/// The driver's own thread.
-struct Thread {
-    end: Arc<End>,
-    seat: Arc<Seat>,
-    polling: bool,
-}
-
-impl Thread {
-    fn run(
-        self,
-        mut driver: Driver,
-        setup: &ThreadSetup,
-        tell: &mpsc::Sender<std::io::Result<()>>,
-    ) {
-        if let Err(error) = set_up(setup).and_then(|()| driver.begin()) {
-            drop(driver); // first: whoever hears of it may open the file again at once
-            let _ = tell.send(Err(error));
+        let Some(HandOn { seat, visits, .. }) = &self.hands_on else { return };
+        visits.let_in_where_free(seat);
+        if Slip::SilentLead.is_planted() {
             return;
         }
-        let _ = tell.send(Ok(()));
-        let stream = driver.streams().next().cloned();
-        let _driving = stream.as_deref().map(Driving::new);
-        let guard = PanicGuard(driver.streams().cloned().collect());
-        let driver = match self.polling {
-            true => self.poll(driver),
-            false => self.sleep_and_wake(driver),
-        };
-        if let Some(mut driver) = driver {
-            driver.settle();
-        }
-        drop(guard);
-        let rest = std::mem::replace(&mut *ignore_poison(self.end.rest.lock()), Rest::TooLate);
-        if let Rest::Close(close) = rest {
-            (close.finish)();
-        }
-    }
-
-    fn is_over(&self, driver: &Driver) -> bool {
-        driver.streams().all(|stream| self.end.is_reached(stream))
-    }
-
-    fn poll(&self, mut driver: Driver) -> Option<Driver> {
-        let mut pace = Pace::new();
-        while !self.is_over(&driver) {
-            driver.turn();
-            driver.announce();
-            if pace.relax() {
-                look(&mut driver);
-                cut_padding(&mut driver);
+        match streams {
+            Some(streams) => streams.each(|stream| {
+                stream.progress.announce();
+                stream.space.announce();
+            }),
+            None => {
+                self.stream.progress.announce();
+                self.stream.space.announce();
             }
         }
-        Some(driver)
-    }
-
-    fn sleep_and_wake(&self, mut driver: Driver) -> Option<Driver> {
-        let streams: Vec<_> = driver.streams().cloned().collect();
-        let fences = || streams.iter().map(|stream| stream.counters.fences_done.get()).sum::<u64>();
-        let asked = || streams.iter().map(|stream| stream.counters.fences_asked.get()).sum();
-        let company = Company::default();
-        while !self.is_over(&driver) {
-            look(&mut driver);
-            let before = fences();
-            driver.turn_until(|| fences() > before);
-            if fences() > before {
-                // A fence has ended: the next one begins when those who waited had a moment.
-                driver.kick();
-                let sleepers = streams.iter().map(|stream| stream.progress.sleepers()).sum();
-                company.disband(sleepers, asked(), driver.last_fence());
-                driver.announce();
-                company.gather(asked, || driver.is_urgent());
-            } else {
-                driver.announce();
-                driver = self.sleep(driver, &streams)?;
-                cut_padding(&mut driver);
-            }
-        }
-        Some(driver)
-    }
-
-    /// Until there is something to do; meanwhile whoever waits may take the driver, if nothing is
-    /// under way. `None` if he has panicked with it.
-    fn sleep(&self, mut driver: Driver, streams: &[Arc<Stream>]) -> Option<Driver> {
-        let over = || streams.iter().all(|stream| self.end.is_reached(stream));
-        let until = driver.cut_at().into_iter().chain(driver.looks_at()).min();
-        let Some(bell) = driver.leave_for_sleep(until, over) else {
-            driver.wait_unless(until, over);
-            return Some(driver);
-        };
-        *ignore_poison(self.seat.lock()) = Some(driver);
-        bell.sleep(until);
-        let Ok(mut seat) = self.seat.lock() else {
-            streams.iter().for_each(|stream| stream.fail(panicked(stream)));
-            return ignore_poison(self.seat.lock()).take();
-        };
-        let mut driver = seat.take();
-        driver.iter_mut().for_each(Driver::wakes_up);
-        driver
     }
 }
 
-fn look(driver: &mut Driver) {
-    if let Some(at) = driver.looks_at() {
-        let now = Instant::now();
-        if now >= at {
-            driver.look(now);
-        }
+/// Lets in who joins, and lets go who leaves.
+fn see_to_visitors(visits: Option<&Visits>, engine: &mut Engine) {
+    if let Some(visits) = visits {
+        visits.let_in(engine);
+        engine.let_go();
     }
 }
-
-/// In idle time the length on disk becomes what a reader may believe.
-fn cut_padding(driver: &mut Driver) {
-    if driver.cut_at().is_some() {
-        driver.cut_padding(Instant::now());
-    }
-}
-
-/// Pauses of a polling driver before it lets another thread of this core run: a few microseconds.
-/// The kernel ends a direct write in a worker on the core that the device interrupted, and lets a
-/// thread that never yields go on for 100 µs and more first (Linux 6.18): with 256 pauses a durable
-/// write took 263 µs, with 8 it takes 84.
-const PAUSES: u32 = 8;
-
-/// How long a polling driver sleeps where it would else yield, if it has a real-time policy: then a
-/// yield lets nobody run but its equals, and the kernel's workers, which end what it waits for,
-/// would get what the kernel takes from such threads by force: 50 ms of each second.
-const NAP: Duration = Duration::from_micros(50);
-
-/// Yields, after which a polling driver looks again whether its policy has changed.
-const LOOK: u32 = 1000;
 
 /// After which what is still under way never ends: the medium is full.
 #[cfg(all(test, unix, not(any(loom, shuttle))))]
 const STEPS_OF_A_REST: u32 = 100;
 
-/// The pauses of a polling driver.
-struct Pace {
-    idle: u32,
-    yields: u32,
-    real_time: bool,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { idle: 0, yields: 0, real_time: is_real_time() }
-    }
-
-    /// Short enough to see a completion within a microsecond, and long enough to leave the
-    /// producer's cache lines alone. Says now and then that there is time for something else.
-    fn relax(&mut self) -> bool {
-        for _ in 0..32 {
-            spin_loop();
-        }
-        self.idle += 1;
-        if self.idle <= PAUSES {
-            return false;
-        }
-        self.idle = 0;
-        match self.real_time {
-            true => std::thread::sleep(NAP),
-            false => yield_now(),
-        }
-        self.yields += 1;
-        if self.yields == LOOK {
-            *self = Self::new();
-        }
-        true
-    }
-}
-
-/// A panic of the driver (a bug) fails its streams, so that nobody waits for ever.
-struct PanicGuard(Vec<Arc<Stream>>);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.iter().for_each(|stream| stream.fail(panicked(stream)));
-        }
-    }
-}
-
-fn panicked(stream: &Stream) -> Error {
+pub(super) fn panicked(stream: &Stream) -> Error {
     let error = std::io::Error::other("the driver panicked; please report this");
     Error::io(crate::error::Operation::Wait, &stream.path, error)
 }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -121,6 +122,8 @@ impl Io for ScriptedIo {
         Ok(FileId(0))
     }
 
+    fn detach(&mut self, _: FileId) {}
+
     fn room(&mut self) -> usize {
         8
     }
@@ -166,7 +169,7 @@ impl Io for ScriptedIo {
 }
 
 struct Rig {
-    driver: Driver,
+    driver: Engine,
     stream: Arc<Stream>,
     disk: Arc<Mutex<Disk>>,
     model: Vec<u8>,
@@ -187,17 +190,28 @@ impl Rig {
         io.disk.lock().unwrap().bytes = vec![0xaa; existing as usize];
         let disk = io.disk.clone();
         let memory = Memory::new(BUFFER, 2, 4096, 4096).unwrap();
-        let stream =
-            Stream::new(std::path::Path::new("scripted").into(), memory, (0, 0), Arc::new(Nobody));
-        let stream = Arc::new(stream);
+        let mut driver = Engine::new(Box::new(io));
+        let path = std::path::Path::new("scripted").into();
+        let stream = Arc::new(Stream::new(path, memory, (0, 0), driver.doorbell().clone()));
         let geometry = Geometry { block, buffer: BUFFER as u64, bounce: Memory::BOUNCE as u64 };
         let plan = Plan::new(geometry, forms, 0, 3);
         let (block, existing) = around;
         let around = Around { block, existing, kept: existing };
-        let lane = Lane::new(0, stream.clone(), FileId(0), plan, around, 3);
-        let lane = lane.on_disk_full(on_disk_full);
-        let driver = Driver::new(Box::new(io), vec![lane]);
+        let joined = driver.join(|_, place, _| {
+            let lane = Lane::new(place, stream.clone(), FileId(0), plan, around, 3);
+            Ok::<_, Infallible>(lane.on_disk_full(on_disk_full))
+        });
+        assert_eq!(joined, Ok(0));
         Self { driver, stream, disk, model: Vec::new() }
+    }
+
+    fn lane(&self) -> &Lane {
+        self.driver.lanes().next().unwrap()
+    }
+
+    fn advance(&mut self) -> bool {
+        let Engine { io, lanes, .. } = &mut self.driver;
+        lanes[0].as_mut().unwrap().lane.advance(&mut **io)
     }
 
     fn push(&mut self, len: usize) -> &mut Self {
@@ -218,7 +232,7 @@ impl Rig {
     /// Waits for the clock, so often at the most.
     fn sleep(&mut self, times: usize) {
         for _ in 0..times {
-            if self.driver.lanes[0].pauses_until().is_none() {
+            if self.lane().pauses_until().is_none() {
                 break;
             }
             self.driver.wait(None);
@@ -418,7 +432,7 @@ fn a_producer_that_keeps_up_does_not_starve_a_fence() {
         rig.stream.want_durable(goal, 0);
         // After every operation the producer fills what has become free.
         for _ in 0..8 {
-            let advanced = rig.driver.lanes[0].advance(&mut *rig.driver.io);
+            let advanced = rig.advance();
             assert!(advanced || rig.stream.durable() >= goal);
             rig.driver.reap();
             let at = rig.model.len() as u64;
@@ -442,7 +456,7 @@ fn a_patcher_that_keeps_up_starves_nobody() {
         rig.stream.want_durable(rig.model.len() as u64, 0);
         for _ in 0..20 {
             while rig.stream.try_queue_patch(0, &[7; 10]).is_some() {}
-            rig.driver.lanes[0].advance(&mut *rig.driver.io);
+            rig.advance();
             rig.driver.reap();
         }
         assert!(rig.stream.patches_queued() > 8, "{forms:?}: no patch was taken");

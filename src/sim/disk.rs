@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::host::Simulated;
 use super::io::Kernel;
 use crate::options::{Drive, Options};
+use crate::shared_driver::{Driver, DriverOptions};
 use crate::sync::{Event, Mutex, MutexGuard, ignore_poison};
 
 /// What a medium writes whole.
@@ -233,6 +234,13 @@ impl Computer {
     /// a seed decides all.
     pub(crate) fn options(&self) -> Options {
         self.options_with(Kernel::InCalls).drive(Drive::Caller)
+    }
+
+    /// A driver on this computer that writers share, and that whoever waits turns.
+    pub(crate) fn driver(&self) -> Driver {
+        let host = Arc::new(Simulated { computer: self.clone(), kernel: Kernel::InCalls });
+        let options = DriverOptions::new().host(host).drive(Drive::Caller);
+        options.start().expect("a simulated one begins")
     }
 
     /// Options of a writer on this computer, with another to carry out what it submits.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::disk::{Asked, Computer, Folder};
 use super::io::{Kernel, SimulatedIo};
-use crate::backend::Io;
+use crate::backend::{Files, Io};
 use crate::file::{Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place, ReadAt};
 use crate::host::Host;
 use crate::options::Options;
@@ -46,6 +46,7 @@ impl Host for Simulated {
         &self,
         _options: &Options,
         depth: usize,
+        _files: Files,
     ) -> io::Result<(Box<dyn Io>, Option<String>)> {
         Ok((Box::new(SimulatedIo::new(self.computer.clone(), self.kernel, depth)), None))
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Asked, Computer, Medium, SECTOR, fails_at};
-use crate::backend::{Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Token, Wake};
+use crate::backend::{
+    Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Places, Token, Wake,
+};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::Handle;
@@ -32,7 +34,7 @@ pub(super) struct SimulatedIo {
     began: Instant,
     computer: Computer,
     kernel: Kernel,
-    files: Vec<u64>,
+    files: Places<u64>,
     depth: usize,
     queue: Arc<Mutex<Queue>>,
     bell: Arc<Bell>,
@@ -41,7 +43,15 @@ pub(super) struct SimulatedIo {
 impl SimulatedIo {
     pub(super) fn new(computer: Computer, kernel: Kernel, depth: usize) -> Self {
         let (queue, bell) = (Arc::default(), Arc::default());
-        Self { began: Instant::now(), computer, kernel, files: vec![], depth, queue, bell }
+        Self {
+            began: Instant::now(),
+            computer,
+            kernel,
+            files: Places::default(),
+            depth,
+            queue,
+            bell,
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -130,6 +140,10 @@ impl Queue {
 
     fn in_flight(&self) -> usize {
         self.flights.len()
+    }
+
+    fn in_flight_of(&self, file: u64) -> usize {
+        self.flights.iter().filter(|flight| flight.file == file).count()
     }
 
     fn has_completions(&self) -> bool {
@@ -347,12 +361,16 @@ impl Io for SimulatedIo {
     }
 
     fn attach(&mut self, file: &Arc<dyn Handle>, _memory: &[Region]) -> io::Result<FileId> {
-        self.files.push(file.number());
-        Ok(FileId(self.files.len() as u32 - 1))
+        Ok(self.files.add(file.number()))
+    }
+
+    fn detach(&mut self, file: FileId) {
+        let file = self.files.take(file).expect("attached before");
+        assert_eq!(self.queue().in_flight_of(file), 0, "a file let go beside operations in flight");
     }
 
     fn inline(&self, file: FileId) -> Option<Arc<dyn Inline>> {
-        let file = self.files[file.0 as usize];
+        let file = *self.files.of(file);
         Some(Arc::new(Beside { computer: self.computer.clone(), file }))
     }
 
@@ -362,7 +380,7 @@ impl Io for SimulatedIo {
 
     fn submit(&mut self, file: FileId, token: Token, op: Op) {
         assert!(self.room() > 0, "more operations than there is room for");
-        let file = self.files[file.0 as usize];
+        let file = *self.files.of(file);
         self.queue().submit(&mut self.computer.medium(), file, token, op);
         match self.kernel {
             Kernel::InCalls => {}
@@ -415,17 +433,19 @@ impl Io for SimulatedIo {
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         // SAFETY: the driver alone touches the memory that it asks to be filled, and it is initialised.
         let bytes = unsafe { std::slice::from_raw_parts_mut(region.address, region.len) };
-        self.computer.medium().read(self.files[file.0 as usize], bytes, at)
+        self.computer.medium().read(*self.files.of(file), bytes, at)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        assert_eq!(self.queue().in_flight(), 0, "a cut beside operations in flight");
-        self.computer.medium().cut_padding(self.files[file.0 as usize], len)
+        let file = *self.files.of(file);
+        assert_eq!(self.queue().in_flight_of(file), 0, "a cut beside operations in flight");
+        self.computer.medium().cut_padding(file, len)
     }
 
     fn lengthen(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        assert_eq!(self.queue().in_flight(), 0, "a gap beside operations in flight");
-        self.computer.medium().lengthen(self.files[file.0 as usize], len)
+        let file = *self.files.of(file);
+        assert_eq!(self.queue().in_flight_of(file), 0, "a gap beside operations in flight");
+        self.computer.medium().lengthen(file, len)
     }
 }
 

@@ -10,19 +10,24 @@ const CELL: u64 = Sequencer::CELL;
 fn stream() -> (Arc<Stream>, Arc<Bell>) {
     let bell = Arc::new(Bell::default());
     let memory = Memory::new(CELL as usize, 2, 0, Memory::ALIGN).unwrap();
-    let stream = Stream::new(Path::new("take").into(), memory, (0, 0), bell.clone());
+    let stream = Stream::new(
+        Path::new("take").into(),
+        memory,
+        (0, 0),
+        Arc::new(Doorbell::new(bell.clone())),
+    );
     (Arc::new(stream), bell)
 }
 
 /// As the driver: sleeps until it finds what it looks for.
 fn sleep_until(stream: &Stream, bell: &Bell, found: impl Fn() -> bool) {
     loop {
-        stream.going_to_sleep();
+        stream.doorbell.going_to_sleep();
         let ready = found();
         if !ready {
             bell.wait(None, || false);
         }
-        stream.awake();
+        stream.doorbell.awake();
         if ready {
             return;
         }

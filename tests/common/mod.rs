@@ -23,9 +23,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use writeflush::{BackendChoice, Direct, Drive, Error, Options, Positions, Writer};
+use writeflush::{
+    BackendChoice, Direct, Drive, Driver, DriverOptions, Error, Options, Positions, Writer,
+};
 
 /// A buffer small enough to go round the ring many times.
 pub const SMALL: usize = 4096;
@@ -57,13 +60,27 @@ impl Config {
     pub const STILL: Self =
         Self { backend: BackendChoice::Sync, direct: Direct::Off, drive: Drive::Caller };
 
-    /// Options with two buffers of [`SMALL`] bytes.
+    /// Options with two buffers of [`SMALL`] bytes. With `WRITEFLUSH_SHARE` set all writers with the
+    /// same backend and drive share a driver.
     pub fn options(self) -> Options {
-        Options::new()
-            .buffer_size(SMALL)
-            .backend(self.backend)
-            .direct(self.direct)
-            .drive(self.drive)
+        let options = Options::new().buffer_size(SMALL).direct(self.direct);
+        match std::env::var_os("WRITEFLUSH_SHARE") {
+            Some(_) => options.driver(&self.shared_driver()),
+            None => options.backend(self.backend).drive(self.drive),
+        }
+    }
+
+    fn shared_driver(self) -> Driver {
+        static DRIVERS: Mutex<Vec<(BackendChoice, Drive, Driver)>> = Mutex::new(Vec::new());
+        let Self { backend, drive, .. } = self;
+        let mut drivers = DRIVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = drivers.iter().find(|(of, by, _)| (*of, *by) == (backend, drive));
+        if let Some((.., driver)) = known {
+            return driver.clone();
+        }
+        let driver = DriverOptions::new().backend(backend).drive(drive).start().unwrap();
+        drivers.push((backend, drive, driver.clone()));
+        driver
     }
 
     pub fn create(self, path: &Path) -> Writer {

@@ -30,6 +30,7 @@ use self::bisect::Bisection;
 pub(crate) use self::evidence::{ARMS, Evidence, LIMIT_PERCENT, Paired, usual_limit};
 #[cfg(test)]
 pub(crate) use self::evidence::{Lap, Stage};
+pub(crate) use self::judge::paired::STOLEN;
 pub(crate) use self::judge::{Change, Tier, Word, findings};
 pub(crate) use self::program::Start;
 pub(crate) use self::result::Gate;

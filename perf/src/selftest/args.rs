@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::case::Trials;
-use crate::gate::{LIMIT_PERCENT, TURNS, limit};
+use crate::gate::{LIMIT_PERCENT, TURNS, Tier, limit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +51,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = limit)]
     pub(super) limit: f64,
 
+    /// By what times are looked at: turns, or processes that run alone, which see half as much and
+    /// have stages of a fixed size
+    #[arg(long, value_enum, default_value = "turns")]
+    pub(super) by: By,
+
     /// The operations that are compared
     #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "flush")]
     pub(super) operations: Vec<String>,
@@ -97,7 +102,21 @@ pub(crate) struct Args {
     pub(super) replay: Option<PathBuf>,
 }
 
+/// A tier that measures times.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum By {
+    Turns,
+    Processes,
+}
+
 impl Args {
+    pub(super) fn tier(&self) -> Tier {
+        match self.by {
+            By::Turns => Tier::Turns,
+            By::Processes => Tier::Processes,
+        }
+    }
+
     fn or(&self, given: Option<u64>, usual: u64, quick: u64) -> u64 {
         given.unwrap_or(if self.quick { quick } else { usual })
     }

@@ -67,6 +67,7 @@ fn begun(args: &Args) -> Result<SelfTest, Bad> {
     let new = SelfTest {
         neighbour: args.neighbour,
         turns: args.turns(),
+        tier: args.tier(),
         limit_percent: args.limit,
         operations: args.operations.clone(),
         trials: Vec::new(),
@@ -79,7 +80,7 @@ fn begun(args: &Args) -> Result<SelfTest, Bad> {
     let alike = SelfTest { trials: Vec::new(), ..older.clone() };
     if alike != new {
         return Err(Bad::new(format!(
-            "{} holds trials of another kind: give the same --operations, --turns, --limit and --neighbour",
+            "{} holds trials of another kind: give the same --operations, --by, --turns, --limit and --neighbour",
             file.display()
         )));
     }
@@ -166,7 +167,10 @@ impl<'a> Lab<'a> {
                 Some(operation) => vec![operation.into()],
                 None => self.args.operations.clone(),
             },
-            tiers: case.tiers.to_vec(),
+            tiers: match case.is_timed() {
+                true => vec![self.args.tier()],
+                false => case.tiers.to_vec(),
+            },
             extent: Extent::of(self.args.turns() as usize),
             seed,
             ignore_steal: false,

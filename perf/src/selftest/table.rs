@@ -28,10 +28,16 @@ pub(crate) fn render(document: &Document<SelfTest>) -> String {
     let operations = found.operations.join(", ");
     write!(
         text,
-        "\n{operations}; {} turns a stage, limit {} %{beside}\n{table}\n",
-        found.turns, found.limit_percent
+        "\n{operations}; by {}, {} turns a stage, limit {} %{beside}\n{table}\n",
+        found.tier.name(),
+        found.turns,
+        found.limit_percent
     )
     .expect("a string takes everything");
+    let stolen = found.tally(|_| true).stolen;
+    if stolen > 0 {
+        text += &format!("\nof {stolen} without a verdict the host took the time away\n");
+    }
     let failures = found.failures();
     match failures.as_slice() {
         [] => text += "\nthe gate does what is asked of it here\n",

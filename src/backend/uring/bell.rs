@@ -75,9 +75,6 @@ pub(super) struct Ear {
 }
 
 impl Ear {
-    /// The place of a line's end in the ring's table of files: behind the writer's own.
-    const INDEX: u32 = 1;
-
     /// For a ring that can wait on a word (Linux 6.7).
     pub(super) fn of_a_word() -> Self {
         Self::new(Bell::Word(AtomicU32::new(QUIET)), None)
@@ -104,7 +101,7 @@ impl Ear {
         &self.bell
     }
 
-    /// What the ring has to hold at [`INDEX`](Self::INDEX).
+    /// What the ring has to hold in its table of files.
     pub(super) fn file(&self) -> io::Result<Option<RawFd>> {
         self.end.as_ref().map(|end| Ok(end.ours()?.as_raw_fd())).transpose()
     }
@@ -114,8 +111,8 @@ impl Ear {
         self.end = None;
     }
 
-    /// What waits for the bell.
-    pub(super) fn operation(&mut self) -> squeue::Entry {
+    /// What waits for the bell, the end of whose line is held at that `place`.
+    pub(super) fn operation(&mut self, place: u32) -> squeue::Entry {
         // Of <linux/futex.h>: the flags of futex2.
         const SIZE_U32: u32 = 2;
         const PRIVATE: u32 = 128;
@@ -127,7 +124,7 @@ impl Ear {
             }
             Bell::Line(_) => {
                 let (bytes, len) = (self.bytes.as_mut_ptr(), self.bytes.len() as u32);
-                opcode::Read::new(types::Fixed(Self::INDEX), bytes, len).build()
+                opcode::Read::new(types::Fixed(place), bytes, len).build()
             }
         }
     }

@@ -158,6 +158,11 @@ fn nothing_durable_is_ever_lost() {
 }
 
 #[test]
+fn nothing_durable_is_ever_lost_by_writers_that_share_a_driver() {
+    check_what_is_asked_for(Face::Sharing);
+}
+
+#[test]
 fn nothing_that_mmio_calls_durable_is_ever_lost() {
     check_what_is_asked_for(Face::Messages);
 }
@@ -175,7 +180,7 @@ fn the_same_seed_is_the_same_program_and_does_the_same() {
         events.clone()
     };
     for seed in 0..20 {
-        for face in [Face::Writer, Face::Messages] {
+        for face in [Face::Writer, Face::Messages, Face::Sharing] {
             assert_eq!(trace(face, seed), trace(face, seed), "{face:?}, seed {seed}");
         }
     }
@@ -290,8 +295,10 @@ fn planted_bugs_are_caught() {
     let caught = planted.map(|canary| {
         canary.plant();
         let fails = |face, seed| Some((face, seed, failure(&Program::of(face, seed))?));
-        let caught = (0..3000)
-            .find_map(|seed| fails(Face::Writer, seed).or_else(|| fails(Face::Messages, seed)));
+        let caught = (0..3000).find_map(|seed| {
+            let all = [Face::Writer, Face::Messages, Face::Sharing];
+            all.into_iter().find_map(|face| fails(face, seed))
+        });
         (canary.name(), caught)
     });
     let caught: Vec<_> = in_silence(|| caught.collect());

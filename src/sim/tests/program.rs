@@ -12,7 +12,8 @@ use super::run::{Run, assert_told};
 use super::{FenceForm, OnFull, OpenMode};
 use crate::control::Control;
 use crate::error::{Error, Operation};
-use crate::options::{DiskFull, Options, Preallocate};
+use crate::options::{DiskFull, Drive, Options, Preallocate};
+use crate::shared_driver::Driver;
 
 /// One call. A place is in thousandths of what was accepted.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,8 @@ pub(super) enum Step {
     Other(usize, usize),
     /// To a file behind MMIO.
     Message(Message),
+    /// The writer of this file leaves the driver that it shares.
+    Leave,
 }
 
 /// Who writes to a file.
@@ -61,19 +64,34 @@ pub(super) enum Face {
     Writer,
     /// Messages of MMIO.
     Messages,
+    /// Programs with writers that share a driver.
+    Sharing,
 }
 
+/// Of the files that share a driver.
+const NAMES: [&str; 8] = ["take", "other", "third", "fourth", "fifth", "sixth", "seventh", "last"];
+
 impl Face {
+    /// Of the files of a program.
+    fn names(self, random: &mut fastrand::Rng) -> &'static [&'static str] {
+        match self {
+            Self::Sharing => &NAMES[..random.usize(1..=NAMES.len())],
+            Self::Writer | Self::Messages if random.u8(..6) == 0 => &NAMES[..2],
+            Self::Writer | Self::Messages => &NAMES[..1],
+        }
+    }
+
     fn take(self, random: &mut fastrand::Rng, name: &'static str) -> Take {
         match self {
-            Self::Writer => take(random, name),
+            Self::Writer | Self::Sharing => take(random, name),
             Self::Messages => messages::take(random, name),
         }
     }
 
     fn step(self, random: &mut fastrand::Rng, take: &Take) -> Step {
         match self {
-            Self::Writer => step(random, take),
+            Self::Sharing if random.u8(..16) == 0 => Step::Leave,
+            Self::Writer | Self::Sharing => step(random, take),
             Self::Messages => Step::Message(messages::message(random, take)),
         }
     }
@@ -165,7 +183,7 @@ impl Program {
     pub(super) fn of(face: Face, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let random = &mut random;
-        let names: &[&str] = if random.u8(..6) == 0 { &["take", "other"] } else { &["take"] };
+        let names = face.names(random);
         let mut takes: Vec<Take> = names.iter().map(|name| face.take(random, name)).collect();
         let steps = (0..random.usize(1..40)).map(|_| {
             let which = random.usize(..takes.len());
@@ -207,11 +225,20 @@ impl Program {
         let watch = self.watch(known.clone(), left.clone(), also);
         let watched = computer.watch(watch);
         let mut runs: Vec<Option<Opened<'_>>> = self.takes.iter().map(|_| None).collect();
-        let open = |which: usize| self.takes[which].client(which, &known[which], &computer);
+        let driver = (self.face == Face::Sharing).then(|| computer.driver());
+        let driver = driver.as_ref();
+        let open = |which: usize| self.takes[which].client(which, &known[which], &computer, driver);
         runs[0] = Some(open(0));
         for (which, step) in &self.steps {
-            if let Some(run) = runs[*which].get_or_insert_with(|| open(*which)) {
-                run.step(*step);
+            let run = runs[*which].get_or_insert_with(|| open(*which));
+            match (step, &mut *run) {
+                (Step::Leave, run) => {
+                    if let Some(run) = run.take() {
+                        run.end(&mut fastrand::Rng::with_seed(self.seed));
+                    }
+                }
+                (step, Some(run)) => run.step(*step),
+                (_, None) => {}
             }
         }
         for run in runs.into_iter().flatten().flatten() {
@@ -316,8 +343,14 @@ impl Known {
 }
 
 impl Take {
-    fn client<'a>(&'a self, number: usize, known: &'a Known, computer: &'a Computer) -> Opened<'a> {
-        let writer = match self.open(computer) {
+    fn client<'a>(
+        &'a self,
+        number: usize,
+        known: &'a Known,
+        computer: &'a Computer,
+        driver: Option<&Driver>,
+    ) -> Opened<'a> {
+        let writer = match self.open(computer, driver) {
             Ok(writer) => writer,
             Err(error) => {
                 assert_told(&error, known, computer);
@@ -331,13 +364,20 @@ impl Take {
         lock(&known.model).open = true;
         let serial = (number as u64) << 32;
         Some(match self.face {
-            Face::Writer => Box::new(Run::new(self, writer, known, computer, serial)),
+            Face::Writer | Face::Sharing => {
+                Box::new(Run::new(self, writer, known, computer, serial))
+            }
             Face::Messages => Box::new(Messages::new(self, writer, known, computer, serial)),
         })
     }
 
-    fn options(&self, computer: &Computer) -> Options {
-        let options = computer.options().buffers(self.buffers).buffer_size(self.buffer_size);
+    fn options(&self, computer: &Computer, driver: Option<&Driver>) -> Options {
+        let own = computer.options();
+        let options = match driver {
+            Some(driver) => own.drive(Drive::default()).driver(driver),
+            None => own,
+        };
+        let options = options.buffers(self.buffers).buffer_size(self.buffer_size);
         let options = options.fence_form(self.form).on_full(self.on_full);
         let options = options.on_disk_full(self.on_disk_full).fence_bytes(self.fence_bytes);
         let options = options.fence_every(self.fence_every);
@@ -345,8 +385,12 @@ impl Take {
         options.preallocate(self.preallocate).grant_limit(4096)
     }
 
-    fn open(&self, computer: &Computer) -> Result<crate::Writer, crate::Error> {
-        let (options, path) = (self.options(computer), Path::new(self.name));
+    fn open(
+        &self,
+        computer: &Computer,
+        driver: Option<&Driver>,
+    ) -> Result<crate::Writer, crate::Error> {
+        let (options, path) = (self.options(computer, driver), Path::new(self.name));
         match self.mode {
             OpenMode::Create => options.create(path),
             OpenMode::CreateNew => options.create_new(path),

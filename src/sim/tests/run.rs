@@ -612,7 +612,7 @@ impl Client for Run<'_> {
             }
             Step::Share => self.share(),
             Step::Other(which, len) => self.other(which, len),
-            Step::Message(message) => unreachable!("{message:?} to a writer"),
+            Step::Message(_) | Step::Leave => unreachable!("{step:?} to a writer"),
         }
         self.look_around();
     }

@@ -44,6 +44,9 @@ impl Coverage {
         for order in ORDERS {
             coverage.count("files", order.into(), 0);
         }
+        for whose in DRIVERS {
+            coverage.count("driver", whose.into(), 0);
+        }
         coverage
     }
 
@@ -70,6 +73,7 @@ impl Coverage {
             self.count("space", word(&scenario.space), 1);
             self.count("long gap", YES.into(), plan.leaps.into());
             self.count("files", ORDERS[usize::from(scenario.side_by_side)].into(), 1);
+            self.count("driver", DRIVERS[usize::from(scenario.shares)].into(), 1);
             *self.together.entry((plan.mode, plan.face, scenario.medium)).or_default() += 1;
         }
     }
@@ -111,6 +115,7 @@ impl Coverage {
 
 const YES: &str = "yes";
 const ORDERS: [&str; 2] = ["one after the other", "side by side"];
+const DRIVERS: [&str; 2] = ["its own", "shared"];
 
 #[cfg(test)]
 mod tests {

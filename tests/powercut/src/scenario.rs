@@ -1,9 +1,12 @@
 //! What a recording is: everything about it follows from its seed. Pure.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
-use writeflush::{BackendChoice, Direct, DiskFull, Drive, FenceForm, Options, Preallocate};
+use writeflush::{
+    BackendChoice, Direct, DiskFull, Drive, Driver, DriverOptions, FenceForm, Options, Preallocate,
+};
 
 use crate::content::{HEADER, away, home};
 use crate::medium::{FileSystem, Medium};
@@ -156,19 +159,30 @@ impl Way {
         }
     }
 
-    fn options(self, seed: u64) -> Options {
+    fn form(self, seed: u64) -> FenceForm {
         let forms = self.forms();
-        let options = Options::new().fence_form(forms[seed as usize % forms.len()]);
-        let (backend, direct) = match self {
+        forms[seed as usize % forms.len()]
+    }
+
+    fn reaches(self) -> (BackendChoice, Direct) {
+        match self {
             Self::UringDsync | Self::UringLink | Self::UringFlush => {
                 (BackendChoice::Uring, Direct::On)
             }
             Self::UringPageCache => (BackendChoice::Uring, Direct::Off),
             Self::SyncDirect => (BackendChoice::Sync, Direct::On),
             Self::SyncPageCache => (BackendChoice::Sync, Direct::Off),
-        };
-        options.backend(backend).direct(direct)
+        }
     }
+}
+
+/// The driver of a recording whose files share one.
+fn shared_driver(backend: BackendChoice, drive: Drive) -> &'static Driver {
+    static DRIVER: OnceLock<Driver> = OnceLock::new();
+    DRIVER.get_or_init(|| {
+        let options = DriverOptions::new().backend(backend).drive(drive);
+        options.start().expect("what a writer alone is tried with works here")
+    })
 }
 
 impl State {
@@ -283,6 +297,8 @@ pub(crate) struct Scenario {
     pub(crate) takes: [Plan; TAKES as usize],
     /// Both files are recorded at once.
     pub(crate) side_by_side: bool,
+    /// One driver serves both.
+    pub(crate) shares: bool,
     pub(crate) space: Space,
 }
 
@@ -321,7 +337,9 @@ impl Scenario {
             1 if takes.iter().all(|plan| plan.face != Face::Threads) => Space::RunsOut,
             _ => Space::Ample,
         };
-        Self { way, state, seed, medium, takes, side_by_side, space }.on_a_disk_with(space)
+        // Every third, in each way to write, whatever else comes in turn.
+        let shares = fastrand::Rng::with_seed(!turn).u8(..3) == 0;
+        Self { way, state, seed, medium, takes, side_by_side, shares, space }.on_a_disk_with(space)
     }
 
     /// Nobody can be sure to rename or lengthen anything on a disk that is full.
@@ -356,7 +374,7 @@ impl Scenario {
             leaps: false,
         };
         let (medium, takes, space) = (Medium::plain(file_system), [plan; 2], Space::Ample);
-        Self { way, state, seed, medium, takes, side_by_side: false, space }
+        Self { way, state, seed, medium, takes, side_by_side: false, shares: false, space }
     }
 
     /// Who drives differs between the recordings with consecutive seeds, whatever form and space
@@ -367,7 +385,13 @@ impl Scenario {
             _ if (self.seed ^ self.seed >> 1) & 1 == 0 => Drive::Caller,
             _ => Drive::Thread,
         };
-        let options = self.way.options(self.seed).drive(drive).buffers(random.usize(2..5));
+        let (backend, direct) = self.way.reaches();
+        let options = Options::new().fence_form(self.way.form(self.seed)).direct(direct);
+        let options = match self.shares {
+            true => options.driver(shared_driver(backend, drive)),
+            false => options.backend(backend).drive(drive),
+        };
+        let options = options.buffers(random.usize(2..5));
         let options = options.buffer_size(4096 * random.usize(1..5)).grant_limit(GRANT);
         let options = match self.space {
             Space::Ample | Space::RunsOut => options,

@@ -56,6 +56,9 @@ impl Limits {
 /// has. So much further out lies one that is left by chance in one of 200 stages on one side.
 const SURE: f64 = 1.4;
 
+/// How a reason begins that is the host's.
+pub(crate) const STOLEN: &str = "the host took";
+
 /// The share of the limit from which on a stage is suspicious. If it were the whole limit, a change
 /// a little above it would have to be lucky twice.
 const SUSPICIOUS: f64 = 0.75;
@@ -239,7 +242,7 @@ fn unfit(stage: &Stage, null: &Ratio, limits: &Limits) -> Option<String> {
     }
     match stage.steal_percent {
         Some(stolen) if stolen > limits.steal_percent => {
-            Some(format!("the host took {stolen:.0} % of the time away"))
+            Some(format!("{STOLEN} {stolen:.0} % of the time away"))
         }
         _ => None,
     }

@@ -15,6 +15,7 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         Canary::FlushTooEarly | Canary::PatchDurableEarly => {
             Some(Cuts(Way::UringFlush, &State::ALL))
         }
+        Canary::FlushesAnother => Some(Cuts(Way::UringFlush, &[State::Growing])),
         Canary::LinkLastOnly => Some(Cuts(Way::UringLink, &State::ALL)),
         Canary::DurableWhenWritten => Some(Cuts(Way::SyncDirect, &State::ALL)),
         Canary::RangeOnly => Some(Cuts(Way::SyncPageCache, &State::ALL)),
@@ -71,6 +72,9 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
         _ => Space::Ample,
     };
     scenario = scenario.on_a_disk_with(space);
+    if canary == Canary::FlushesAnother {
+        (scenario.shares, scenario.side_by_side) = (true, true);
+    }
     let medium = &mut scenario.medium;
     match canary {
         // Else an overwrite appears with the data beside it, or not at all.
