@@ -42,6 +42,10 @@ use thread::spawn;
 /// What a lane may have in flight beside its data: a flush, a patch, and a linked pair's second half.
 pub(crate) const BESIDE_WRITES: usize = 3;
 
+/// After so many rounds a turn ends though there is more to do: whoever turns has a time limit to
+/// keep, other files to let in, a periodic fence to ask for, or came only to look.
+const ROUNDS: usize = 16;
+
 #[derive(Debug)]
 pub(crate) struct Engine {
     io: Box<dyn Io>,
@@ -229,30 +233,33 @@ impl Engine {
         self.io.begin()
     }
 
-    /// Reaps what has completed and starts what can start, until neither is left, and hands it to
-    /// the kernel. Never sleeps (a blocking backend works here, though: one operation at a time).
-    pub(crate) fn turn(&mut self) {
-        self.turn_until(|| false);
+    /// Reaps what has completed and starts what can start, until neither is left or for [`ROUNDS`],
+    /// and hands it to the kernel; says whether there is more to do. Never sleeps (a blocking backend
+    /// works here, though: one operation at a time).
+    pub(crate) fn turn(&mut self) -> bool {
+        let more = self.turn_until(|| false);
         self.kick();
+        more
     }
 
     /// As [`turn`](Self::turn), but starts nothing once `done`, and leaves it to the caller to
     /// [`kick`](Self::kick): whoever waits next does so in the same system call.
     ///
-    /// Where producers and device keep each other busy this goes on and on, so waiters are told in
+    /// Where producers and device keep each other busy there is always more, so waiters are told in
     /// between. Not when it is `done`: the caller may want to know first who waits.
-    pub(crate) fn turn_until(&mut self, done: impl Fn() -> bool) {
-        loop {
+    pub(crate) fn turn_until(&mut self, done: impl Fn() -> bool) -> bool {
+        for _ in 0..ROUNDS {
             let mut moved = self.reap();
             if done() {
-                return;
+                return false;
             }
             self.announce();
             moved |= self.advance();
             if !moved {
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// Starts what can start, of each lane in turn.

@@ -432,12 +432,11 @@ impl Runner {
         for _ in 0..2 * driver.each_stream().count() {
             let at = driver.looks_at();
             at.into_iter().for_each(|at| driver.look(at));
-            driver.turn();
             for _ in 0..STEPS_OF_A_REST {
-                if !driver.is_at_rest() {
-                    driver.wait(Some(Instant::now()));
-                    driver.turn();
+                if !driver.turn() && driver.is_at_rest() {
+                    break;
                 }
+                driver.wait(Some(Instant::now()));
             }
         }
         driver.cut_padding(Instant::now() + Duration::from_secs(1));
