@@ -5,8 +5,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::backend::{Backend, Files};
-use crate::driver::Engine;
 use crate::driver::shared::Hub;
+use crate::driver::{Engine, FILES};
 #[cfg(all(test, unix, not(loom)))]
 use crate::host::Host;
 use crate::options::{BackendChoice, Drive, Options};
@@ -177,7 +177,7 @@ impl DriverOptions {
         let (io, fallback) = options.host.backend(options, self.depth, Files::Many)?;
         let backend = io.kind();
         let (drive, setup) = (options.drive, &options.thread_setup);
-        let hub = Hub::start(Engine::new(io), drive, setup, self.memory_limit)?;
+        let hub = Hub::start(Engine::new(io, FILES), drive, setup, self.memory_limit)?;
         Ok((hub, backend, fallback))
     }
 

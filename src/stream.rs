@@ -125,6 +125,8 @@ pub(crate) struct Stream {
     /// Announced when memory is released or a patch is taken, and at a failure.
     pub(crate) space: CachePadded<Event>,
     doorbell: Arc<Doorbell>,
+    /// Of the streams of its driver.
+    place: usize,
     /// Woken when `durable` or the failure changes.
     pub(crate) tasks: CachePadded<Tasks>,
     /// Those that await room, by the limit that they need; woken when `space` is announced.
@@ -157,12 +159,13 @@ struct Requests {
 }
 
 impl Stream {
-    /// A stream whose next byte goes to `start`, with memory from `released` on in use.
+    /// A stream whose next byte goes to `start`, with memory from `released` on in use, at a
+    /// place of its driver.
     pub(crate) fn new(
         path: Arc<Path>,
         memory: Memory,
         (released, start): (u64, u64),
-        doorbell: Arc<Doorbell>,
+        (doorbell, place): (Arc<Doorbell>, usize),
     ) -> Self {
         let sequencer = Sequencer::new(start, released, memory.capacity() as u64);
         Self {
@@ -200,6 +203,7 @@ impl Stream {
             progress: CachePadded::default(),
             space: CachePadded::default(),
             doorbell,
+            place,
             tasks: CachePadded::default(),
             rooms: CachePadded::default(),
         }
@@ -349,7 +353,7 @@ impl Stream {
     /// Wakes the driver if it has announced that it sleeps; otherwise makes no system call.
     #[inline]
     pub(crate) fn ring_doorbell(&self) {
-        self.doorbell.ring();
+        self.doorbell.ring_for(self.place);
     }
 
     /// Of the only producer, which waits for the answer: asks for a gap that ends at `to`.

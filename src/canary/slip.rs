@@ -17,6 +17,8 @@ pub enum Slip {
     UnfencedWait,
     /// The driver's look for work is not ordered behind its word that it sleeps.
     UnfencedSleep,
+    /// The driver's look at a stream is not ordered behind its taking of the stream's ring.
+    UnfencedTaking,
     /// What a task looks at is not ordered behind its registration.
     UnfencedFuture,
     /// A producer's bytes are not ordered before the count that hands them over.
@@ -38,13 +40,14 @@ mod planted {
 
     impl Slip {
         /// Every one.
-        pub const ALL: [Self; 10] = [
+        pub const ALL: [Self; 11] = [
             Self::SilentCommit,
             Self::SilentLead,
             Self::SilentFutures,
             Self::LateSleep,
             Self::UnfencedWait,
             Self::UnfencedSleep,
+            Self::UnfencedTaking,
             Self::UnfencedFuture,
             Self::RelaxedCommit,
             Self::RelaxedLook,
@@ -60,6 +63,7 @@ mod planted {
                 Self::LateSleep => "late-sleep",
                 Self::UnfencedWait => "unfenced-wait",
                 Self::UnfencedSleep => "unfenced-sleep",
+                Self::UnfencedTaking => "unfenced-taking",
                 Self::UnfencedFuture => "unfenced-future",
                 Self::RelaxedCommit => "relaxed-commit",
                 Self::RelaxedLook => "relaxed-look",

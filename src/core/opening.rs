@@ -13,7 +13,7 @@ use crate::buffers::Memory;
 use crate::canary::Canary;
 use crate::driver::run::Runner;
 use crate::driver::shared::{Hub, Reserved};
-use crate::driver::{Around, BESIDE_WRITES, Engine, Forms, Geometry, Lane, Plan};
+use crate::driver::{Around, BESIDE_WRITES, Engine, FILES, Forms, Geometry, Lane, Plan};
 use crate::error::{Error, Operation};
 use crate::file::{
     Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of,
@@ -124,6 +124,10 @@ struct Joined {
 impl Joining {
     /// Where the driver turns. Reads the block in which the first write begins.
     fn join(self, engine: &mut Engine) -> Result<Joined, Error> {
+        if engine.is_full() {
+            let sentence = format!("a driver serves {FILES} writers at most: start another one");
+            return Err(Error::Options(sentence.into()));
+        }
         let mut known = None;
         let place = engine.join(|io, place, doorbell| {
             let (lane, facts) = self.lane(io, place, doorbell)?;
@@ -156,7 +160,7 @@ impl Joining {
         let plan = Plan::new(geometry, forms, opened.start, self.flights);
         let facts = self.facts(io);
         let (bounds, path) = ((floor, opened.start), opened.path.clone());
-        let stream = Arc::new(Stream::new(path, self.memory, bounds, doorbell.clone()));
+        let stream = Arc::new(Stream::new(path, self.memory, bounds, (doorbell.clone(), place)));
         let around = Around { block, existing, kept: options.preallocate.kept(existing) };
         let lane = Lane::new(place, stream, id, plan, around, self.flights)
             .on_disk_full(options.on_disk_full)
@@ -272,7 +276,7 @@ impl Core {
         let join = |fallback| Joining { options, opened: file, memory, piece, flights, fallback };
         let (runner, stream, facts) = match way {
             Way::Own { io, fallback } => {
-                let mut engine = Engine::new(io);
+                let mut engine = Engine::new(io, 1);
                 let Joined { stream, facts, .. } = join(fallback).join(&mut engine)?;
                 let (drive, setup) = (facts.options.drive, &facts.options.thread_setup);
                 let runner = Runner::new(engine, stream.clone(), drive, setup)

@@ -708,10 +708,11 @@ impl Lane {
 
     // ---- publishing -----------------------------------------------------------------------------
 
-    /// Publishes positions and gives memory back. After a failure nothing moves any more.
-    pub(crate) fn publish(&mut self) {
+    /// Publishes positions and gives memory back; says whether a fence has ended. After a failure
+    /// nothing moves any more.
+    pub(crate) fn publish(&mut self) -> bool {
         if self.stream.failure().is_some() {
-            return;
+            return false;
         }
         let (plan, stream) = (&self.plan, &self.stream);
         let fenced =
@@ -728,7 +729,9 @@ impl Lane {
         if fenced && let Some(since) = self.fence_since.take() {
             self.last_fence = since.elapsed();
             stream.counters.fenced(self.last_fence);
+            return true;
         }
+        false
     }
 
     /// Wakes whoever waits for what has changed since the last call.

@@ -87,14 +87,19 @@ fn join(engine: &mut Engine, bytes: u64, inline: bool) -> (Arc<Stream>, usize) {
     const BUFFER: u64 = 4096;
     let memory = Memory::new(BUFFER as usize, 2, 0, Memory::ALIGN).unwrap();
     let path = Path::new("take").into();
-    let stream = Arc::new(Stream::new(path, memory, (0, 0), engine.doorbell().clone()));
+    let stream =
+        Arc::new(Stream::new(path, memory, (0, 0), (engine.doorbell().clone(), engine.places())));
     let geometry = Geometry { block: 1, buffer: BUFFER, bounce: BUFFER };
     let plan = Plan::new(geometry, Forms { dsync: true, link: false }, 0, 2);
     let around = Around { block: 1, existing: 0, kept: 0 };
-    let joined = engine.join(|_, place, _| {
-        let lane = Lane::new(place, stream.clone(), FileId(0), plan, around, 2);
+    let mut known = None;
+    let joined = engine.join(|_, place, doorbell| {
+        let stream = Stream::new(path, memory, (0, 0), (doorbell.clone(), place));
+        let stream = known.insert(Arc::new(stream)).clone();
+        let lane = Lane::new(place, stream, FileId(0), plan, around, 2);
         Ok::<_, Infallible>(lane.inline_by(inline.then(|| Arc::new(WillingToo) as _)))
     });
+    let stream = known.expect("made with its lane");
     stream.sequencer.commit_exclusive(bytes);
     let Ok(place) = joined;
     (stream, place)
@@ -102,7 +107,7 @@ fn join(engine: &mut Engine, bytes: u64, inline: bool) -> (Arc<Stream>, usize) {
 
 /// A runner over one.
 fn stream_of(bytes: u64, drive: Drive) -> (Arc<Stream>, Arc<Runner>) {
-    let mut engine = Engine::new(Box::new(Willing::default()));
+    let mut engine = Engine::new(Box::new(Willing::default()), 1);
     let (stream, _) = join(&mut engine, bytes, drive == Drive::Thread);
     let runner = Runner::new(engine, stream.clone(), drive, &Default::default()).unwrap();
     (stream, Arc::new(runner))
@@ -110,7 +115,7 @@ fn stream_of(bytes: u64, drive: Drive) -> (Arc<Stream>, Arc<Runner>) {
 
 /// A stream joins, is fenced and leaves, while another one does the same; the driver ends behind both.
 fn two_come_and_go(drive: Drive) {
-    let engine = Engine::new(Box::new(Willing::default()));
+    let engine = Engine::new(Box::new(Willing::default()), 2);
     let hub = Hub::start(engine, drive, &Default::default(), 1 << 30).unwrap();
     let visit = || {
         let hub = hub.clone();

@@ -13,6 +13,7 @@ mod cadence;
 mod company;
 mod inline;
 mod lane;
+mod lane_set;
 mod length;
 mod outcome;
 mod own_thread;
@@ -35,6 +36,7 @@ use crate::sync::{Instant, Mutex, Ordering, fence, ignore_poison};
 pub(crate) use cadence::Every;
 use inline::{Answers, Basket, Commit};
 pub(crate) use lane::{Around, Lane, LaneToken};
+use lane_set::LaneSet;
 pub(crate) use plan::{Forms, Geometry, Plan};
 use run::CloseLater;
 use thread::spawn;
@@ -46,12 +48,29 @@ pub(crate) const BESIDE_WRITES: usize = 3;
 /// keep, other files to let in, a periodic fence to ask for, or came only to look.
 const ROUNDS: usize = 16;
 
+/// The most files that a driver can serve.
+pub(crate) const FILES: usize = 4096;
+
 #[derive(Debug)]
 pub(crate) struct Engine {
     io: Box<dyn Io>,
     doorbell: Arc<Doorbell>,
+    /// At most.
+    files: usize,
     /// By their place, which their tokens name.
     lanes: Vec<Option<Served>>,
+    /// Those that may have something to do: they were asked for it, or something of theirs has
+    /// ended, or couldn't begin yet.
+    active: LaneSet,
+    /// Those with an operation under way in the backend.
+    in_backend: LaneSet,
+    /// Those whose waiters have not been told of the last changes.
+    untold: LaneSet,
+    /// Those whose times in `due` may be old.
+    stale: LaneSet,
+    due: Vec<Due>,
+    /// How long the last fence took, from its start to its end.
+    last_fence: Duration,
     /// Whose turn it is to be first.
     first: usize,
     /// Lanes that want to leave.
@@ -61,6 +80,13 @@ pub(crate) struct Engine {
     answers: Arc<Answers>,
     /// Its thread sleeps without it, and wakes by itself at that time; `None`: never.
     wakes_at: Option<Instant>,
+}
+
+/// When a lane has to be seen to though nothing happens; `None`: never.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    look: Option<Instant>,
+    cut: Option<Instant>,
 }
 
 /// A lane, and what its driver knows of it.
@@ -152,11 +178,19 @@ impl Streams {
 }
 
 impl Engine {
-    pub(crate) fn new(io: Box<dyn Io>) -> Self {
+    /// For so many files at most.
+    pub(crate) fn new(io: Box<dyn Io>, files: usize) -> Self {
         Self {
-            doorbell: Arc::new(Doorbell::new(io.waker())),
+            doorbell: Arc::new(Doorbell::new(io.waker(), files)),
             io,
+            files,
             lanes: Vec::with_capacity(1),
+            active: LaneSet::new(files),
+            in_backend: LaneSet::new(files),
+            untold: LaneSet::new(files),
+            stale: LaneSet::new(files),
+            due: Vec::with_capacity(1),
+            last_fence: Duration::ZERO,
             first: 0,
             leaving: 0,
             streams: Arc::default(),
@@ -175,7 +209,12 @@ impl Engine {
 
     // ---- who is served ----------------------------------------------------------------------------
 
-    /// Takes on a file: `lane` makes its lane for the place that it gets, which is returned.
+    /// Whether there is no place for one more file.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lanes.len() == self.files && self.lanes.iter().all(Option::is_some)
+    }
+
+    /// Takes on a file, if it is not [full](Self::is_full): `lane` makes its lane for the place that it gets, which is returned.
     pub(crate) fn join<E>(
         &mut self,
         lane: impl FnOnce(&mut dyn Io, usize, &Arc<Doorbell>) -> Result<Lane, E>,
@@ -188,8 +227,13 @@ impl Engine {
         let served = Some(Served { lane, lent: 0, leaves: None });
         match free {
             Some(place) => self.lanes[place] = served,
-            None => self.lanes.push(served),
+            None => {
+                self.lanes.push(served);
+                self.due.push(Due::default());
+            }
         }
+        self.visit(place);
+        self.active.insert(place);
         Ok(place)
     }
 
@@ -207,9 +251,12 @@ impl Engine {
         if self.leaving == 0 {
             return;
         }
-        for place in &mut self.lanes {
-            let Some(served) = place.take_if(|served| served.may_leave()) else { continue };
+        for place in 0..self.lanes.len() {
+            let Some(served) = self.lanes[place].take_if(|served| served.may_leave()) else {
+                continue;
+            };
             self.leaving -= 1;
+            self.forget(place);
             self.io.detach(served.lane.file());
             let mut streams = ignore_poison(self.streams.0.lock());
             streams.retain(|stream| !Arc::ptr_eq(stream, served.lane.stream()));
@@ -218,12 +265,16 @@ impl Engine {
         }
     }
 
-    fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.iter().flatten().map(|served| &served.lane)
+    /// Nobody is at this place any more.
+    fn forget(&mut self, place: usize) {
+        for set in [&mut self.active, &mut self.in_backend, &mut self.untold, &mut self.stale] {
+            set.remove(place);
+        }
+        self.due[place] = Due::default();
     }
 
-    fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.lanes.iter_mut().flatten().map(|served| &mut served.lane)
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().flatten().map(|served| &served.lane)
     }
 
     // ---- turning ----------------------------------------------------------------------------------
@@ -262,20 +313,62 @@ impl Engine {
         true
     }
 
+    /// Whoever turns comes for this file: it is looked at though nobody has rung.
+    pub(crate) fn ask(&mut self, place: usize) {
+        self.active.insert(place);
+    }
+
     /// Starts what can start, of each lane in turn.
     fn advance(&mut self) -> bool {
+        self.doorbell.take_rung(|word, lanes| self.active.insert_word(word, lanes));
         if Canary::FlushesAnother.is_planted() {
             let first = self.lanes().next().map(Lane::file);
-            self.lanes_mut().for_each(|lane| lane.mix_up(first));
+            let lanes = self.lanes.iter_mut().flatten();
+            lanes.for_each(|served| served.lane.mix_up(first));
         }
+        let (first, end) = (self.first, self.lanes.len());
         let mut moved = false;
-        let (others, first) = self.lanes.split_at_mut(self.first);
-        for served in first.iter_mut().chain(others).flatten() {
-            moved |= served.lane.advance(&mut *self.io);
-            served.lane.publish();
+        for (from, to) in [(first, end), (0, first)] {
+            let mut at = from;
+            while let Some(place) = self.active.next(at).filter(|&place| place < to) {
+                moved |= self.advance_lane(place);
+                at = place + 1;
+            }
         }
-        self.first = (self.first + 1) % self.lanes.len().max(1);
+        self.first = if first + 1 < end { first + 1 } else { 0 };
         moved
+    }
+
+    fn advance_lane(&mut self, place: usize) -> bool {
+        let Some(served) = &mut self.lanes[place] else {
+            self.active.remove(place); // who rang has left
+            return false;
+        };
+        let moved = served.lane.advance(&mut *self.io);
+        // Else nothing has changed for it until it rings, or something of it ends.
+        let goes_on = moved || self.io.room() < 2 || served.lane.pauses_until().is_some();
+        self.active.set(place, goes_on);
+        self.visit(place);
+        moved
+    }
+
+    /// Something has changed there: publishes it, and keeps the sets.
+    fn visit(&mut self, place: usize) {
+        let Some(served) = &mut self.lanes[place] else { return };
+        if served.lane.publish() {
+            self.last_fence = served.lane.last_fence();
+        }
+        self.in_backend.set(place, served.is_in_backend());
+        self.untold.insert(place);
+        self.stale.insert(place);
+    }
+
+    fn visit_active(&mut self) {
+        let mut at = 0;
+        while let Some(place) = self.active.next(at) {
+            self.visit(place);
+            at = place + 1;
+        }
     }
 
     /// Hands what was started to the kernel.
@@ -292,7 +385,7 @@ impl Engine {
             moved = true;
         }
         if moved {
-            self.lanes_mut().for_each(Lane::publish);
+            self.visit_active();
         }
         moved
     }
@@ -308,6 +401,7 @@ impl Engine {
 
     fn complete(&mut self, completion: Completion) -> &mut Served {
         let token = LaneToken::unpack(completion.token);
+        self.active.insert(token.lane);
         let served = self.lanes[token.lane].as_mut();
         let served = served.expect("a lane with something in flight stays");
         served.lane.complete(token, completion.result, &mut *self.io);
@@ -326,7 +420,7 @@ impl Engine {
         served.lane.advance(&mut basket);
         served.lent = basket.len();
         let commit = Commit::of(&basket, file, &self.answers);
-        served.lane.publish();
+        self.visit(place);
         commit
     }
 
@@ -334,14 +428,14 @@ impl Engine {
     /// the thread that owns the ring.
     pub(crate) fn bring_back(&mut self) {
         if self.reap_answers() {
-            self.lanes_mut().for_each(Lane::publish);
+            self.visit_active();
         }
     }
 
     /// Whether its thread, which sleeps, has to see to something before it would wake by itself.
     pub(crate) fn needs_its_thread(&mut self) -> bool {
-        let due = self.cut_at().into_iter().chain(self.looks_at()).min();
-        let sleeps_too_long = due.is_some_and(|due| self.wakes_at.is_none_or(|at| at > due));
+        let sleeps_too_long =
+            self.due_at().is_some_and(|due| self.wakes_at.is_none_or(|at| at > due));
         // Pairs with the fence of whoever asks for a fence and sees one in flight: its end was
         // published before this.
         fence(Ordering::SeqCst);
@@ -351,11 +445,15 @@ impl Engine {
     /// Tells the threads that wait what has changed. Whether nobody else is left to be told: what the
     /// waker of a task does belongs on the driver's thread.
     pub(crate) fn announce_to_threads(&mut self) -> bool {
-        let mut all = true;
-        for lane in self.lanes_mut() {
-            all &= lane.announce_to_threads();
+        let mut at = 0;
+        while let Some(place) = self.untold.next(at) {
+            let served = self.lanes[place].as_mut();
+            if served.is_none_or(|served| served.lane.announce_to_threads()) {
+                self.untold.remove(place);
+            }
+            at = place + 1;
         }
-        all
+        self.untold.is_empty()
     }
 
     /// Says that its thread is about to sleep without it, and returns what it sleeps on: unless there
@@ -369,8 +467,7 @@ impl Engine {
         if self.is_in_backend() || !waker.sleeps_apart() {
             return None;
         }
-        let pauses = self.lanes().any(|lane| lane.pauses_until().is_some());
-        if pauses || !self.falls_asleep(&reason) {
+        if self.pauses_until().is_some() || !self.falls_asleep(&reason) {
             self.wakes_up();
             return None;
         }
@@ -396,7 +493,23 @@ impl Engine {
     }
 
     fn is_in_backend(&self) -> bool {
-        self.lanes.iter().flatten().any(Served::is_in_backend)
+        !self.in_backend.is_empty()
+    }
+
+    /// The lanes that may have something to do.
+    fn active(&self) -> impl Iterator<Item = &Served> {
+        let mut at = 0;
+        let places = std::iter::from_fn(move || {
+            let place = self.active.next(at)?;
+            at = place + 1;
+            Some(place)
+        });
+        places.filter_map(|place| self.lanes[place].as_ref())
+    }
+
+    /// When something that had to wait is to be tried again.
+    fn pauses_until(&self) -> Option<Instant> {
+        self.active().filter_map(|served| served.lane.pauses_until()).min()
     }
 
     /// Sleeps until a completion, a doorbell or the deadline, unless there is work to submit.
@@ -407,8 +520,7 @@ impl Engine {
     /// As [`wait`](Self::wait), unless `reason`.
     pub(crate) fn wait_unless(&mut self, deadline: Option<Instant>, reason: impl Fn() -> bool) {
         let falls_asleep = self.falls_asleep(&reason);
-        let pauses = self.lanes().filter_map(Lane::pauses_until);
-        let deadline = pauses.chain(deadline).min();
+        let deadline = self.pauses_until().into_iter().chain(deadline).min();
         if falls_asleep && let Err(error) = self.io.wait(deadline) {
             self.fail(error);
         }
@@ -426,27 +538,59 @@ impl Engine {
     }
 
     fn is_busy(&mut self, reason: &impl Fn() -> bool) -> bool {
-        // A waker may have forked on this thread: nobody would wake the child.
-        let gone = |lane: &Lane| lane.stream().is_left_behind();
-        let mut lanes = self.lanes.iter().flatten();
-        reason()
-            || !self.answers.is_empty()
-            || lanes.any(|served @ Served { lane, .. }| {
-                gone(lane) || lane.has_work(&mut *self.io) || served.may_leave()
-            })
+        reason() || !self.answers.is_empty() || self.has_work()
     }
 
-    /// When somebody has to look whether something is due that nobody asks for. (As for the cuts.)
-    pub(crate) fn looks_at(&self) -> Option<Instant> {
-        if cfg!(any(loom, shuttle)) {
-            return None;
+    fn has_work(&mut self) -> bool {
+        self.doorbell.take_rung(|word, lanes| self.active.insert_word(word, lanes));
+        let mut at = 0;
+        while let Some(place) = self.active.next(at) {
+            let served = self.lanes[place].as_ref();
+            if served.is_some_and(|served| served.lane.has_work(&mut *self.io)) {
+                return true;
+            }
+            at = place + 1;
         }
-        self.lanes().filter_map(Lane::looks_at).min()
+        // A waker may have forked on this thread: nobody would wake the child.
+        let gone = self.lanes().next().is_some_and(|lane| lane.stream().is_left_behind());
+        gone || self.leaving > 0 && self.lanes.iter().flatten().any(Served::may_leave)
+    }
+
+    // ---- what comes by time ------------------------------------------------------------------------
+
+    /// When some file has to be seen to though nothing happens; `None`: never. (The checkers of
+    /// interleavings know no time.)
+    pub(crate) fn due_at(&mut self) -> Option<Instant> {
+        self.refresh_due();
+        self.due.iter().flat_map(|due| due.look.into_iter().chain(due.cut)).min()
+    }
+
+    fn refresh_due(&mut self) {
+        let mut at = 0;
+        while let Some(place) = self.stale.next(at) {
+            self.stale.remove(place);
+            if let Some(served) = &mut self.lanes[place]
+                && !cfg!(any(loom, shuttle))
+            {
+                let (look, cut) = (served.lane.looks_at(), served.lane.cut_at());
+                self.due[place] = Due { look, cut };
+            }
+            at = place + 1;
+        }
     }
 
     /// Asks in nobody's name for what is due by now.
     pub(crate) fn look(&mut self, now: Instant) {
-        self.lanes_mut().for_each(|lane| lane.look(now));
+        self.refresh_due();
+        for (place, due) in self.due.iter().enumerate() {
+            if due.look.is_some_and(|at| at <= now)
+                && let Some(served) = &mut self.lanes[place]
+            {
+                served.lane.look(now);
+                self.active.insert(place);
+                self.stale.insert(place);
+            }
+        }
     }
 
     /// Whether some file is fenced by time.
@@ -454,22 +598,26 @@ impl Engine {
         self.lanes().any(Lane::fences_by_time)
     }
 
-    /// When a file has been left alone for so long that its padding is cut off; `None` while there
-    /// is none, or something under way. (The checkers of interleavings know no time.)
-    pub(crate) fn cut_at(&mut self) -> Option<Instant> {
-        if cfg!(any(loom, shuttle)) {
-            return None;
-        }
-        self.lanes_mut().filter_map(Lane::cut_at).min()
-    }
-
     /// Cuts off the padding of every file that has been left alone until now.
     pub(crate) fn cut_padding(&mut self, now: Instant) {
-        for Served { lane, .. } in self.lanes.iter_mut().flatten() {
-            if lane.cut_at().is_some_and(|at| at <= now) {
-                lane.cut_padding(&mut *self.io);
+        self.refresh_due();
+        for (place, due) in self.due.iter().enumerate() {
+            if due.cut.is_some_and(|at| at <= now)
+                && let Some(served) = &mut self.lanes[place]
+            {
+                if served.lane.cut_at().is_some_and(|at| at <= now) {
+                    served.lane.cut_padding(&mut *self.io);
+                }
+                self.stale.insert(place);
             }
         }
+    }
+
+    /// When the first is to look.
+    #[cfg(all(test, unix, not(any(loom, shuttle))))]
+    pub(crate) fn looks_at(&mut self) -> Option<Instant> {
+        self.refresh_due();
+        self.due.iter().filter_map(|due| due.look).min()
     }
 
     /// Whether no file has anything under way.
@@ -498,7 +646,14 @@ impl Engine {
 
     /// Tells waiters what has changed since the last call.
     pub(crate) fn announce(&mut self) {
-        self.lanes_mut().for_each(Lane::announce);
+        let mut at = 0;
+        while let Some(place) = self.untold.next(at) {
+            self.untold.remove(place);
+            if let Some(served) = &mut self.lanes[place] {
+                served.lane.announce();
+            }
+            at = place + 1;
+        }
     }
 
     pub(crate) fn each_stream(&self) -> impl Iterator<Item = &Arc<Stream>> {
@@ -512,7 +667,7 @@ impl Engine {
 
     /// How long the last fence took, from its start to its end.
     pub(crate) fn last_fence(&self) -> Duration {
-        self.lanes().map(Lane::last_fence).max().unwrap_or_default()
+        self.last_fence
     }
 
     fn fail(&mut self, error: std::io::Error) {

@@ -55,8 +55,7 @@ impl Thread {
             engine.turn();
             engine.announce();
             if pace.relax() {
-                look(&mut engine);
-                cut_padding(&mut engine);
+                see_to_what_is_due(&mut engine);
             }
         }
         Some(engine)
@@ -69,7 +68,7 @@ impl Thread {
         let over = || streams.iter().all(|stream| self.end.is_reached(stream));
         let company = Company::default();
         while !self.is_over(&engine) {
-            look(&mut engine);
+            see_to_what_is_due(&mut engine);
             let before = fences();
             engine.turn_until(|| fences() > before);
             if fences() > before {
@@ -82,7 +81,6 @@ impl Thread {
             } else {
                 engine.announce();
                 engine = sleep(engine, &self.seat, over)?;
-                cut_padding(&mut engine);
             }
         }
         Some(engine)
@@ -92,7 +90,7 @@ impl Thread {
 /// Until there is something to do, or a `reason` not to sleep; meanwhile whoever waits may take the
 /// engine from the seat, if nothing is under way. `None` if he has panicked with it.
 pub(super) fn sleep(mut engine: Engine, seat: &Seat, reason: impl Fn() -> bool) -> Option<Engine> {
-    let until = engine.cut_at().into_iter().chain(engine.looks_at()).min();
+    let until = engine.due_at();
     let Some(bell) = engine.leave_for_sleep(until, &reason) else {
         engine.wait_unless(until, reason);
         return Some(engine);
@@ -109,19 +107,14 @@ pub(super) fn sleep(mut engine: Engine, seat: &Seat, reason: impl Fn() -> bool) 
     engine
 }
 
-pub(super) fn look(engine: &mut Engine) {
-    if let Some(at) = engine.looks_at() {
+/// What is due by time: in idle time the length on disk becomes what a reader may believe, too.
+pub(super) fn see_to_what_is_due(engine: &mut Engine) {
+    if let Some(at) = engine.due_at() {
         let now = Instant::now();
         if now >= at {
             engine.look(now);
+            engine.cut_padding(now);
         }
-    }
-}
-
-/// In idle time the length on disk becomes what a reader may believe.
-pub(super) fn cut_padding(engine: &mut Engine) {
-    if engine.cut_at().is_some() {
-        engine.cut_padding(Instant::now());
     }
 }
 

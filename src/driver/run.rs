@@ -320,7 +320,8 @@ impl Runner {
             return None;
         }
         match driver.try_lock() {
-            Ok(driver) => {
+            Ok(mut driver) => {
+                driver.iter_mut().for_each(|driver| driver.ask(self.place));
                 let driving = Some(Driving::new(self.mark()));
                 let unsignalled = Some(NoSignal::where_limited(limited));
                 let stream = &self.stream;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::own_thread::{Pace, PanicGuard, cut_padding, look, sleep};
+use super::own_thread::{Pace, PanicGuard, see_to_what_is_due, sleep};
 use super::run::{CloseLater, Driving, Mark, Seat, leak};
 use super::thread::{set_up, spawn};
 use super::{Engine, Leaves, Streams};
@@ -367,8 +367,7 @@ impl Work {
             engine.kick();
             engine.announce();
             if pace.relax() {
-                look(&mut engine);
-                cut_padding(&mut engine);
+                see_to_what_is_due(&mut engine);
             }
         }
     }
@@ -378,14 +377,13 @@ impl Work {
         let reason = || self.visits.is_any() || self.visits.is_over(&streams);
         while !self.visits.is_over(&streams) {
             self.see_to_visitors(&mut engine);
-            look(&mut engine);
+            see_to_what_is_due(&mut engine);
             engine.turn_until(|| self.visits.is_any());
             engine.announce();
             match sleep(engine, &self.seat, reason) {
                 Some(rested) => engine = rested,
                 None => return, // whoever had it has panicked, and everybody has heard
             }
-            cut_padding(&mut engine);
         }
     }
 }

@@ -190,9 +190,9 @@ impl Rig {
         io.disk.lock().unwrap().bytes = vec![0xaa; existing as usize];
         let disk = io.disk.clone();
         let memory = Memory::new(BUFFER, 2, 4096, 4096).unwrap();
-        let mut driver = Engine::new(Box::new(io));
+        let mut driver = Engine::new(Box::new(io), 1);
         let path = std::path::Path::new("scripted").into();
-        let stream = Arc::new(Stream::new(path, memory, (0, 0), driver.doorbell().clone()));
+        let stream = Arc::new(Stream::new(path, memory, (0, 0), (driver.doorbell().clone(), 0)));
         let geometry = Geometry { block, buffer: BUFFER as u64, bounce: Memory::BOUNCE as u64 };
         let plan = Plan::new(geometry, forms, 0, 3);
         let (block, existing) = around;

@@ -8,15 +8,16 @@ const CELL: u64 = Sequencer::CELL;
 
 /// A stream whose driver sleeps on a bell.
 fn stream() -> (Arc<Stream>, Arc<Bell>) {
+    stream_of(1)
+}
+
+/// The last of so many that share a driver.
+fn stream_of(streams: usize) -> (Arc<Stream>, Arc<Bell>) {
     let bell = Arc::new(Bell::default());
     let memory = Memory::new(CELL as usize, 2, 0, Memory::ALIGN).unwrap();
-    let stream = Stream::new(
-        Path::new("take").into(),
-        memory,
-        (0, 0),
-        Arc::new(Doorbell::new(bell.clone())),
-    );
-    (Arc::new(stream), bell)
+    let doorbell = Arc::new(Doorbell::new(bell.clone(), streams));
+    let at = (doorbell, streams - 1);
+    (Arc::new(Stream::new(Path::new("take").into(), memory, (0, 0), at)), bell)
 }
 
 /// As the driver: sleeps until it finds what it looks for.
@@ -50,6 +51,27 @@ fn a_driver_that_sleeps_hears_of_every_request() {
         sleep_until(&stream, &bell, all);
         fence.join().unwrap();
         drain.join().unwrap();
+    });
+}
+
+/// It looks at a stream only where that has rung since its last look.
+#[test]
+fn a_driver_of_many_hears_who_has_rung() {
+    model(|| {
+        let (stream, bell) = stream_of(2);
+        let others = [(7, 0), (0, 5)].map(|(durable, written)| {
+            let stream = stream.clone();
+            thread::spawn(move || match durable {
+                0 => stream.want_written(written),
+                _ => stream.want_durable(durable, 0),
+            })
+        });
+        sleep_until(&stream, &bell, || {
+            let mut rung = 0;
+            stream.doorbell.take_rung(|_, streams| rung |= streams);
+            rung == 2 && stream.wanted() == Wanted { written: 5, durable: 7, patches: 0 }
+        });
+        others.into_iter().for_each(|other| other.join().unwrap());
     });
 }
 
