@@ -87,8 +87,6 @@ fn join(engine: &mut Engine, bytes: u64, inline: bool) -> (Arc<Stream>, usize) {
     const BUFFER: u64 = 4096;
     let memory = Memory::new(BUFFER as usize, 2, 0, Memory::ALIGN).unwrap();
     let path = Path::new("take").into();
-    let stream =
-        Arc::new(Stream::new(path, memory, (0, 0), (engine.doorbell().clone(), engine.places())));
     let geometry = Geometry { block: 1, buffer: BUFFER, bounce: BUFFER };
     let plan = Plan::new(geometry, Forms { dsync: true, link: false }, 0, 2);
     let around = Around { block: 1, existing: 0, kept: 0 };
