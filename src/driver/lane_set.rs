@@ -30,16 +30,16 @@ impl LaneSet {
     }
 
     /// The first at this place or behind it, so that who goes through them may change the set.
+    #[inline]
     pub(super) fn next(&self, from: usize) -> Option<usize> {
-        let mut mask = !0 << (from % 64);
-        for (at, word) in self.0.iter().enumerate().skip(from / 64) {
-            let left = word & mask;
-            if left != 0 {
-                return Some(at * 64 + left.trailing_zeros() as usize);
-            }
-            mask = !0;
+        let at = from / 64;
+        let left = self.0.get(at)? & (!0 << (from % 64));
+        if left != 0 {
+            return Some(at * 64 + left.trailing_zeros() as usize);
         }
-        None
+        let more = self.0[at + 1..].iter().position(|&word| word != 0)?;
+        let at = at + 1 + more;
+        Some(at * 64 + self.0[at].trailing_zeros() as usize)
     }
 
     /// Adds the lanes of a word of 64 places.

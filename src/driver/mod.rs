@@ -613,11 +613,11 @@ impl Engine {
         }
     }
 
-    /// When the first is to look.
+    /// When the last is to look.
     #[cfg(all(test, unix, not(any(loom, shuttle))))]
-    pub(crate) fn looks_at(&mut self) -> Option<Instant> {
+    pub(crate) fn all_have_looked_at(&mut self) -> Option<Instant> {
         self.refresh_due();
-        self.due.iter().filter_map(|due| due.look).min()
+        self.due.iter().filter_map(|due| due.look).max()
     }
 
     /// Whether no file has anything under way.

@@ -430,8 +430,9 @@ impl Runner {
         let Who::Caller { driver, .. } = &self.who else { return false };
         let mut lead = self.take(driver, false);
         let Some(driver) = lead.as_mut().and_then(Lead::driver) else { return false };
-        for _ in 0..2 * driver.each_stream().count() {
-            let at = driver.looks_at();
+        // One look sees a byte, the next submits it.
+        for _ in 0..2 {
+            let at = driver.all_have_looked_at();
             at.into_iter().for_each(|at| driver.look(at));
             for _ in 0..STEPS_OF_A_REST {
                 if !driver.turn() && driver.is_at_rest() {
