@@ -7,14 +7,16 @@ use std::io;
 use rust::{Backend, Driver, DriverOptions};
 
 use crate::facts::give;
-use crate::failure::{driver_of_parent, guarded, invalid, no_driver, refuse, refuse_with, wf_status};
+use crate::failure::{
+    driver_of_parent, guarded, invalid, no_driver, refuse, refuse_with, wf_status,
+};
 use crate::options::*;
 use crate::slots::{Slots, Then};
 use crate::{copy_text, put, sized};
 use wf_status::*;
 
-/// A driver that writers share. 0 is none. Any thread may use it, several at once; a number that was
-/// closed is refused for ever, and so is that of a writer.
+/// A driver that writers share (`wf_driver_start`). 0 is none. Any thread may use it, several at once; a
+/// number that was closed is refused for ever, and that of a writer is none of a driver.
 pub type wf_driver = u64;
 
 /// More than anybody starts: one serves any number of files.
@@ -29,7 +31,7 @@ static STARTED: Slots<Started, DRIVERS> = Slots::new();
 #[cfg(loom)]
 static STARTED: std::sync::LazyLock<Slots<Started, DRIVERS>> = std::sync::LazyLock::new(Slots::new);
 
-struct Started {
+pub(crate) struct Started {
     driver: Driver,
     /// The process that has its thread: a child has none.
     process: u32,
@@ -125,16 +127,17 @@ impl wf_driver_options {
         // SAFETY: the caller's promise.
         match unsafe { sized::take(options, size, &mut all) } {
             true => Ok(all),
-            false => Err(invalid(
-                "wf_driver_options asks for something that this version does not know",
-            )),
+            false => {
+                Err(invalid("wf_driver_options asks for something that this version does not know"))
+            }
         }
     }
 
     /// The options of the crate; the sentence says what can't be.
     fn read(&self) -> Result<DriverOptions, wf_status> {
         let number = |value: u64| {
-            usize::try_from(value).map_err(|_| invalid("a number in wf_driver_options is too large"))
+            usize::try_from(value)
+                .map_err(|_| invalid("a number in wf_driver_options is too large"))
         };
         let backend = backend_of(self.backend)
             .ok_or_else(|| invalid("wf_driver_options.backend is none of WF_BACKEND_..."))?;
@@ -157,7 +160,9 @@ impl wf_driver_options {
 /// by `wf_options.driver` and leave when they are closed, at any time; that holds up nobody else. What
 /// each is promised is what it would be promised alone: a file that fails, is full or has a stalled
 /// disk fails or stalls for its own writer. (But `WF_BACKEND_SYNC` does one thing at a time, for all of
-/// them.) `options`: null for the defaults.
+/// them; and a block that a patch or an append covers in part is read by the thread itself, as is a
+/// file's length set, so that a disk that hangs in the midst of that holds up all.) `options`: null for
+/// the defaults.
 ///
 /// Allocates, starts the thread that drives and waits for its `thread_setup` (but with
 /// `WF_DRIVE_CALLER`); waits for no disk. Any thread. `WF_INVALID` (the sentence says which option),
@@ -209,7 +214,10 @@ fn refused(error: &io::Error) -> wf_status {
 }
 
 /// Does something with an open driver. Nothing that waits: a close of it waits for that.
-fn with<R>(driver: wf_driver, call: impl FnOnce(&Started) -> R) -> Result<R, wf_status> {
+pub(crate) fn with_driver<R>(
+    driver: wf_driver,
+    call: impl FnOnce(&Started) -> R,
+) -> Result<R, wf_status> {
     match STARTED.get(driver ^ KIND) {
         Some(started) => Ok(call(&started)),
         None => Err(no_driver()),
@@ -218,7 +226,7 @@ fn with<R>(driver: wf_driver, call: impl FnOnce(&Started) -> R) -> Result<R, wf_
 
 /// What a writer shares.
 pub(crate) fn driver_of(number: wf_driver) -> Result<Driver, wf_status> {
-    with(number, |started| started.driver.clone())
+    with_driver(number, |started| started.driver.clone())
 }
 
 /// Gives up the number of a driver. Its writers go on, and keep it; with the last of them, or at once
@@ -228,7 +236,7 @@ pub(crate) fn driver_of(number: wf_driver) -> Result<Driver, wf_status> {
 /// `WF_FORKED`: the driver is the parent's, and its number stays; `WF_PANIC`: the number is gone.
 #[unsafe(no_mangle)]
 pub extern "C" fn wf_driver_close(driver: wf_driver) -> wf_status {
-    guarded(|| match with(driver, |started| started.process == std::process::id()) {
+    guarded(|| match with_driver(driver, |started| started.process == std::process::id()) {
         // In a child the parent's threads that were inside are not there, and never leave; and where
         // it shares the memory, the number is the parent's as well.
         Ok(false) => driver_of_parent(),
@@ -266,7 +274,7 @@ pub unsafe extern "C" fn wf_driver_get_facts(
     size: usize,
 ) -> wf_status {
     guarded(|| {
-        let told = with(driver, |started| {
+        let told = with_driver(driver, |started| {
             let now = || wf_driver_facts {
                 memory: started.driver.memory(),
                 backend: number_of(started.driver.backend()),
@@ -303,7 +311,7 @@ pub unsafe extern "C" fn wf_driver_fallback(
     needed: *mut usize,
 ) -> wf_status {
     guarded(|| {
-        let told = with(driver, |started| {
+        let told = with_driver(driver, |started| {
             let text = started.driver.fallback().unwrap_or_default();
             // SAFETY: the caller's promise.
             unsafe { put(needed, copy_text(text.as_bytes(), buffer, size)) };

@@ -120,7 +120,11 @@ pub struct wf_facts {
 ///
 /// # Safety
 /// `place` is null or points to `size` writable bytes.
-pub(crate) unsafe fn give<T: Copy>(place: *mut T, size: usize, value: impl FnOnce() -> T) -> wf_status {
+pub(crate) unsafe fn give<T: Copy>(
+    place: *mut T,
+    size: usize,
+    value: impl FnOnce() -> T,
+) -> wf_status {
     if place.is_null() {
         return invalid("the pointer to the struct is null");
     }

@@ -119,7 +119,11 @@ pub(crate) fn refuse_for(error: Option<&Error>, sentence: impl Into<String>) -> 
     refuse_with(error.map_or(WF_IO, status_of), sentence, number)
 }
 
-pub(crate) fn refuse_with(status: wf_status, sentence: impl Into<String>, number: i32) -> wf_status {
+pub(crate) fn refuse_with(
+    status: wf_status,
+    sentence: impl Into<String>,
+    number: i32,
+) -> wf_status {
     // A thread that is ending has no sentences any more.
     let _ = SENTENCE.try_with(|it| it.replace(sentence.into()));
     NUMBER.set(number);
