@@ -12,6 +12,9 @@
  * each text, and are looked at only within the call. No memory passes from the library to its user
  * but that of an open grant. Every function that answers a wf_status may answer WF_PANIC.
  *
+ * Each writer has a thread and a ring of its own; for many files at once start one driver for all of them
+ * (wf_driver_start, wf_options.driver).
+ *
  * Every call that pushes can tell where its first byte lies in the file (*position), as those that
  * flush tell what is durable: where several threads push, a second call would be too late to ask.
  *

@@ -113,25 +113,23 @@ fn a_driver_lives_as_long_as_its_number_or_a_writer() {
 fn a_file_that_fails_fails_for_its_own_writer() {
     let _alone = alone();
     for drive in [WF_DRIVE_THREAD, WF_DRIVE_CALLER, WF_DRIVE_POLL] {
-        for backend in [WF_BACKEND_AUTO, WF_BACKEND_SYNC] {
-            watched(move || {
-                let dir = tempfile::tempdir().unwrap();
-                let driver = start(wf_driver_options { drive, backend, ..Default::default() });
-                let well = open_at(&dir.path().join("well"), on(driver));
-                let other = open_at(&dir.path().join("other"), on(driver));
-                let ill = failing(&dir.path().join("ill"), on(driver));
-                assert_eq!((write(well, b"well"), flush(well)), (WF_OK, WF_OK));
-                // A panic in a call poisons one writer, too.
-                assert_eq!(write(other, b"lost"), WF_OK);
-                assert_eq!(with(other, |_| panic!("planted")), WF_PANIC);
-                assert_eq!((flush(other), flush(ill)), (WF_IO, WF_IO));
-                assert_eq!((write(well, b", and on"), flush(well)), (WF_OK, WF_OK));
-                assert_eq!((close(ill).0, close(other).0), (WF_IO, WF_IO));
-                assert_eq!(close(open_at(&dir.path().join("other"), on(driver))).0, WF_OK);
-                assert_eq!(wf_driver_close(driver), WF_OK);
-                assert_eq!(close(well), (WF_OK, 12));
-            });
-        }
+        watched(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let driver = start(wf_driver_options { drive, ..still_one() });
+            let well = open_at(&dir.path().join("well"), on(driver));
+            let other = open_at(&dir.path().join("other"), on(driver));
+            let ill = failing(&dir.path().join("ill"), on(driver));
+            assert_eq!((write(well, b"well"), flush(well)), (WF_OK, WF_OK));
+            // A panic in a call poisons one writer, too.
+            assert_eq!(write(other, b"lost"), WF_OK);
+            assert_eq!(with(other, |_| panic!("planted")), WF_PANIC);
+            assert_eq!((flush(other), flush(ill)), (WF_IO, WF_IO));
+            assert_eq!((write(well, b", and on"), flush(well)), (WF_OK, WF_OK));
+            assert_eq!((close(ill).0, close(other).0), (WF_IO, WF_IO));
+            assert_eq!(close(open_at(&dir.path().join("other"), on(driver))).0, WF_OK);
+            assert_eq!(wf_driver_close(driver), WF_OK);
+            assert_eq!(close(well), (WF_OK, 12));
+        });
     }
     assert_eq!(with_driver(0, |_| ()), Err(WF_CLOSED));
 }
