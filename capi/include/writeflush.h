@@ -12,6 +12,9 @@
  * each text, and are looked at only within the call. No memory passes from the library to its user
  * but that of an open grant. Every function that answers a wf_status may answer WF_PANIC.
  *
+ * Each writer has a thread and a ring of its own; for many files at once start one driver for all of them
+ * (wf_driver_start, wf_options.driver).
+ *
  * Every call that pushes can tell where its first byte lies in the file (*position), as those that
  * flush tell what is durable: where several threads push, a second call would be too late to ask.
  *
@@ -250,7 +253,7 @@ enum wf_status
    */
   WF_INVALID = -1,
   /*
-   The number stands for no open writer: never opened, or closed.
+   The number stands for no open writer, or driver: never opened, or closed.
    */
   WF_CLOSED = -2,
   /*
@@ -279,12 +282,12 @@ enum wf_status
    */
   WF_RANGE = -8,
   /*
-   The writer belongs to the parent of this forked process: nothing is taken here, and nobody
-   waits. (What was durable before the fork still answers `WF_OK`.)
+   The writer, or its driver, belongs to the parent of this forked process: nothing is taken here,
+   and nobody waits. (What was durable before the fork still answers `WF_OK`.)
    */
   WF_FORKED = -9,
   /*
-   Too many writers are open.
+   Too many writers, or drivers, are open.
    */
   WF_TOO_MANY = -10,
   /*
@@ -318,6 +321,76 @@ typedef enum wf_status wf_status;
 typedef int32_t wf_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
+
+/*
+ What the driver's thread does first, on itself: takes a name, a priority, cores. 0: go on; else an
+ error number of the system, with which `wf_open`, or `wf_driver_start`, is refused (`WF_IO`). It has
+ to return.
+ */
+typedef int32_t (*wf_thread_setup)(void *context);
+
+/*
+ How to start a driver. Set it with `wf_driver_options_init`, then change what you want to. Later
+ versions of the library add fields at the end.
+ */
+typedef struct {
+  /*
+   Bytes in this struct, as `wf_driver_options_init` has set it: says which fields the caller
+   knows.
+   */
+  uint64_t size;
+  /*
+   The most memory that its writers may take together, in bytes (default 1 GiB): a `wf_open` that
+   would need more is `WF_INVALID`. (`wf_options.memory_limit` is one writer's, and holds too.)
+   */
+  uint64_t memory_limit;
+  /*
+   Operations that may be under way in the kernel at a time, of all writers together, 8 to 4096
+   (default 256).
+   */
+  uint64_t depth;
+  /*
+   `WF_BACKEND_...`
+   */
+  uint32_t backend;
+  /*
+   `WF_DRIVE_...`: with `WF_DRIVE_CALLER` whoever waits for one of the writers does meanwhile what
+   has come up for the others.
+   */
+  uint32_t drive;
+  /*
+   As `wf_options.thread_setup`, before `wf_driver_start` returns.
+   */
+  wf_thread_setup thread_setup;
+  /*
+   What `thread_setup` gets. It is used on another thread, until `wf_driver_start` has returned.
+   */
+  void *thread_context;
+} wf_driver_options;
+
+/*
+ A driver that writers share. 0 is none. Any thread may use it, several at once; a number that was
+ closed is refused for ever, and so is that of a writer.
+ */
+typedef uint64_t wf_driver;
+
+/*
+ What a driver stands on, and has to do.
+ */
+typedef struct {
+  /*
+   Bytes of memory that its writers take at this moment.
+   */
+  uint64_t memory;
+  /*
+   `WF_BACKEND_URING`, `WF_BACKEND_SYNC` or `WF_BACKEND_OVERLAPPED`.
+   */
+  uint32_t backend;
+  /*
+   1 if it is not the backend that `WF_BACKEND_AUTO` would have preferred (`wf_driver_fallback`).
+   */
+  uint32_t is_fallback;
+} wf_driver_facts;
 
 /*
  A writer that is open. 0 is none. Any thread may use it, several at once; a number that was
@@ -508,15 +581,9 @@ typedef struct {
 /*
  Makes the header of a checkpoint: `header` points to as many zeros as `wf_checkpoint` was asked
  for, to be filled so that they describe a file whose first `durable` bytes are there. It may call
- the library, but close nothing (`WF_BUSY`); it has to return.
+ the library, but close no writer (`WF_BUSY`); it has to return.
  */
 typedef void (*wf_header)(void *context, uint64_t durable, void *header);
-
-/*
- What the driver's thread does first, on itself: takes a name, a priority, cores. 0: go on; else an
- error number of the system, with which `wf_open` is refused (`WF_IO`). It has to return.
- */
-typedef int32_t (*wf_thread_setup)(void *context);
 
 /*
  Whether the open is to give up: not 0, and `wf_open` answers `WF_CANCELLED`, as if it had failed.
@@ -660,6 +727,12 @@ typedef struct {
    something is submitted: never exactly.
    */
   uint64_t fence_bytes;
+  /*
+   A driver that other writers share (`wf_driver_start`), in place of one of the writer's own; 0
+   (default): its own. `backend`, `drive` and `thread_setup` are the driver's then: leave them at
+   their defaults. The writer keeps the driver, whoever closes its number.
+   */
+  wf_driver driver;
 } wf_options;
 
 /*
@@ -707,6 +780,65 @@ typedef struct {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/*
+ Sets every option that the caller knows to its default. `size`: `sizeof` of the caller's
+ `wf_driver_options`; nothing behind it is touched. Call it before anything else is done with one.
+
+ No wait, no allocation. Any thread. `WF_INVALID`: null, or no such size.
+
+ `options` is null or points to `size` writable bytes.
+ */
+wf_status wf_driver_options_init(wf_driver_options *options, size_t size);
+
+/*
+ Starts a driver, and puts its number to `*driver` (0 if it was refused): it carries the bytes of any
+ number of writers with one thread and one io_uring, for who records many files at once. Writers join
+ by `wf_options.driver` and leave when they are closed, at any time; that holds up nobody else. What
+ each is promised is what it would be promised alone: a file that fails, is full or has a stalled
+ disk fails or stalls for its own writer. (But `WF_BACKEND_SYNC` does one thing at a time, for all of
+ them.) `options`: null for the defaults.
+
+ Allocates, starts the thread that drives and waits for its `thread_setup` (but with
+ `WF_DRIVE_CALLER`); waits for no disk. Any thread. `WF_INVALID` (the sentence says which option),
+ `WF_TOO_MANY` (256 are open), `WF_IO` (the system, or `thread_setup`, has refused), `WF_PANIC`:
+ nothing was started.
+
+ `options` is null or points to a `wf_driver_options` of as many bytes as its `size` says; `driver`
+ is null or writable.
+ */
+wf_status wf_driver_start(const wf_driver_options *options,
+                          wf_driver *driver);
+
+/*
+ Gives up the number of a driver. Its writers go on, and keep it; with the last of them, or at once
+ if there is none, its thread ends. (`wf_mmio_settings` keeps the driver of its options, too.)
+
+ Waits for no disk; where no writer is left, for the thread to end. Any thread. `WF_CLOSED`;
+ `WF_FORKED`: the driver is the parent's, and its number stays; `WF_PANIC`: the number is gone.
+ */
+wf_status wf_driver_close(wf_driver driver);
+
+/*
+ What a driver stands on, to a `wf_driver_facts` of `size` bytes (its sizeof).
+
+ No wait, no lock, no allocation, no system call. Any thread. `WF_INVALID` (null, a wrong size),
+ `WF_CLOSED`, `WF_PANIC`.
+
+ `facts` is null or points to `size` writable bytes.
+ */
+wf_status wf_driver_get_facts(wf_driver driver, wf_driver_facts *facts, size_t size);
+
+/*
+ Why its backend is not the one that `WF_BACKEND_AUTO` would have preferred, as a sentence; empty if
+ it is. Copied to `buffer` with a zero at its end, cut to what fits; the bytes that it needs, the
+ zero included, to `*needed` (null: nobody wants it). A null `buffer` only asks for those.
+
+ No wait, no lock, no allocation. Any thread. `WF_CLOSED`, `WF_PANIC`.
+
+ `buffer` is null or points to `size` writable bytes; `needed` is null or writable.
+ */
+wf_status wf_driver_fallback(wf_driver driver, char *buffer, size_t size, size_t *needed);
 
 /*
  The four positions, to a `wf_positions` of `size` bytes (its sizeof).
@@ -909,15 +1041,18 @@ wf_status wf_checkpoint(wf_writer writer,
  create the file, or empty the one that is there.
 
  Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the
- thread that drives (but with `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which
- option), `WF_LOCKED`, `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_CANCELLED`, `WF_IO`: a
- file that was there is as it was, and none is there that was not. An old file is emptied last; if
- that step itself fails, or with `WF_PANIC`, it may be empty.
+ thread that drives (but with `WF_DRIVE_CALLER`, or a driver that others share). Any thread.
+ `WF_INVALID` (the sentence says which option), `WF_CLOSED` (no such driver is open), `WF_FORKED` (it
+ is the parent's), `WF_LOCKED`, `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_CANCELLED`,
+ `WF_IO`: a file that was there is as it was, and none is there that was not. An old file is emptied
+ last; if that step itself fails, or with `WF_PANIC`, it may be empty.
 
  `path` is null or a string that ends with a zero; `options` is null or points to a
  `wf_options` of as many bytes as its `size` says; `writer` is null or writable.
  */
-wf_status wf_open(const char *path, const wf_options *options, wf_writer *writer);
+wf_status wf_open(const char *path,
+                  const wf_options *options,
+                  wf_writer *writer);
 
 /*
  As `wf_open`, for a file that is open already: one without a name (`O_TMPFILE`, memfd_create(2)), a

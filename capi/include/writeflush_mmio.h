@@ -145,8 +145,9 @@ extern "C" {
  of MMIO, and a fence a second. They are those of `wf_options`, but on Linux with
  `WF_BACKEND_SYNC` and `WF_DIRECT_OFF`, so that what other programs read is exact.
 
- Files that are open keep what they have. No wait for the disk; allocates. Any thread.
- `WF_INVALID`, `WF_PANIC`.
+ Files that are open keep what they have. For many files at once: one driver for all,
+ `wf_options.driver`, which these settings keep until others take their place. No wait for the disk;
+ allocates. Any thread. `WF_INVALID`, `WF_CLOSED` (no such driver is open), `WF_PANIC`.
 
  `options` is null or points to a `wf_options` of as many bytes as its `size` says.
  */

@@ -5,11 +5,11 @@ use std::ffi::{CStr, c_char};
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-use rust::{Backend, Histogram, Medium};
+use rust::{Histogram, Medium};
 
+use crate::drivers::number_of;
 use crate::failure::{invalid, last_number, last_sentence, text_of, wf_status};
 use crate::open::Open;
-use crate::options::*;
 use crate::{copy_text, put, sized, wf_writer, with};
 use wf_status::*;
 
@@ -120,7 +120,11 @@ pub struct wf_facts {
 ///
 /// # Safety
 /// `place` is null or points to `size` writable bytes.
-unsafe fn give<T: Copy>(place: *mut T, size: usize, value: impl FnOnce() -> T) -> wf_status {
+pub(crate) unsafe fn give<T: Copy>(
+    place: *mut T,
+    size: usize,
+    value: impl FnOnce() -> T,
+) -> wf_status {
     if place.is_null() {
         return invalid("the pointer to the struct is null");
     }
@@ -223,11 +227,7 @@ pub unsafe extern "C" fn wf_get_facts(
 ) -> wf_status {
     with(writer, |open| {
         let now = || wf_facts {
-            backend: match open.control.backend() {
-                Backend::Uring => WF_BACKEND_URING,
-                Backend::Overlapped => WF_BACKEND_OVERLAPPED,
-                _ => WF_BACKEND_SYNC,
-            },
+            backend: number_of(open.control.backend()),
             is_direct: open.control.is_direct().into(),
             medium: match open.control.durability().medium {
                 Medium::StableMedia => WF_MEDIUM_STABLE,

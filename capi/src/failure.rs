@@ -24,7 +24,7 @@ pub enum wf_status {
     WF_LOST = 2,
     /// An argument can't be: a null pointer, an absurd count, an option out of its range.
     WF_INVALID = -1,
-    /// The number stands for no open writer: never opened, or closed.
+    /// The number stands for no open writer, or driver: never opened, or closed.
     WF_CLOSED = -2,
     /// No room for all the bytes, so none were taken.
     WF_FULL = -3,
@@ -39,10 +39,10 @@ pub enum wf_status {
     WF_LOCKED = -7,
     /// A patch past the accepted position.
     WF_RANGE = -8,
-    /// The writer belongs to the parent of this forked process: nothing is taken here, and nobody
-    /// waits. (What was durable before the fork still answers `WF_OK`.)
+    /// The writer, or its driver, belongs to the parent of this forked process: nothing is taken here,
+    /// and nobody waits. (What was durable before the fork still answers `WF_OK`.)
     WF_FORKED = -9,
-    /// Too many writers are open.
+    /// Too many writers, or drivers, are open.
     WF_TOO_MANY = -10,
     /// A defect of the library; please report it. The writer is poisoned: later calls answer
     /// `WF_IO`, and it can be closed.
@@ -119,7 +119,11 @@ pub(crate) fn refuse_for(error: Option<&Error>, sentence: impl Into<String>) -> 
     refuse_with(error.map_or(WF_IO, status_of), sentence, number)
 }
 
-fn refuse_with(status: wf_status, sentence: impl Into<String>, number: i32) -> wf_status {
+pub(crate) fn refuse_with(
+    status: wf_status,
+    sentence: impl Into<String>,
+    number: i32,
+) -> wf_status {
     // A thread that is ending has no sentences any more.
     let _ = SENTENCE.try_with(|it| it.replace(sentence.into()));
     NUMBER.set(number);
@@ -133,6 +137,16 @@ pub(crate) fn invalid(sentence: &'static str) -> wf_status {
 pub(crate) fn closed() -> wf_status {
     let sentence = "the number stands for no open writer: it was closed, or is none";
     remember(WF_CLOSED, Last::Text(sentence))
+}
+
+pub(crate) fn no_driver() -> wf_status {
+    let sentence = "the number stands for no open driver: it was closed, or is none";
+    remember(WF_CLOSED, Last::Text(sentence))
+}
+
+pub(crate) fn driver_of_parent() -> wf_status {
+    let sentence = "the driver belongs to the parent of this forked process: leave it alone";
+    remember(WF_FORKED, Last::Text(sentence))
 }
 
 pub(crate) fn busy(sentence: &'static str) -> wf_status {
@@ -196,15 +210,15 @@ pub(crate) fn text_of(status: i32) -> &'static CStr {
         (WF_PENDING, c"the fence is not through yet, or the close"),
         (WF_LOST, c"the bytes were lost by policy, and counted"),
         (WF_INVALID, c"an argument can't be"),
-        (WF_CLOSED, c"the number stands for no open writer"),
+        (WF_CLOSED, c"the number stands for no open writer, or driver"),
         (WF_FULL, c"there is no room for all the bytes"),
         (WF_DEADLINE, c"there was no room in time"),
         (WF_TOO_LONG, c"such a call never takes so many bytes"),
         (WF_IO, c"the system refused an operation"),
         (WF_LOCKED, c"another writer has the file"),
         (WF_RANGE, c"the patch lies past the accepted position"),
-        (WF_FORKED, c"the writer belongs to the parent of this process"),
-        (WF_TOO_MANY, c"too many writers are open"),
+        (WF_FORKED, c"the writer, or its driver, belongs to the parent of this process"),
+        (WF_TOO_MANY, c"too many writers, or drivers, are open"),
         (WF_PANIC, c"a defect of the library"),
         (WF_BUSY, c"the one producer of this writer is inside a call"),
         (WF_IN_WAKER, c"a waker can't wait for a driver"),

@@ -24,7 +24,7 @@ pub struct wf_ticket {
 
 /// Makes the header of a checkpoint: `header` points to as many zeros as `wf_checkpoint` was asked
 /// for, to be filled so that they describe a file whose first `durable` bytes are there. It may call
-/// the library, but close nothing (`WF_BUSY`); it has to return.
+/// the library, but close no writer (`WF_BUSY`); it has to return.
 pub type wf_header =
     Option<unsafe extern "C" fn(context: *mut c_void, durable: u64, header: *mut c_void)>;
 

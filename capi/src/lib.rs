@@ -2,12 +2,13 @@
 //! has to know: `writeflush.h`, and `writeflush_mmio.h` of [`mmio`].
 //!
 //! What crosses the border: numbers, and pointers that are looked at only within the call (but for
-//! the memory of a grant). A writer is a number ([`slots`]), so that a closed or foreign one is an
-//! error; a struct comes with its size ([`sized`]), so that the library and its user may be of
+//! the memory of a grant). A writer, or a driver, is a number ([`slots`]), so that a closed or foreign
+//! one is an error; a struct comes with its size ([`sized`]), so that the library and its user may be of
 //! different age; a panic is [`WF_PANIC`](wf_status::WF_PANIC), and poisons the writer.
 #![allow(unsafe_code)]
 #![allow(non_camel_case_types, reason = "C names")]
 
+mod drivers;
 mod facts;
 mod failure;
 mod fences;
@@ -29,6 +30,7 @@ use failure::{closed, invalid, panicked};
 use open::Open;
 use slots::Slots;
 
+pub use drivers::*;
 pub use facts::*;
 pub use failure::wf_status;
 pub use fences::*;

@@ -39,10 +39,11 @@ impl Open {
 /// create the file, or empty the one that is there.
 ///
 /// Allocates; waits for the lock up to `lock_wait_ms`; makes the file's name durable; starts the
-/// thread that drives (but with `WF_DRIVE_CALLER`). Any thread. `WF_INVALID` (the sentence says which
-/// option), `WF_LOCKED`, `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_CANCELLED`, `WF_IO`: a
-/// file that was there is as it was, and none is there that was not. An old file is emptied last; if
-/// that step itself fails, or with `WF_PANIC`, it may be empty.
+/// thread that drives (but with `WF_DRIVE_CALLER`, or a driver that others share). Any thread.
+/// `WF_INVALID` (the sentence says which option), `WF_CLOSED` (no such driver is open), `WF_FORKED` (it
+/// is the parent's), `WF_LOCKED`, `WF_TOO_MANY` (4096 are open), `WF_UNFINISHED`, `WF_CANCELLED`,
+/// `WF_IO`: a file that was there is as it was, and none is there that was not. An old file is emptied
+/// last; if that step itself fails, or with `WF_PANIC`, it may be empty.
 ///
 /// # Safety
 /// `path` is null or a string that ends with a zero; `options` is null or points to a

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rust::{BackendChoice, Direct, DiskFull, Drive, FenceForm, OnFull, Options, Preallocate};
 
+use crate::drivers::{driver_of, wf_driver};
 use crate::failure::{invalid, wf_status};
 use crate::sized;
 
@@ -87,7 +88,8 @@ pub const WF_FENCE_FLUSH: u32 = 3;
 pub const WF_FENCE_WRITE_THROUGH: u32 = 4;
 
 /// What the driver's thread does first, on itself: takes a name, a priority, cores. 0: go on; else an
-/// error number of the system, with which `wf_open` is refused (`WF_IO`). It has to return.
+/// error number of the system, with which `wf_open`, or `wf_driver_start`, is refused (`WF_IO`). It has
+/// to return.
 pub type wf_thread_setup = Option<unsafe extern "C" fn(context: *mut c_void) -> i32>;
 
 /// Whether the open is to give up: not 0, and `wf_open` answers `WF_CANCELLED`, as if it had failed.
@@ -173,6 +175,10 @@ pub struct wf_options {
     /// A fence over so many bytes at the latest (default 0: never), counted when a buffer is full or
     /// something is submitted: never exactly.
     pub fence_bytes: u64,
+    /// A driver that other writers share (`wf_driver_start`), in place of one of the writer's own; 0
+    /// (default): its own. `backend`, `drive` and `thread_setup` are the driver's then: leave them at
+    /// their defaults. The writer keeps the driver, whoever closes its number.
+    pub driver: wf_driver,
 }
 
 /// What a C program hands to a function of its own.
@@ -186,7 +192,7 @@ unsafe impl Sync for Context {}
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_options>()
-        == size_of::<[u64; 11]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
+        == size_of::<[u64; 12]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
 );
 
 impl Default for wf_options {
@@ -221,6 +227,7 @@ impl Default for wf_options {
             submit_every_ms: 100,
             fence_every_ms: 0,
             fence_bytes: 0,
+            driver: 0,
         }
     }
 }
@@ -270,30 +277,36 @@ impl wf_options {
         }
     }
 
+    /// The driver that the writer shares.
+    fn shared(&self) -> Result<rust::Driver, wf_status> {
+        let own = self.backend != WF_BACKEND_AUTO
+            || self.drive != WF_DRIVE_THREAD
+            || self.thread_setup.is_some()
+            || self.fence == WF_FENCE_WRITE_THROUGH;
+        if own {
+            return Err(invalid(
+                "wf_options.driver has a backend, drive and thread set-up of its own: choose those in \
+                 wf_driver_options, leave them at their defaults here, and fence without write-through",
+            ));
+        }
+        driver_of(self.driver)
+    }
+
     /// The options of the crate; the sentence says what can't be.
     pub(crate) fn read(&self) -> Result<Options, wf_status> {
         let number = |value: u64| {
             usize::try_from(value).map_err(|_| invalid("a size in wf_options is too large"))
         };
-        let backend = match self.backend {
-            WF_BACKEND_AUTO => BackendChoice::Auto,
-            WF_BACKEND_URING => BackendChoice::Uring,
-            WF_BACKEND_SYNC => BackendChoice::Sync,
-            WF_BACKEND_OVERLAPPED => BackendChoice::Overlapped,
-            _ => return Err(invalid("wf_options.backend is none of WF_BACKEND_...")),
-        };
+        let backend = backend_of(self.backend)
+            .ok_or_else(|| invalid("wf_options.backend is none of WF_BACKEND_..."))?;
         let direct = match self.direct {
             WF_DIRECT_AUTO => Direct::Auto,
             WF_DIRECT_ON => Direct::On,
             WF_DIRECT_OFF => Direct::Off,
             _ => return Err(invalid("wf_options.direct is none of WF_DIRECT_...")),
         };
-        let drive = match self.drive {
-            WF_DRIVE_THREAD => Drive::Thread,
-            WF_DRIVE_CALLER => Drive::Caller,
-            WF_DRIVE_POLL => Drive::Poll,
-            _ => return Err(invalid("wf_options.drive is none of WF_DRIVE_...")),
-        };
+        let drive = drive_of(self.drive)
+            .ok_or_else(|| invalid("wf_options.drive is none of WF_DRIVE_..."))?;
         let fill = u8::try_from(self.fill_byte)
             .map_err(|_| invalid("wf_options.fill_byte is more than 255"))?;
         let on_full = match self.on_full {
@@ -339,16 +352,11 @@ impl wf_options {
             0 => Options::new(),
             limit => Options::new().grant_limit(limit),
         };
-        if let Some(setup) = self.thread_setup {
-            let context = Context(self.thread_context);
-            options = options.thread_setup(move || {
-                let Context(context) = &context;
-                // SAFETY: the caller's promise; it has to return.
-                match unsafe { setup(*context) } {
-                    0 => Ok(()),
-                    error => Err(std::io::Error::from_raw_os_error(error)),
-                }
-            });
+        if let Some(setup) = set_up_by(self.thread_setup, self.thread_context) {
+            options = options.thread_setup(setup);
+        }
+        if self.driver != 0 {
+            options = options.driver(&self.shared()?);
         }
         if let Some(cancel) = self.cancel {
             let context = Context(self.cancel_context);
@@ -377,6 +385,43 @@ impl wf_options {
             .fence_every(unless_zero(self.fence_every_ms).map(Duration::from_millis))
             .fence_bytes(unless_zero(self.fence_bytes)))
     }
+}
+
+pub(crate) fn backend_of(number: u32) -> Option<BackendChoice> {
+    Some(match number {
+        WF_BACKEND_AUTO => BackendChoice::Auto,
+        WF_BACKEND_URING => BackendChoice::Uring,
+        WF_BACKEND_SYNC => BackendChoice::Sync,
+        WF_BACKEND_OVERLAPPED => BackendChoice::Overlapped,
+        _ => return None,
+    })
+}
+
+pub(crate) fn drive_of(number: u32) -> Option<Drive> {
+    Some(match number {
+        WF_DRIVE_THREAD => Drive::Thread,
+        WF_DRIVE_CALLER => Drive::Caller,
+        WF_DRIVE_POLL => Drive::Poll,
+        _ => return None,
+    })
+}
+
+/// A set-up of the caller's, if it has one.
+pub(crate) fn set_up_by(
+    setup: wf_thread_setup,
+    context: *mut c_void,
+) -> Option<impl Fn() -> std::io::Result<()> + Send + Sync + 'static> {
+    let context = Context(context);
+    setup.map(|setup| {
+        move || {
+            let Context(context) = &context;
+            // SAFETY: the caller's promise; it has to return.
+            match unsafe { setup(*context) } {
+                0 => Ok(()),
+                error => Err(std::io::Error::from_raw_os_error(error)),
+            }
+        }
+    })
 }
 
 pub(crate) fn unless_zero(number: u64) -> Option<u64> {

@@ -231,6 +231,20 @@ fn every_function_keeps_its_contract_also_with_hostile_arguments() {
     }
 }
 
+/// Eight files on one driver, from several threads, closed in any order; a driver that is closed first,
+/// and a child.
+#[test]
+#[cfg(unix)]
+fn writers_share_a_driver() {
+    for link in [Link::Static, Link::Shared] {
+        let dir = tempfile::tempdir().unwrap();
+        for watch in [&[][..], &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]] {
+            let program = compile("tests/drivers.c", link, dir.path(), watch);
+            run(&program, &[dir.path().to_str().unwrap()]);
+        }
+    }
+}
+
 /// A writer that nobody closes is closed by the end of the program; also where the library was given
 /// back before.
 #[test]
@@ -249,7 +263,7 @@ fn what_was_pushed_is_there_after_an_exit_without_a_close() {
             let mut args = vec![folder.path().to_str().unwrap()];
             args.extend(library);
             run(&program, &args);
-            for drive in ["0", "1", "2"] {
+            for drive in ["0", "1", "2", "3"] {
                 let found = std::fs::read(folder.path().join(drive)).unwrap();
                 assert!(found == b"a line\n".repeat(1000), "{library:?}, drive {drive}");
             }

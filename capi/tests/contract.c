@@ -15,17 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "writeflush.h"
-
-#define CHECK(what)                                                                   \
-  do {                                                                                \
-    if (!(what)) {                                                                    \
-      char why[512];                                                                  \
-      wf_last_error(why, sizeof why);                                                 \
-      fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #what, why);            \
-      exit(1);                                                                        \
-    }                                                                                 \
-  } while (0)
+#include "check.h"
 
 static void no_header(void *context, uint64_t durable, void *header) {
   (void)context, (void)durable, (void)header;
@@ -107,6 +97,102 @@ static void options_that_cannot_be(const char *path) {
   CHECK(wf_options_init(NULL, sizeof options) == WF_INVALID);
   CHECK(wf_options_init(&options, 0) == WF_INVALID);
   CHECK(wf_options_init(&options, (size_t)-8) == WF_INVALID);
+}
+
+static void no_such_driver(wf_driver driver, const char *path) {
+  wf_driver_facts facts;
+  size_t needed = 7;
+  CHECK(wf_driver_close(driver) == WF_CLOSED);
+  CHECK(wf_driver_get_facts(driver, &facts, sizeof facts) == WF_CLOSED);
+  CHECK(wf_driver_fallback(driver, NULL, 0, &needed) == WF_CLOSED && needed == 7);
+  if (driver == 0) return; /* that one is no driver */
+  wf_writer writer = 1;
+  wf_options options;
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);
+  options.driver = driver;
+  CHECK(wf_open(path, &options, &writer) == WF_CLOSED && writer == 0);
+  CHECK(wf_mmio_settings(&options, 0, 0) == WF_CLOSED);
+}
+
+static int32_t refuses(void *calls) {
+  ++*(int *)calls;
+  return EINVAL;
+}
+
+static void drivers_that_cannot_be(void) {
+  wf_driver driver = 1;
+  wf_driver_options options;
+#define WRONG_DRIVER(field, value)                                  \
+  CHECK(wf_driver_options_init(&options, sizeof options) == WF_OK); \
+  options.field = value;                                            \
+  CHECK(wf_driver_start(&options, &driver) == WF_INVALID);          \
+  CHECK(driver == 0)
+  WRONG_DRIVER(size, 0);
+  WRONG_DRIVER(size, sizeof options + 1);
+  WRONG_DRIVER(size, UINT64_MAX);
+  WRONG_DRIVER(depth, 0);
+  WRONG_DRIVER(depth, 7);
+  WRONG_DRIVER(depth, 4097);
+  WRONG_DRIVER(depth, UINT64_MAX);
+  WRONG_DRIVER(backend, 9);
+  WRONG_DRIVER(drive, 9);
+  CHECK(wf_driver_start(NULL, NULL) == WF_INVALID);
+  CHECK(wf_driver_options_init(NULL, sizeof options) == WF_INVALID);
+  CHECK(wf_driver_options_init(&options, 0) == WF_INVALID);
+  CHECK(wf_driver_options_init(&options, (size_t)-8) == WF_INVALID);
+  int calls = 0;
+  CHECK(wf_driver_options_init(&options, sizeof options) == WF_OK);
+  options.backend = WF_BACKEND_SYNC;
+  options.thread_setup = refuses;
+  options.thread_context = &calls;
+  CHECK(wf_driver_start(&options, &driver) == WF_IO && driver == 0 && calls == 1);
+  CHECK(wf_last_errno() == EINVAL); /* the set-up's, and no option that can't be */
+}
+
+/* Nothing is made for a writer whose options a driver decides. */
+static void a_driver_decides(const char *path) {
+  wf_driver driver = 0;
+  wf_driver_facts facts;
+  CHECK(wf_driver_start(NULL, &driver) == WF_OK && driver != 0);
+  CHECK(wf_driver_get_facts(driver, &facts, sizeof facts) == WF_OK);
+  CHECK(facts.memory == 0 && facts.backend != WF_BACKEND_AUTO && facts.is_fallback <= 1);
+  CHECK(wf_driver_get_facts(driver, NULL, sizeof facts) == WF_INVALID);
+  CHECK(wf_driver_get_facts(driver, &facts, 0) == WF_INVALID);
+  char text[512];
+  size_t needed = 0;
+  CHECK(wf_driver_fallback(driver, text, sizeof text, &needed) == WF_OK);
+  CHECK((needed == 1) == (facts.is_fallback == 0));
+  CHECK(remove(path) == 0);
+  wf_writer writer = 1;
+  wf_options options;
+  int calls = 0;
+#define DECIDED(field, value)                                 \
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK);  \
+  options.driver = driver;                                    \
+  options.field = value;                                      \
+  CHECK(wf_open(path, &options, &writer) == WF_INVALID);      \
+  CHECK(wf_last_error(text, sizeof text) > 1);                \
+  CHECK(writer == 0 && strstr(text, "wf_driver_options"))
+  DECIDED(backend, WF_BACKEND_SYNC);
+  DECIDED(drive, WF_DRIVE_CALLER);
+  DECIDED(drive, WF_DRIVE_POLL);
+  DECIDED(thread_setup, refuses);
+  DECIDED(fence, WF_FENCE_WRITE_THROUGH);
+  CHECK(calls == 0);
+  CHECK(fopen(path, "rb") == NULL);
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK && options.driver == 0);
+  options.driver = driver;
+  CHECK(wf_open(path, &options, &writer) == WF_OK);
+  no_such_writer(driver);         /* a driver is no writer */
+  no_such_driver(writer, path);   /* and the other way round */
+  CHECK(wf_driver_get_facts(driver, &facts, sizeof facts) == WF_OK && facts.memory > 2 << 20);
+  CHECK(wf_driver_close(driver) == WF_OK);
+  no_such_driver(driver, path);
+  CHECK(wf_write_flush(writer, "on", 2, NULL) == WF_OK); /* it keeps its driver */
+  CHECK(wf_close(writer, NULL) == WF_OK);
+  CHECK(wf_driver_start(NULL, &writer) == WF_OK); /* in the same place */
+  no_such_driver(driver, path);
+  CHECK(wf_driver_close(writer) == WF_OK);
 }
 
 static void a_whole_life(const char *path) {
@@ -684,7 +770,10 @@ int main(int argc, char **argv) {
   CHECK(strcmp(wf_version(), WF_VERSION) == 0);
   what_a_status_means(argv[1]);
   const wf_writer strangers[] = {0, 1, 42, UINT64_MAX, (uint64_t)1 << 32, ((uint64_t)3 << 32) | 5};
-  for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) no_such_writer(strangers[i]);
+  for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) {
+    no_such_writer(strangers[i]);
+    no_such_driver(strangers[i], path);
+  }
   options_that_cannot_be(path);
   an_open_file(path);
   comes_unasked(path);
@@ -703,6 +792,8 @@ int main(int argc, char **argv) {
   a_forked_child(path, 0);
   a_forked_child(path, 1);
   many_writers(argv[1]);
+  drivers_that_cannot_be();
+  a_driver_decides(path);
   messages(path);
   return 0;
 }

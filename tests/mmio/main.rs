@@ -13,6 +13,7 @@ mod forks;
 mod front_end;
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod many;
 mod names;
 mod random;
 mod refusals;

@@ -100,6 +100,55 @@ fn nothing_behind_a_shorter_struct_is_read_or_written() {
     }
 }
 
+#[test]
+fn nothing_behind_a_shorter_struct_of_a_driver_is_read_or_written() {
+    let _alone = alone();
+    let guarded = Guarded::new();
+    for size in (8..=size_of::<wf_driver_options>()).step_by(8) {
+        let options: *mut wf_driver_options = guarded.last(size);
+        let mut driver = 0;
+        // SAFETY: `size` bytes are there.
+        unsafe {
+            assert_eq!(wf_driver_options_init(options, size), WF_OK);
+            assert_eq!(options.cast::<u64>().read_unaligned(), size as u64);
+            if size >= 24 {
+                options.cast::<u64>().add(2).write_unaligned(8); // depth
+            }
+            assert_eq!(wf_driver_start(options, &raw mut driver), WF_OK, "{size}");
+            for size in (8..=size_of::<wf_driver_facts>()).step_by(8) {
+                assert_eq!(wf_driver_get_facts(driver, guarded.last(size), size), WF_OK);
+            }
+        }
+        assert_eq!(wf_driver_close(driver), WF_OK);
+    }
+}
+
+#[test]
+fn a_longer_struct_of_a_driver_may_ask_for_nothing_unknown() {
+    let _alone = alone();
+    const WORDS: usize = size_of::<wf_driver_options>() / 8 + 3;
+    let (mut words, size) = ([u64::MAX; WORDS], 8 * (WORDS - 1));
+    let mut driver = 0;
+    // SAFETY: live memory of these sizes.
+    unsafe {
+        assert_eq!(wf_driver_options_init(words.as_mut_ptr().cast(), size), WF_OK);
+        assert_eq!(words[WORDS - 3..], [0, 0, u64::MAX], "the last one is not the library's");
+        let start = |words: &[u64; WORDS], driver| wf_driver_start(words.as_ptr().cast(), driver);
+        assert_eq!(start(&words, &raw mut driver), WF_OK);
+        let mut facts = [u64::MAX; 4];
+        assert_eq!(wf_driver_get_facts(driver, facts.as_mut_ptr().cast(), 24), WF_OK);
+        assert_eq!((facts[0], facts[2], facts[3]), (0, 0, u64::MAX));
+        assert_eq!(wf_driver_close(driver), WF_OK);
+        words[WORDS - 2] = 1;
+        assert_eq!((start(&words, &raw mut driver), driver), (WF_INVALID, 0));
+        assert!(last_error().contains("does not know"), "{}", last_error());
+        for size in [0, 7, 12, 4104, u64::MAX] {
+            words[0] = size;
+            assert_eq!(start(&words, &raw mut driver), WF_INVALID);
+        }
+    }
+}
+
 /// A later version's structs: what this one does not know is zero, and has to be.
 #[test]
 fn a_longer_struct_is_filled_with_zeros_and_may_ask_for_nothing_unknown() {

@@ -1,5 +1,5 @@
 //! What a C program can't show, or not for certain: what is allocated, what lies behind a struct, a
-//! panic, a disk that stands still, and threads that close what others use.
+//! panic, a disk that stands still, threads that close what others use, and how long a driver lives.
 
 #[path = "../../../tests/common/allocations.rs"]
 mod count;
@@ -12,6 +12,7 @@ mod skip;
 mod ages;
 mod allocations;
 mod closes;
+mod drivers;
 mod full_disk;
 mod opens;
 mod panics;
