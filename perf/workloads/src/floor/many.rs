@@ -152,12 +152,8 @@ impl ManyFiles {
     /// Takes a record or, where there is no room, does not. Returns whether it took it.
     ///
     /// # Errors
-    /// The thread has failed; [`close`](Self::close) says why.
-    #[allow(clippy::missing_panics_doc)] // an index is the caller's
+    /// The thread can't be woken.
     pub fn push(&mut self, file: usize, record: &[u8]) -> io::Result<bool> {
-        if self.shared.failed.load(Ordering::Acquire) {
-            return Err(io::Error::other("the ring's thread has failed"));
-        }
         let (shared, lane) = (&self.shared, &self.shared.lanes[file]);
         let accepted = lane.accepted.load(Ordering::Relaxed);
         let end = accepted + record.len() as u64;
@@ -189,6 +185,17 @@ impl ManyFiles {
         lane.told.store(lane.accepted.load(Ordering::Relaxed), Ordering::Relaxed);
         lane.asked.fetch_add(1, Ordering::Release);
         self.shared.tell(|news| news.lanes.push(file))
+    }
+
+    /// Whether all is well so far.
+    ///
+    /// # Errors
+    /// The thread has failed; [`close`](Self::close) says why.
+    pub fn check(&self) -> io::Result<()> {
+        match self.shared.failed.load(Ordering::Acquire) {
+            true => Err(io::Error::other("the ring's thread has failed")),
+            false => Ok(()),
+        }
     }
 
     /// Makes everything durable, gives each file its exact length, and ends the thread.
