@@ -68,6 +68,8 @@ pub(crate) struct Row {
     pub(crate) threads: Option<u64>,
     /// Of io_uring, which the kernel starts and ends.
     pub(crate) kernel_workers: Option<u64>,
+    /// The most that a record or fence was handed over after its moment.
+    pub(crate) late_us: f64,
     /// Opening a file, on average.
     pub(crate) open_us: f64,
     /// What went wrong; it ended the subject's part.
@@ -102,6 +104,7 @@ impl Row {
         let held = visits.iter().filter_map(|visit| visit.held).reduce(|a, b| a.most(b));
         let sum = |of: fn(&Visit) -> u64| visits.iter().map(of).sum::<u64>();
         let overruns = sum(|visit| visit.overruns);
+        let late = visits.iter().map(|visit| visit.late).max();
         let opens = visits.iter().map(|visit| visit.open.as_secs_f64()).sum::<f64>();
         let opened = (visits.len() * table.streams).max(1) as f64;
         Self {
@@ -123,6 +126,7 @@ impl Row {
             descriptors: held.map(|held| held.descriptors),
             threads: held.map(|held| held.threads),
             kernel_workers: held.map(|held| held.workers),
+            late_us: late.unwrap_or_default().as_secs_f64() * 1e6,
             open_us: opens * 1e6 / opened,
             error: visits.iter().find_map(|visit| visit.error.clone()),
         }
@@ -168,6 +172,7 @@ mod tests {
             time: Duration::from_secs(1),
             flushes: Some(flushes),
             held: Some(Held { descriptors: cpu_ms, threads: 1, workers: 2 }),
+            late: Duration::from_micros(cpu_ms),
             open: Duration::from_micros(400),
             error: None,
         }
@@ -190,6 +195,7 @@ mod tests {
             (Some(44), Some(1), Some(2))
         );
         assert!((row.open_us - 100.0).abs() < 1e-6, "{}", row.open_us);
+        assert!((row.late_us - 44.0).abs() < 1e-6, "{}", row.late_us);
         assert!((row.fence_us.mean - 300.0).abs() < 1.0);
         assert_eq!((row.fence_us.p99, row.error), (None, None));
     }

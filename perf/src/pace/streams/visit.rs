@@ -51,6 +51,8 @@ pub(super) struct Visit {
     pub(super) flushes: Option<u64>,
     /// Above what the process had before.
     pub(super) held: Option<Held>,
+    /// The most that a record or fence was handed over after its moment.
+    pub(super) late: Duration,
     /// Opening all files.
     pub(super) open: Duration,
     pub(super) error: Option<String>,
@@ -58,8 +60,8 @@ pub(super) struct Visit {
 
 /// Give up waiting for the last fences.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Later than this, the generator could not keep up.
-const LATE: Duration = Duration::from_millis(250);
+/// Later than this, the generator could not keep up, and the figures are of another rate.
+const LATE: Duration = Duration::from_secs(1);
 const INTERRUPTED: io::ErrorKind = io::ErrorKind::Interrupted;
 
 /// Lets a subject record to the end of the timetable, closes it, and reads its files back. `None`:
@@ -129,14 +131,13 @@ impl Generator<'_> {
     fn record(&mut self, recorder: &mut dyn Recorder) -> io::Result<()> {
         let (table, epoch) = (&self.course.timetable, Instant::now() + Duration::from_millis(5));
         let mut meter = None;
-        let mut late = Duration::ZERO;
         for event in table.events() {
             if meter.is_none() && event.due >= table.begin() {
                 self.wait(epoch + table.begin())?;
                 meter = Some(Meter::start(self.course.device.as_ref()));
             }
             self.wait(epoch + event.due)?;
-            late = late.max(epoch.elapsed().saturating_sub(event.due));
+            self.visit.late = self.visit.late.max(epoch.elapsed().saturating_sub(event.due));
             match event.what {
                 What::Record(record) => self.offer(recorder, event.stream, record)?,
                 What::Fence(_) => recorder.fence(event.stream)?,
@@ -147,11 +148,11 @@ impl Generator<'_> {
             meter.stop(self.course.device.as_ref(), self.visit);
         }
         self.visit.fences = self.latencies(epoch);
-        match late > LATE.max(table.end() / 100) {
+        match self.visit.late > LATE.max(table.end() / 100) {
             true => Err(io::Error::other(format!(
                 "the generator could not keep up: it was {} ms late; give fewer --streams, a lower \
                  --rate or a larger --record",
-                late.as_millis()
+                self.visit.late.as_millis()
             ))),
             false => Ok(()),
         }
