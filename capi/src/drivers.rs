@@ -19,7 +19,7 @@ use wf_status::*;
 /// number that was closed is refused for ever, and that of a writer is none of a driver.
 pub type wf_driver = u64;
 
-/// More than anybody starts: one serves any number of files.
+/// More than anybody starts: one serves thousands of files.
 pub(crate) const DRIVERS: usize = 256;
 
 /// Told from a writer's number by this bit, which no index has.

@@ -137,6 +137,74 @@ fn the_time_of_a_search_is_told_before_it_begins() {
     assert!(first.contains("at most 32 takes") && first.contains("in all"), "{first}");
 }
 
+/// Of 1 MB/s in records of 16 KiB: 1.2 s, of which the first two tenths do not count.
+#[test]
+fn four_streams_take_turns_and_every_file_is_exact() {
+    let options = ["--streams", "4", "--rate", "1MB/s", "--every", "100ms", "--for", "1s"];
+    let result = measured(&[&options[..], &["--laps", "1", "--memory", "8MiB"]].concat());
+    assert_eq!(
+        (&result["bytes_per_s"], &result["record_bytes"]),
+        (&1_000_000.into(), &16384.into())
+    );
+    assert_eq!((&result["fence_ms"], &result["seconds"]), (&100.0.into(), &1.0.into()));
+    assert_eq!(result["takes"], Value::Array(Vec::new()));
+    let streams = &result["streams"];
+    assert_eq!((&streams["streams"], &streams["rounds"]), (&4.into(), &10.into()));
+    let rows = streams["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["subject"].as_str().unwrap()).collect();
+    assert_eq!(names, ["threads", "writeflush-shared", "writeflush-own", "ring"]);
+    for row in rows {
+        assert_eq!(row["error"], Value::Null, "{row}");
+        assert_eq!((&row["records"], &row["fences"]), (&292.into(), &40.into()), "{row}");
+        let lost = row["lost_bytes"].as_u64().unwrap();
+        assert_eq!(lost, row["overruns"].as_u64().unwrap() * 16384, "{row}");
+        assert_eq!(row["bytes"].as_u64().unwrap() + lost, 292 * 16384, "{row}");
+        assert_eq!(row["exact_files"], 4, "{row}");
+        assert!(row["memory_bytes"].as_u64().unwrap() >= 4 * (8 << 20), "{row}");
+        assert_eq!(row["cpu_ms_by_lap"].as_array().unwrap().len(), 1, "{row}");
+        assert!(row["fence_us"]["mean"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    let of = |row: usize, what: &str| rows[row][what].as_u64().unwrap();
+    assert_eq!((of(0, "threads"), of(0, "descriptors")), (4, 4));
+    assert!(of(1, "threads") <= 3 && of(1, "descriptors") <= 4 + 8, "{}", rows[1]);
+    assert_eq!(of(2, "threads"), 4);
+    assert_eq!((of(3, "threads"), of(3, "descriptors")), (1, 6));
+    let generator = &streams["generator"];
+    assert_eq!((&generator["fences"], &generator["descriptors"]), (&40.into(), &0.into()));
+}
+
+#[test]
+fn streams_can_be_chosen_and_their_fences_fall_due_together() {
+    let options = ["--streams", "3", "--for", "400ms", "--laps", "2", "--phases", "together"];
+    let chosen = ["--subjects", "shared", "--backend", "sync", "--file", "written"];
+    let result = measured(&[&options[..], &chosen].concat());
+    let streams = &result["streams"];
+    assert_eq!((&streams["phases"], &streams["laps"]), (&"together".into(), &2.into()));
+    let rows = streams["rows"].as_array().unwrap();
+    assert_eq!(
+        (rows.len(), &rows[0]["fences"], &rows[0]["exact_files"]),
+        (1, &12.into(), &6.into())
+    );
+    assert!(rows[0]["way"].as_str().unwrap().contains("sync with"), "{}", rows[0]);
+    let listed = text(&pace(&["--streams", "1", "--list"]).stdout);
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+}
+
+#[test]
+fn more_streams_than_descriptors_are_refused_with_what_to_do() {
+    let folder = directory();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_writeflush-perf")])
+        .args(["pace", "--streams", "50", "--for", "1s"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    assert!(error.contains("raise the limit (ulimit -n "), "{error}");
+    assert!(nothing_left(folder.path()));
+}
+
 #[track_caller]
 fn refused(arguments: &[&str], says: &str) {
     let output = pace(arguments);
@@ -166,6 +234,15 @@ fn what_can_not_work_is_said_in_a_line() {
     refused(&["--rate", "1MB/s", "--json", "/proc/x.json", place], "another directory");
     refused(&["--rate", "1MB/s", "/no/such/place"], "does not exist");
     refused(&["--rate", "1EB/s", "--for", "1h", place], "free");
+    refused(&["--streams", "0", place], "1 to 4096 streams");
+    refused(&["--streams", "many", place], "1 to 4096 streams");
+    refused(&["--streams", "2", "--every", "0", place], "--every 0");
+    refused(&["--streams", "2", "--rate", "10kB/s", place], "a smaller --record");
+    refused(&["--streams", "2", "--for", "100ms", place], "fewer --laps");
+    refused(&["--streams", "2", "--subjects", "tape", place], "--list");
+    refused(&["--streams", "2", "--find-buffer", place], "cannot be used with");
+    refused(&["--streams", "2", "--memory", "64TiB", place], "fewer --streams");
+    refused(&["--rate", "1MB/s", "--laps", "2", place], "--streams");
     refused(&["--rate", "1MB/s", "--json", kept.to_str().unwrap(), place], "--force");
     assert_eq!(fs::read_to_string(&kept).unwrap(), "mine");
     // A record of one byte each nanosecond.
@@ -286,8 +363,9 @@ fn an_interrupted_recording_leaves_nothing_whenever_the_signal_comes() {
     let fast = ["--rate", "1MB/s", "--record", "1kB", "--for", "1h"];
     let prepared = ["--rate", "4GB", "--record", "1MiB", "--for", "1s", "--file", "written"];
     let search = ["--rate", "1MB/s", "--for", "10s", "--find-buffer"];
+    let many = ["--streams", "8", "--rate", "200kB/s", "--for", "1h"];
     for (signal, after) in [(Signal::INT, 50), (Signal::TERM, 1500)] {
-        for arguments in [&slow[..], &fast, &search] {
+        for arguments in [&slow[..], &fast, &search, &many] {
             interrupted(arguments, signal, Duration::from_millis(after));
         }
     }

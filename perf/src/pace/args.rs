@@ -19,6 +19,7 @@ Examples:
   cargo perf pace --rate 200MB/s --record 64KiB
   cargo perf pace --rate 50MB/s --record 4KiB --memory 8MiB --neighbour with /data
   cargo perf pace --rate 200MB/s --find-buffer --for 30s --json pace.json
+  cargo perf pace --streams 64 --rate 1MB/s --every 100ms --for 20s --json streams.json
   cargo perf pace --rate 200MB/s --drive poll --backend sync --file written
 
 Takes of different recorders come in a random order, those of a search one in turn with those of all
@@ -31,6 +32,14 @@ only after the next was due. Nothing waits for room: what finds none is an overr
 what is in the recorder's memory; at risk is what a power cut would take: that, and all that is
 written and waits for its fence.
 
+With --streams N files grow at once, each at the --rate (1MB/s) and with a fence each --every, fed by
+one thread. A thread for each file (BufWriter and sync_data), writers on one shared driver, writers
+with a driver each, and one io_uring by hand take turns: in each of the --laps all of them in a random
+order, --for in all laps together. A fence counts from the moment at which it is due until it is known
+to be durable; its p99 needs 10,000 fences. Processor time is the whole process's, the kernel's part
+for it included, without what the generator takes alone, which has a turn in each lap as well. Each
+file is read back and compared.
+
 Exit status: 0 measured; 1 something failed on the way, or the producer could not keep up; 2 options,
 the directory or the rate can't work; 130 interrupted (nothing is left behind).";
 
@@ -42,27 +51,41 @@ pub(crate) struct Args {
     #[arg(default_value = ".")]
     pub(crate) directory: PathBuf,
 
-    /// Bytes a second, such as 200MB/s
-    #[arg(long, value_parser = rate, required_unless_present_any = ["list", "replay"])]
+    /// Bytes a second, such as 200MB/s [with --streams: of each, default 1MB/s]
+    #[arg(long, value_parser = rate, required_unless_present_any = ["list", "replay", "streams"])]
     pub(crate) rate: Option<u64>,
 
-    /// Bytes that are handed over at a time
-    #[arg(long, default_value = "64KiB", value_name = "SIZE", value_parser = record)]
-    pub(crate) record: u64,
+    /// Bytes that are handed over at a time [default: 64KiB, with --streams 16KiB]
+    #[arg(long, value_name = "SIZE", value_parser = record)]
+    pub(crate) record: Option<u64>,
+
+    /// So many files that grow at once, in place of one
+    #[arg(long, value_name = "N", value_parser = streams,
+          conflicts_with_all = ["find_buffer", "drive", "neighbour", "replay"])]
+    pub(crate) streams: Option<usize>,
+
+    /// How often each subject has its turn
+    #[arg(long, value_name = "N", default_value = "5", requires = "streams",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) laps: u32,
+
+    /// Whether the fences of different streams fall due one after the other, or all at once
+    #[arg(long, value_enum, default_value = "spread", requires = "streams")]
+    pub(crate) phases: Phases,
 
     /// How long each recording takes
     #[arg(long = "for", default_value = "10s", value_name = "DURATION", value_parser = time)]
     pub(crate) time: Duration,
 
     /// Time between two fences; 0 for one fence at the end
-    #[arg(long, default_value = "100ms", value_name = "DURATION", value_parser = time)]
+    #[arg(long, visible_alias = "every", default_value = "100ms", value_name = "DURATION",
+          value_parser = time)]
     pub(crate) fence_every: Duration,
 
     /// Memory of each recorder for bytes that are not yet written; what is written waits for its
-    /// fence elsewhere
-    #[arg(long, default_value = "32MiB", value_name = "SIZE", value_parser = size,
-          conflicts_with = "find_buffer")]
-    pub(crate) memory: u64,
+    /// fence elsewhere [default: 32MiB, with --streams 2MiB for each]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "find_buffer")]
+    pub(crate) memory: Option<u64>,
 
     /// Search the smallest memory that loses nothing
     #[arg(long)]
@@ -117,6 +140,13 @@ pub(crate) enum Neighbour {
     Both,
 }
 
+/// When the fences of different streams fall due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Phases {
+    Spread,
+    Together,
+}
+
 impl Neighbour {
     pub(crate) fn cases(self) -> &'static [bool] {
         match self {
@@ -161,7 +191,27 @@ fn record(text: &str) -> Result<u64, String> {
     }
 }
 
+/// More would take minutes to open.
+const MOST_STREAMS: usize = 4096;
+
+fn streams(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(streams @ 1..=MOST_STREAMS) => Ok(streams),
+        _ => Err(format!("give 1 to {MOST_STREAMS} streams")),
+    }
+}
+
 impl Args {
+    /// Of one recording.
+    pub(crate) fn record(&self) -> u64 {
+        self.record.unwrap_or(64 << 10)
+    }
+
+    /// Of one recording.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.unwrap_or(32 << 20)
+    }
+
     pub(crate) fn chosen(&self) -> Result<Vec<Subject>, Bad> {
         let has = |subject: &Subject, word: &String| subject.name.contains(word.as_str());
         if let Some(word) = self.subjects.iter().find(|word| !SUBJECTS.iter().any(|s| has(s, word)))
@@ -194,11 +244,11 @@ impl Args {
     /// The most memory that a recorder may get here: more would be another program's, or none.
     pub(crate) fn check_memory(&self, available: Option<u64>) -> Result<(), Bad> {
         match available {
-            Some(available) if !self.find_buffer && self.memory > available => {
+            Some(available) if !self.find_buffer && self.memory() > available => {
                 Err(Bad::new(format!(
                     "--memory {} is more than the {} of memory that this machine has free: give \
                      less",
-                    binary_size(self.memory),
+                    binary_size(self.memory()),
                     amount(available as f64),
                 )))
             }
@@ -210,14 +260,45 @@ impl Args {
         if self.time.is_zero() {
             return Err(Bad::new("--for 0 records nothing: give a time such as 10s"));
         }
-        if !self.find_buffer && self.memory < 2 * self.record {
+        if !self.find_buffer && self.memory() < 2 * self.record() {
             return Err(Bad::new(format!(
                 "--memory {} has no room for two records of {}: give at least {}",
-                binary_size(self.memory),
-                binary_size(self.record),
-                binary_size(2 * self.record),
+                binary_size(self.memory()),
+                binary_size(self.record()),
+                binary_size(2 * self.record()),
             )));
         }
-        Ok(Schedule::new(self.rate.unwrap_or(1), self.record as usize, self.time))
+        Ok(Schedule::new(self.rate.unwrap_or(1), self.record() as usize, self.time))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use clap::Parser;
+
+    use super::Args;
+
+    #[derive(Parser)]
+    struct Tool {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// Options that the parser takes.
+    pub(crate) fn parsed(options: &[&str]) -> Args {
+        Tool::parse_from([&["pace"], options].concat()).args
+    }
+
+    #[test]
+    fn many_streams_have_other_defaults_and_no_search() {
+        let one = parsed(&["--rate", "1MB/s"]);
+        assert_eq!((one.record(), one.memory(), one.streams), (64 << 10, 32 << 20, None));
+        let many = parsed(&["--streams", "3", "--every", "10ms"]);
+        assert_eq!((many.streams, many.fence_every.as_millis()), (Some(3), 10));
+        assert_eq!((many.record, many.memory, many.rate), (None, None, None));
+        for refused in ["--find-buffer", "--drive=poll", "--neighbour=with"] {
+            assert!(Tool::try_parse_from(["pace", "--streams", "3", refused]).is_err());
+        }
+        assert!(Tool::try_parse_from(["pace", "--rate", "1MB", "--laps", "3"]).is_err());
     }
 }

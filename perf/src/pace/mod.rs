@@ -5,6 +5,7 @@ pub(crate) mod neighbour;
 mod result;
 mod schedule;
 mod search;
+pub(crate) mod streams;
 mod subject;
 mod table;
 mod take;
@@ -38,10 +39,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print(table::render(&Document::load(file)?));
         return Ok(ExitCode::SUCCESS);
     }
+    if args.list && args.streams.is_some() {
+        streams::list();
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.list {
         let lines = SUBJECTS.map(|subject| format!("{:18} {}\n", subject.name, subject.about));
         print(lines.concat());
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(streams) = args.streams {
+        return streams::run(args, streams);
     }
     let (subjects, schedule) = (args.chosen()?, args.schedule()?);
     let available = available_memory();
@@ -61,14 +69,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     };
     drop(orderly);
-    let document = Document::new(environment, pace);
-    print(table::render(&document));
+    keep(&Document::new(environment, pace), args)
+}
+
+/// Prints the tables, and keeps the result where that is asked for.
+fn keep(document: &Document<Pace>, args: &Args) -> anyhow::Result<ExitCode> {
+    print(table::render(document));
     if let Some(path) = &args.json {
         document.save(path, args.force)?;
         say(format_args!("kept in {}", path.display()));
     }
-    let failed = document.result.takes.iter().any(|take| take.error.is_some());
-    Ok(if failed { ExitCode::from(crate::error::LOST) } else { ExitCode::SUCCESS })
+    Ok(if document.result.has_failed() {
+        ExitCode::from(crate::error::LOST)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Bytes that programs can still get without swapping. `None`: it is not said.
@@ -132,6 +147,7 @@ impl Run<'_> {
             seed: Some(seed),
             takes,
             smallest,
+            streams: None,
         }))
     }
 
@@ -141,7 +157,7 @@ impl Run<'_> {
         let mut takes: Vec<Option<Take>> = vec![None; cases.len()];
         for index in self.shuffled(cases.len()) {
             bar.set_message(cases[index].0.name);
-            let Some(take) = self.take(cases[index], self.args.memory)? else { return Ok(None) };
+            let Some(take) = self.take(cases[index], self.args.memory())? else { return Ok(None) };
             takes[index] = Some(take);
             bar.inc(1);
         }

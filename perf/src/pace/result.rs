@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::streams::Streams;
 use crate::document::Findings;
 use crate::latency::Latency;
 use crate::output::{amount, binary_size, digits};
@@ -23,9 +24,19 @@ pub(crate) struct Pace {
     pub(crate) takes: Vec<Take>,
     /// The smallest memory that lost nothing, where it was searched.
     pub(crate) smallest: Vec<Smallest>,
+    /// Of many streams at once (`--streams`): then there are no takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) streams: Option<Streams>,
 }
 
 impl Pace {
+    /// Whether something went wrong.
+    pub(crate) fn has_failed(&self) -> bool {
+        let rows = self.streams.iter().flat_map(super::streams::rows);
+        self.takes.iter().any(|take| take.error.is_some())
+            || rows.into_iter().any(|row| row.error.is_some())
+    }
+
     /// The conditions, for people.
     pub(crate) fn name(&self) -> String {
         let fences = match self.fence_ms {

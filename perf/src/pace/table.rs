@@ -8,6 +8,9 @@ use crate::output::{align_right, amount, binary_size, digits, or_dash, table};
 pub(crate) fn render(document: &Document<Pace>) -> String {
     let pace = &document.result;
     let mut text = document.circumstances();
+    if let Some(streams) = &pace.streams {
+        return text + &format!("\n{}\n{}", pace.name(), super::streams::render(streams));
+    }
     text += &format!("\n{}\n{}\n", pace.name(), takes(&pace.takes));
     for note in notes(&pace.takes) {
         text += &format!("  {note}\n");

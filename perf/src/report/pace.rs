@@ -3,17 +3,43 @@
 use super::figure::{Axis, Bar, Figure, Mark, Row, Scale, Tone};
 use super::section::{Panel, Section, Table};
 use crate::output::{amount, binary_size, duration};
+use crate::pace::streams::{self, Streams};
 use crate::pace::{COLUMNS, Pace, Smallest, Take, columns, company, notes};
 use std::time::Duration;
 
 pub(super) fn title(pace: &Pace) -> &'static str {
     match pace.smallest.is_empty() {
+        true if pace.streams.is_some() => "Many recordings at once",
         true => "A recording at a fixed rate",
         false => "How much buffer loses nothing",
     }
 }
 
+/// Many streams: all figures, and no plot.
+fn of_streams(name: &str, streams: &Streams) -> Section {
+    let table = Table {
+        title: "All figures".into(),
+        header: streams::COLUMNS.map(Into::into).to_vec(),
+        rows: streams::rows(streams).map(streams::columns).collect(),
+        notes: streams::notes(streams),
+    };
+    Section {
+        title: format!("{}; {name}", streams.name()),
+        prose: vec![
+            "So many files grew at once, each at this rate and with these fences, fed by one \
+             generator. A fence counts from the moment at which it was due until it was known to be \
+             durable. Processor time is the process's, for a second of one stream, without what the \
+             generator takes alone (the last row). A round is a fence of every stream."
+                .into(),
+        ],
+        panels: vec![Panel { table, ..Panel::default() }],
+    }
+}
+
 pub(super) fn sections(pace: &Pace) -> Vec<Section> {
+    if let Some(streams) = &pace.streams {
+        return vec![of_streams(&pace.name(), streams)];
+    }
     let mut section = Section {
         title: pace.name(),
         prose: vec![

@@ -8,6 +8,7 @@ mod writer_thread;
 use std::io;
 use std::path::Path;
 
+pub(super) use self::ours::buffers;
 use writeflush::{BackendChoice, Drive};
 use writeflush_workloads::FileState;
 

@@ -19,7 +19,7 @@ const BLOCK: u64 = 4096;
 
 /// Buffers of 1 MiB where that makes at least two: their number and size. Together they are no
 /// less than the memory, and all but one hold half of it.
-fn buffers(memory: u64) -> (u64, u64) {
+pub(in crate::pace) fn buffers(memory: u64) -> (u64, u64) {
     let count = (memory >> 20).clamp(2, 1000);
     (count, memory.div_ceil(count).max(1).next_multiple_of(BLOCK))
 }

@@ -1,6 +1,7 @@
 //! Floors: the system calls of a durable write, written out by hand with nothing around them.
 #![allow(unsafe_code)]
 
+mod many;
 mod memory;
 mod ring;
 
@@ -13,6 +14,7 @@ use std::path::Path;
 use io_uring::IoUring;
 use memmap2::{MmapOptions, MmapRaw};
 
+pub use many::ManyFiles;
 pub use memory::{Aligned, Memory};
 pub use ring::stream;
 
