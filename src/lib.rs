@@ -104,6 +104,7 @@ mod driver;
 mod error;
 mod file;
 mod fork;
+pub mod frames;
 mod host;
 pub mod mmio;
 mod options;
