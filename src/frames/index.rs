@@ -58,9 +58,9 @@ impl Table {
         }
         let mut table = Self::new();
         table.entries.extend(bytes.chunks_exact(Entry::BYTES).map(Entry::decode));
-        let rises = table.entries.is_sorted_by(|one, next| {
-            one.position < next.position && one.sequence < next.sequence
-        });
+        let rises = table
+            .entries
+            .is_sorted_by(|one, next| one.position < next.position && one.sequence < next.sequence);
         let last = table.entries.last().map_or(0, |entry| entry.position);
         if !rises || last > end {
             return None;

@@ -271,7 +271,8 @@ impl<S: Source> Scanner<S> {
                 Look::Broken(header) => {
                     at = mark + header.frame(); // that length is true
                     rest.own = at;
-                    rest.data = at;
+                    let last = last_not_zero(self.bytes(mark, header.frame() as usize)?);
+                    rest.data = mark + last.map_or(0, |last| last as u64 + 1);
                 }
                 Look::Short => rest.own = u64::MAX,
                 Look::Stale => rest.stale = rest.stale.or(Some(mark)),
@@ -347,7 +348,8 @@ fn find_mark(bytes: &[u8]) -> Option<usize> {
 }
 
 fn last_not_zero(bytes: &[u8]) -> Option<usize> {
-    let zeros: usize = bytes.rchunks(BLOCK).take_while(|block| is_zero(block)).map(<[u8]>::len).sum();
+    let zeros: usize =
+        bytes.rchunks(BLOCK).take_while(|block| is_zero(block)).map(<[u8]>::len).sum();
     bytes[..bytes.len() - zeros].iter().rposition(|byte| *byte != 0)
 }
 

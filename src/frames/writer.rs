@@ -132,7 +132,10 @@ pub struct Writer {
 impl Writer {
     /// Over a file with a head.
     pub(super) fn over(below: crate::Writer, head: Head, longest: usize, book: Book) -> Self {
-        debug_assert_eq!((below.positions().accepted, head.generation), (book.position, book.generation));
+        debug_assert_eq!(
+            (below.positions().accepted, head.generation),
+            (book.position, book.generation)
+        );
         Self { below, longest, book }
     }
 

@@ -99,7 +99,8 @@ impl Ground for Beside {
 
     fn sync(&mut self, name: &Path) -> io::Result<()> {
         // Windows flushes through a handle that may write only.
-        let file = if cfg!(windows) { File::options().write(true).open(name) } else { File::open(name) };
+        let file =
+            if cfg!(windows) { File::options().write(true).open(name) } else { File::open(name) };
         file?.sync_all()
     }
 
