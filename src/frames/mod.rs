@@ -134,6 +134,8 @@ mod error;
 mod format;
 mod index;
 mod options;
+#[cfg(all(test, unix, not(any(loom, shuttle))))]
+mod power;
 mod reader;
 mod recover;
 mod scan;

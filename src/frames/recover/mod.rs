@@ -275,6 +275,25 @@ impl Pass {
     }
 }
 
+/// Where a recovery would end a file with this content.
+#[cfg(all(test, unix, not(any(loom, shuttle))))]
+pub(super) fn prefix_of(content: &[u8]) -> Result<u64, Error> {
+    struct Content<'a>(&'a [u8]);
+    impl Source for Content<'_> {
+        fn read_at(&mut self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+            let rest = self.0.get(at as usize..).unwrap_or(&[]);
+            let len = rest.len().min(bytes.len());
+            bytes[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        }
+
+        fn len(&mut self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+    Ok(survey(&mut Scanner::new(Content(content))?)?.plan.end)
+}
+
 /// A file whose writers are locked out.
 struct Locked {
     file: Arc<dyn Handle>,
