@@ -1,7 +1,14 @@
 //! Framed files: what is written is read, nothing else ever is, and a recovery loses nothing.
 #![cfg(not(any(loom, shuttle)))]
+#![allow(unsafe_code)] // of what is shared with other tests
+
+#[path = "common/allocations.rs"]
+mod count;
 
 mod common;
+#[cfg(target_os = "linux")]
+#[path = "common/system_calls.rs"]
+mod system_calls;
 
 use std::fs;
 use std::io::Cursor;
@@ -9,7 +16,7 @@ use std::path::Path;
 
 use common::{Config, bytes, directory, each_config};
 use proptest::prelude::*;
-use writeflush::frames::{End, Error, Frame, Item, Options, Placed, Push, Reader, recover};
+use writeflush::frames::{End, Error, Frame, Item, Options, Placed, Push, Reader, Writer, recover};
 use writeflush::{Direct, Drive, OnFull};
 
 const HEAD: u64 = 64;
@@ -629,6 +636,77 @@ fn a_closed_recording_goes_on_behind_its_footer() {
         assert_eq!(reader.position(), messages[number as usize].position);
     }
     assert_eq!(recover(&path).unwrap().frames, 600);
+}
+
+/// Every call that promises to be quick, over and over; what finds no room is tried again.
+fn push_all(writer: &mut Writer, count: u64) {
+    let payload = [0x55; 200];
+    for number in 0..count {
+        loop {
+            let done = match number % 3 {
+                0 => writer.try_write(number, &payload).map(drop),
+                1 => writer.write(number, &payload).map(drop),
+                _ => writer.grant(payload.len()).map(|mut grant| {
+                    grant.copy_from_slice(&payload);
+                    grant.commit(number, payload.len());
+                }),
+            };
+            match done {
+                Ok(()) => break,
+                Err(writeflush::Error::Full { .. }) => std::hint::spin_loop(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        if number % 1000 == 0 {
+            drop(writer.fence());
+            writer.lose(1);
+        }
+    }
+}
+
+/// Longer than the table of the index has places for: it is thinned out on the way.
+#[test]
+fn a_push_of_a_frame_allocates_nothing() {
+    let polls = common::configs().into_iter().filter(|config| config.drive == Drive::Poll);
+    for config in polls {
+        common::watched(&config.to_string(), move || {
+            let directory = directory();
+            let path = directory.path().join("take");
+            let below = config.options().buffer_size(256 * 1024).on_full(OnFull::Fail);
+            let mut writer = Options::from(below).create(&path).unwrap();
+            assert_eq!(count::allocations(|| push_all(&mut writer, 300_000)), 0, "{config}");
+            writer.close().unwrap();
+            let mut reader = Reader::open(&path).unwrap();
+            let mut read = 0;
+            while let Some(Item::Frame(frame)) = reader.read().unwrap() {
+                assert_eq!((frame.time, frame.payload), (read, &[0x55; 200][..]));
+                read += 1;
+            }
+            assert_eq!((read, reader.end()), (300_000, Some(End::Closed { missing: 0 })));
+            assert!(reader.seek_time(234_567).unwrap());
+            let Ok(Some(Item::Frame(frame))) = reader.read() else { panic!("no frame") };
+            assert_eq!(frame.time, 234_567);
+        });
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_push_of_a_frame_beside_a_polling_driver_makes_no_system_call() {
+    const NAME: &str = "a_push_of_a_frame_beside_a_polling_driver_makes_no_system_call";
+    if let Some(path) = common::child_task() {
+        let below = writeflush::Options::new().drive(Drive::Poll).on_full(OnFull::Fail);
+        let mut writer = Options::from(below).create(path).unwrap();
+        system_calls::without_system_calls(move || {
+            push_all(&mut writer, 100_000);
+            std::mem::forget(writer); // closing is no part of the promise
+        });
+        return;
+    }
+    let directory = directory();
+    let path = directory.path().join("take");
+    let output = common::run_child(NAME, path.to_str().unwrap(), |_| {});
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What may be done to a file.
