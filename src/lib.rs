@@ -57,10 +57,10 @@
 //!
 //! # What it can't do
 //!
-//! Read (but [`mmio`] and [`frames`] do). Write one file from two writers (an advisory lock refuses the second
-//! one). Promise anything about a file that others change meanwhile: who cuts it (`copytruncate` of
-//! logrotate) takes durable bytes away, and what is written next lies behind a gap of zeros, since
-//! positions don't move. Rename the file instead, and open a new one.
+//! Read (but [`mmio`] and [`frames`] do). Write one file from two writers (an advisory lock refuses
+//! the second one). Promise anything about a file that others change meanwhile: who cuts it
+//! (`copytruncate` of logrotate) takes durable bytes away, and what is written next lies behind a gap
+//! of zeros, since positions don't move. Rename the file instead, and open a new one.
 //!
 //! # Platforms
 //!

@@ -294,7 +294,7 @@ fn every_flip_of_a_byte_is_seen() {
                     assert!(Reader::new(Cursor::new(&damaged)).is_err(), "{at}");
                     continue;
                 }
-                let hit = ends.iter().position(|end| at as u64 <= end - 1).map(|number| number - 1);
+                let hit = ends.iter().position(|end| (at as u64) < *end).map(|number| number - 1);
                 let (items, end) = items(&damaged);
                 let holes = items.iter().filter(|item| matches!(item, Item::Hole(_))).count();
                 let read = frames(items);
@@ -707,6 +707,79 @@ fn a_push_of_a_frame_beside_a_polling_driver_makes_no_system_call() {
     let path = directory.path().join("take");
     let output = common::run_child(NAME, path.to_str().unwrap(), |_| {});
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The message with this number, always the same.
+fn message(number: u64) -> Vec<u8> {
+    bytes(number, (number * 997 % 5000) as usize)
+}
+
+/// Resumes and records until it is killed, and says what is in the file for certain.
+#[cfg(target_os = "linux")]
+fn victim(task: &str) -> ! {
+    let (turn, path) = task.split_once(' ').unwrap();
+    let turn: u64 = turn.parse().unwrap();
+    let config = common::configs()[turn as usize % common::configs().len()];
+    let ahead = [writeflush::Preallocate::None, writeflush::Preallocate::Reserve(1 << 20)];
+    let below = config.options().buffer_size(16 << 10).preallocate(ahead[turn as usize % 2]);
+    std::thread::spawn(move || {
+        let mut random = fastrand::Rng::with_seed(turn);
+        std::thread::sleep(std::time::Duration::from_micros(random.u64(1000..40_000)));
+        // SAFETY: a plain system call.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    });
+    let (mut writer, _) = Options::from(below).resume(path).unwrap();
+    loop {
+        let number = writer.next_sequence();
+        writer.write(number, &message(number)).unwrap();
+        if number.is_multiple_of(7) {
+            drop(writer.fence());
+        }
+        println!("\nwritten {}", writer.positions().written);
+    }
+}
+
+/// 36 times kill -9 of one recording, with every backend and drive in turn: each finds what the one
+/// before has left, and at the end no number is missing.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_recording_survives_being_killed_again_and_again() {
+    const NAME: &str = "a_recording_survives_being_killed_again_and_again";
+    if let Some(task) = common::child_task() {
+        victim(&task);
+    }
+    let directory = directory();
+    let path = directory.path().join("take");
+    let mut known = 0;
+    for turn in 0..36 {
+        let output = common::run_child(NAME, &format!("{turn} {}", path.display()), |_| {});
+        use std::os::unix::process::ExitStatusExt;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(9), "{turn}: {said}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = |line: &str| line.strip_prefix("written ")?.trim().parse::<u64>().ok();
+        // The last line may be cut off.
+        let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        known = whole.lines().filter_map(told).next_back().unwrap_or(known);
+        let Ok(file) = fs::read(&path) else { continue };
+        let Ok(reader) = Reader::new(Cursor::new(&file)) else {
+            assert_eq!(known, 0, "{turn}: the head is gone");
+            continue;
+        };
+        let items: Vec<Item> = reader.map(Result::unwrap).collect();
+        let read =
+            frames(items.into_iter().take_while(|item| matches!(item, Item::Frame(_))).collect());
+        let right = (0..)
+            .zip(&read)
+            .all(|(number, found)| found.sequence == number && found.payload == message(number));
+        assert!(right, "{turn}");
+        assert!(*ends(&read).last().unwrap() + 5040 > known, "{turn}: {known} were written");
+    }
+    let (writer, found) = plain().resume(&path).unwrap();
+    writer.close().unwrap();
+    assert!(found.frames > 100 && found.missing == 0, "{found:?}");
+    let (items, end) = items(&fs::read(&path).unwrap());
+    assert_eq!((items.len() as u64, end), (found.frames, Some(End::Closed { missing: 0 })));
 }
 
 /// What may be done to a file.

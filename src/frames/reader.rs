@@ -342,8 +342,8 @@ impl<R: Read + Seek> Reader<R> {
     fn narrow(&mut self, is_before: impl Fn(u64, u64) -> bool) -> Result<u64, Error> {
         const NEAR: u64 = 256 << 10;
         let (mut from, mut to) = (HEAD as u64, self.scanner.len());
-        if let Some((_, table)) = read_footer(&mut self.scanner)? {
-            let entries = table.entries();
+        if let Some(footer) = read_footer(&mut self.scanner)? {
+            let entries = footer.table.entries();
             let behind = entries.partition_point(|entry| is_before(entry.sequence, entry.time));
             from = behind.checked_sub(1).map_or(from, |last| entries[last].position);
             to = entries.get(behind).map_or(to, |entry| entry.position);
@@ -381,31 +381,34 @@ pub(super) fn read_head<S: Source>(scanner: &mut Scanner<S>) -> Result<Head, Err
     Head::decode(scanner.bytes(0, HEAD)?).map_err(|found| Error::no_head(found, None))
 }
 
-/// What the footer of a closed file says, if it ends with one: its end frame, header and payload, and
-/// the index, empty if that is damaged.
-pub(super) fn read_footer<S: Source>(
-    scanner: &mut Scanner<S>,
-) -> Result<Option<((Header, format::End), Table)>, Error> {
+/// The footer of a closed file.
+#[derive(Debug)]
+pub(super) struct Footer {
+    /// The header of the end frame.
+    pub(super) header: Header,
+    pub(super) end: format::End,
+    /// The index; empty if it is damaged.
+    pub(super) table: Table,
+}
+
+/// The footer, if the file ends with one. The scanner has to be told then where to stand.
+pub(super) fn read_footer<S: Source>(scanner: &mut Scanner<S>) -> Result<Option<Footer>, Error> {
     let Some(at) = scanner.len().checked_sub(END as u64) else { return Ok(None) };
-    let (position, due) = (scanner.position(), None);
-    scanner.stand(at, due);
-    let end = match scanner.look(at)? {
+    scanner.stand(at, None);
+    let (header, end) = match scanner.look(at)? {
         Look::Frame(header) if header.kind == Kind::End => {
-            let end = format::End::decode(scanner.payload(at, &header)?);
-            end.map(|end| (header, end))
+            match format::End::decode(scanner.payload(at, &header)?) {
+                Some(end) => (header, end),
+                None => return Ok(None),
+            }
         }
-        _ => None,
+        _ => return Ok(None),
     };
-    let Some((header, end)) = end else {
-        scanner.stand(position, due);
-        return Ok(None);
-    };
-    let index = match scanner.look(end.index)? {
+    let table = match scanner.look(end.index)? {
         Look::Frame(index) if index.kind == Kind::Index => {
             Table::decode(scanner.payload(end.index, &index)?, end.index)
         }
         _ => None,
     };
-    scanner.stand(position, due);
-    Ok(Some(((header, end), index.unwrap_or_else(Table::new))))
+    Ok(Some(Footer { header, end, table: table.unwrap_or_else(Table::new) }))
 }

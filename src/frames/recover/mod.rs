@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::Error;
 use super::format::{Entry, HEAD, Head, Header, NoHead};
 use super::options::Options;
-use super::reader::{End, read_footer, read_head};
+use super::reader::{End, Footer, read_footer, read_head};
 use super::scan::{Look, Rest, Scanner, Source, Step};
 use super::writer::Book;
 use crate::error::{Error as Below, Operation};
@@ -158,14 +158,14 @@ fn survey<S: Source>(scanner: &mut Scanner<S>) -> Result<Survey, Error> {
         Err(no_head) => return without_a_head(scanner, no_head),
     };
     scanner.belong(head.generation);
-    if let Some(((end, said), table)) = read_footer(scanner)? {
+    if let Some(Footer { header, end, table }) = read_footer(scanner)? {
         let mut book = Book::new(&head);
-        (book.position, book.next, book.last_time) = (len, end.sequence, end.time);
-        (book.frames, book.first_time, book.table) = (said.frames, said.first_time, table);
+        (book.position, book.next, book.last_time) = (len, header.sequence, header.time);
+        (book.frames, book.first_time, book.table) = (end.frames, end.first_time, table);
         let last = book.table.entries().last().map(|entry| entry.position);
         let goes = Goes { head: Some(head), book, last };
         let given = goes.book.next.saturating_sub(head.first);
-        let missing = given.saturating_sub(said.frames);
+        let missing = given.saturating_sub(end.frames);
         let found = End::Closed { missing: 0 };
         let plan = Plan { end: len, tail: len, len, closed: true };
         return Ok(Survey::new(goes, found, missing, plan, 0));

@@ -146,7 +146,7 @@ struct Disk {
     /// Changes of the directory since it was flushed, in their order, and what it was then.
     unflushed: Vec<BTreeMap<PathBuf, usize>>,
     flushed: BTreeMap<PathBuf, usize>,
-    /// Every state that a cut of the power may have left, of all moments.
+    /// Every state that a kill, or a cut of the power, may have left, of all moments.
     left: Vec<Disk>,
 }
 
@@ -154,7 +154,8 @@ impl Disk {
     /// What a cut may leave of this moment: the directory after any number of its changes (a journal
     /// keeps their order), each content flushed or not or in half, the file cut or not.
     fn cut_here(&mut self) {
-        let mut after = Vec::new();
+        // A kill leaves everything, and nothing more of it is certain than before.
+        let mut after = vec![Disk { left: Vec::new(), ..self.clone() }];
         let directories = [self.flushed.clone()].into_iter().chain(self.unflushed.clone());
         for names in directories {
             for how in 0..3 {
@@ -257,7 +258,7 @@ impl Ground for Disk {
 }
 
 /// At every moment the tail is in the file or beside it, under the name that says so; and from
-/// whatever a cut leaves, also one of a second recovery, the next ends the same way.
+/// whatever a kill or a cut leaves, also of a second recovery, the next ends the same way.
 #[test]
 fn a_cut_of_the_power_at_any_step_loses_no_byte_of_the_tail() {
     const LEN: u64 = 100;
