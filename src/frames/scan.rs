@@ -356,6 +356,29 @@ fn last_not_zero(bytes: &[u8]) -> Option<usize> {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
+    use crate::frames::format::{HEAD, Head};
+    use crate::frames::{End, Hole, Item, Reader};
+
+    /// Rule 6: a number that has passed, of whatever origin, is no frame.
+    #[test]
+    fn a_frame_whose_number_has_passed_is_none() {
+        let (generation, sum) = (9, crc32c::crc32c(b""));
+        let mut file = Head { generation, first: 5 }.encode().to_vec();
+        for sequence in [5, 3, 6, 5] {
+            let header = Header { kind: Kind::Data, len: 0, sequence, time: 0, generation, sum };
+            file.extend(header.encode(file.len() as u64));
+        }
+        let mut reader = Reader::new(io::Cursor::new(&file)).unwrap();
+        let items: Vec<Item> = reader.by_ref().map(Result::unwrap).collect();
+        let [Item::Frame(five), Item::Hole(hole), Item::Frame(six)] = &items[..] else {
+            panic!("{items:?}");
+        };
+        assert_eq!((five.sequence, six.sequence), (5, 6));
+        let (from, to) = ((HEAD + HEADER) as u64, (HEAD + 2 * HEADER) as u64);
+        assert_eq!(*hole, Hole { from, to });
+        let (from, to) = (to + HEADER as u64, file.len() as u64);
+        assert_eq!(reader.end(), Some(End::Torn { from, to }));
+    }
 
     #[test]
     fn marks_and_zeros_are_found_wherever_they_lie() {
