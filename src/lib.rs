@@ -57,10 +57,10 @@
 //!
 //! # What it can't do
 //!
-//! Read (but [`mmio`] does). Write one file from two writers (an advisory lock refuses the second
-//! one). Promise anything about a file that others change meanwhile: who cuts it (`copytruncate` of
-//! logrotate) takes durable bytes away, and what is written next lies behind a gap of zeros, since
-//! positions don't move. Rename the file instead, and open a new one.
+//! Read (but [`mmio`] and [`frames`] do). Write one file from two writers (an advisory lock refuses
+//! the second one). Promise anything about a file that others change meanwhile: who cuts it
+//! (`copytruncate` of logrotate) takes durable bytes away, and what is written next lies behind a gap
+//! of zeros, since positions don't move. Rename the file instead, and open a new one.
 //!
 //! # Platforms
 //!
@@ -70,6 +70,9 @@
 //! 6.1 on.
 //!
 //! # Other faces
+//!
+//! [`frames`] writes messages, each with its number, time and checksum, reads them, and recovers a file
+//! whose writer was killed, with its damaged tail kept.
 //!
 //! [`mmio`] takes the messages of the Windows multimedia file services, on every platform. For C
 //! there is a library with a header (the folder `capi`), which on Windows is a DLL for programs that
@@ -104,6 +107,7 @@ mod driver;
 mod error;
 mod file;
 mod fork;
+pub mod frames;
 mod host;
 pub mod mmio;
 mod options;

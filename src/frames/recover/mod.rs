@@ -1,0 +1,379 @@
+//! Recovery: the valid prefix stays, the damaged tail is kept beside, and numbers go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::Error;
+use super::format::{Entry, HEAD, Head, Header, NoHead};
+use super::options::Options;
+use super::reader::{End, Footer, read_footer, read_head};
+use super::scan::{Look, Rest, Scanner, Source, Step};
+use super::writer::Book;
+use crate::error::{Error as Below, Operation};
+use crate::file::{Handle, OpenMode, ReadAt};
+use ground::Beside;
+use steps::{Plan, carry_out};
+
+mod ground;
+mod steps;
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
+mod tests;
+
+/// What a recovery has found, and done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// How the file ended; `None` if there was nothing in it, not even a head.
+    pub found: Option<End>,
+    /// Bytes that stay: the length of the file now.
+    pub kept: u64,
+    /// Data frames in them.
+    pub frames: u64,
+    /// The number that the next frame will have.
+    pub next_sequence: u64,
+    /// Numbers that are missing before it: messages that were lost when they were pushed.
+    pub missing: u64,
+    /// Bytes that were cut off: the damaged tail, zeros, and what an older recording has left in a
+    /// recycled file.
+    pub cut: u64,
+    /// The damaged tail, if there was one.
+    pub torn: Option<Torn>,
+}
+
+impl Recovered {
+    /// Of a file that was not there, or is empty.
+    pub(super) fn nothing() -> Self {
+        let (found, torn) = (None, None);
+        Self { found, kept: 0, frames: 0, next_sequence: 0, missing: 0, cut: 0, torn }
+    }
+}
+
+/// A damaged tail that was kept beside its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Torn {
+    /// The file that has it now.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Whole frames in it, which lie behind a hole: they were never durable.
+    pub frames: u64,
+}
+
+/// [`Options::recover`], with default options.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("take");
+/// # let mut writer = writeflush::frames::Options::default().create(&path)?;
+/// # writer.write(0, b"whole")?;
+/// # writer.into_inner().close()?;
+/// # use std::io::Write;
+/// # std::fs::File::options().append(true).open(&path)?.write_all(b"half a fra")?;
+/// let found = writeflush::frames::recover(&path)?;
+/// println!("{} frames, {} missing, {} bytes cut", found.frames, found.missing, found.cut);
+/// if let Some(torn) = found.torn {
+///     println!("{} bytes are in {}", torn.bytes, torn.path.display());
+/// #   assert_eq!(std::fs::read(torn.path)?, b"half a fra");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`Options::recover`].
+pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
+    Options::default().recover(path)
+}
+
+/// How a recording goes on, and how to see that its file is still so.
+#[derive(Debug)]
+pub(super) struct Goes {
+    /// `None`: it has to begin anew.
+    pub(super) head: Option<Head>,
+    pub(super) book: Book,
+    /// Where the last data frame lies.
+    last: Option<u64>,
+}
+
+impl Goes {
+    pub(super) fn anew() -> Self {
+        let mut book = Book::new(&Head { generation: 0, first: 0 });
+        book.position = 0;
+        Self { head: None, book, last: None }
+    }
+
+    /// Whether the file that this writer appends to, and has locked, is as it was when it was
+    /// recovered.
+    pub(super) fn is_still(&self, below: &crate::Writer) -> Result<bool, Error> {
+        let end = self.book.position;
+        let Some(head) = self.head else { return Ok(below.positions().accepted == 0) };
+        if below.positions().accepted != end {
+            return Ok(false);
+        }
+        let file = below.open_for_reading();
+        let file = file.map_err(|error| Error::io("read", Some(below.path()), error))?;
+        let mut scanner = Scanner::new(Opened { file, len: end })?;
+        scanner.belong(head.generation);
+        if read_head(&mut scanner).ok() != Some(head) {
+            return Ok(false);
+        }
+        match self.last {
+            Some(last) => Ok(matches!(scanner.look(last), Ok(Look::Frame(_)))),
+            None => Ok(true),
+        }
+    }
+}
+
+/// Recovers the file; returns what to tell, and how to go on.
+pub(super) fn run(options: &Options, path: &Path) -> Result<(Recovered, Goes), Error> {
+    let locked = Locked::new(options, path)?;
+    let mut scanner = Scanner::new(Of(locked.file.clone())).map_err(|error| error.of(path))?;
+    scanner.limit(options.limit());
+    let survey = survey(&mut scanner).map_err(|error| error.of(path))?;
+    let mut beside = Beside::new(path, locked.file.clone());
+    let torn = carry_out(&mut beside, &survey.plan).map_err(|error| error.of(path))?;
+    let Survey { mut recovered, goes, behind, plan } = survey;
+    let bytes = plan.tail - plan.end;
+    recovered.torn = torn.map(|path| Torn { path, bytes, frames: behind });
+    Ok((recovered, goes))
+}
+
+/// What is in the file, and what is to be done.
+struct Survey {
+    recovered: Recovered,
+    goes: Goes,
+    /// Whole frames in the tail.
+    behind: u64,
+    plan: Plan,
+}
+
+fn survey<S: Source>(scanner: &mut Scanner<S>) -> Result<Survey, Error> {
+    let len = scanner.len();
+    let head = match Head::decode(scanner.bytes(0, HEAD)?) {
+        Ok(head) => head,
+        Err(no_head) => return without_a_head(scanner, no_head),
+    };
+    scanner.belong(head.generation);
+    if let Some(Footer { header, end, table }) = read_footer(scanner)? {
+        let mut book = Book::new(&head);
+        (book.position, book.next, book.last_time) = (len, header.sequence, header.time);
+        (book.frames, book.first_time, book.table) = (end.frames, end.first_time, table);
+        let last = book.table.entries().last().map(|entry| entry.position);
+        let goes = Goes { head: Some(head), book, last };
+        let given = goes.book.next.saturating_sub(head.first);
+        let missing = given.saturating_sub(end.frames);
+        let found = End::Closed { missing: 0 };
+        let plan = Plan { end: len, tail: len, len, closed: true };
+        return Ok(Survey::new(goes, found, missing, plan, 0));
+    }
+    scanner.stand(HEAD as u64, Some(head.first));
+    Ok(prefix(scanner, head)?.survey(len))
+}
+
+impl Survey {
+    fn new(goes: Goes, found: End, missing: u64, plan: Plan, behind: u64) -> Self {
+        let recovered = Recovered {
+            found: Some(found),
+            kept: plan.end,
+            frames: goes.book.frames,
+            next_sequence: goes.book.next,
+            missing,
+            cut: plan.len - plan.end,
+            torn: None,
+        };
+        Self { recovered, goes, behind, plan }
+    }
+}
+
+/// Nothing was ever written behind a head: an open that did not end. Or it is somebody else's file.
+fn without_a_head<S: Source>(scanner: &mut Scanner<S>, found: NoHead) -> Result<Survey, Error> {
+    let refused = || Error::no_head(found, None);
+    if !matches!(found, NoHead::Unfinished | NoHead::Zeros) {
+        return Err(refused());
+    }
+    scanner.stand(0, None);
+    let Step::End(rest) = scanner.step()? else { return Err(refused()) };
+    if found == NoHead::Zeros && rest.data > 0 {
+        return Err(refused());
+    }
+    let plan = Plan { end: 0, tail: rest.data, len: rest.to, closed: false };
+    let recovered = Recovered { cut: rest.to, ..Recovered::nothing() };
+    Ok(Survey { recovered, goes: Goes::anew(), behind: 0, plan })
+}
+
+/// What one pass over the file has found.
+struct Pass {
+    goes: Goes,
+    missing: u64,
+    /// The first hole, and where the last frame behind it ends.
+    hole: Option<(u64, u64)>,
+    /// Whole frames behind it.
+    behind: u64,
+    rest: Rest,
+}
+
+fn prefix<S: Source>(scanner: &mut Scanner<S>, head: Head) -> Result<Pass, Error> {
+    let goes = Goes { head: Some(head), book: Book::new(&head), last: None };
+    let (mut goes, mut missing, mut hole, mut behind) = (goes, 0, None, 0);
+    let rest = loop {
+        match (scanner.step()?, &mut hole) {
+            (Step::Frame { position, header, missing: before }, None) => {
+                let Header { sequence, time, .. } = header;
+                goes.book.note(Entry { position, sequence, time }, header.frame());
+                goes.last = Some(position);
+                missing += before;
+            }
+            (Step::Frame { .. }, Some((_, end))) => {
+                *end = scanner.position();
+                behind += 1;
+            }
+            (Step::Hole { from, .. }, None) => {
+                missing += goes.ends(from, scanner.next_number());
+                hole = Some((from, from));
+            }
+            (Step::Hole { .. }, Some(_)) => {}
+            (Step::End(rest), _) => break rest,
+        }
+    };
+    if hole.is_none() {
+        missing += goes.ends(rest.from, scanner.next_number());
+    }
+    Ok(Pass { goes, missing, hole, behind, rest })
+}
+
+impl Goes {
+    /// The prefix ends here, and a footer in it may know of more numbers that were given; returns how
+    /// many of them no frame has.
+    fn ends(&mut self, position: u64, next: u64) -> u64 {
+        self.book.position = position;
+        let more = next.saturating_sub(self.book.next);
+        self.book.next += more;
+        more
+    }
+}
+
+impl Pass {
+    fn survey(self, len: u64) -> Survey {
+        let Self { goes, missing, hole, behind, rest } = self;
+        let end = goes.book.position;
+        let own = hole.map_or(rest.own, |(_, last)| rest.own.max(last));
+        // Behind the last of our own frames, older ones are nobody's any more.
+        let tail = match rest.stale {
+            Some(stale) => rest.data.min(own.max(stale)),
+            None => rest.data,
+        };
+        let found = match hole {
+            Some(_) => End::Torn { from: end, to: rest.data },
+            None => End::of(&rest),
+        };
+        let plan = Plan { end, tail: tail.max(end), len: rest.to.max(len), closed: false };
+        Survey::new(goes, found, missing, plan, behind)
+    }
+}
+
+/// Where a recovery would end a file with this content.
+#[cfg(all(test, unix, not(any(loom, shuttle))))]
+pub(super) fn prefix_of(content: &[u8]) -> Result<u64, Error> {
+    struct Content<'a>(&'a [u8]);
+    impl Source for Content<'_> {
+        fn read_at(&mut self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+            let rest = self.0.get(at as usize..).unwrap_or(&[]);
+            let len = rest.len().min(bytes.len());
+            bytes[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        }
+
+        fn len(&mut self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+    Ok(survey(&mut Scanner::new(Content(content))?)?.plan.end)
+}
+
+/// A file whose writers are locked out.
+struct Locked {
+    file: Arc<dyn Handle>,
+    is_locked: bool,
+}
+
+impl Locked {
+    /// As an open of a writer: until the name is that of the file whose lock was had.
+    fn new(options: &Options, path: &Path) -> Result<Self, Error> {
+        const TRIES: usize = 16;
+        let below = &options.below;
+        let named: Arc<Path> = path.into();
+        let failed = |error| Error::Writer(Below::io(Operation::Open, &named, error));
+        if below.host.is_special(path) {
+            let sentence = format!("{} is not a regular file: name a recording", path.display());
+            return Err(Error::Writer(Below::Options(sentence.into())));
+        }
+        for _ in 0..TRIES {
+            let (file, _) = below.host.open(below, path, OpenMode::Overwrite).map_err(failed)?;
+            let mut locked = Self { file, is_locked: false };
+            if below.lock {
+                locked.take(options, &named)?;
+            }
+            if locked.file.has_its_name().map_err(failed)? {
+                return Ok(locked);
+            }
+        }
+        Err(failed(io::Error::other("others replace it all the time")))
+    }
+
+    fn take(&mut self, options: &Options, path: &Arc<Path>) -> Result<(), Error> {
+        let (mut waited, pause) = (Duration::ZERO, Duration::from_millis(5));
+        loop {
+            let locked = self.file.try_lock();
+            if locked.map_err(|error| Error::Writer(Below::io(Operation::Lock, path, error)))? {
+                self.is_locked = true;
+                return Ok(());
+            }
+            if waited >= options.below.lock_wait {
+                return Err(Error::Writer(Below::Locked { path: path.clone(), waited }));
+            }
+            options.below.host.pause(pause);
+            waited += pause;
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if self.is_locked {
+            self.file.unlock(); // explicitly: a forked child may hold the descriptor still
+        }
+    }
+}
+
+/// A file that is locked.
+struct Of(Arc<dyn Handle>);
+
+impl Source for Of {
+    fn read_at(&mut self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        self.0.read_at(bytes, at)
+    }
+
+    fn len(&mut self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
+
+/// The file of a writer that has put nothing behind this length yet.
+struct Opened {
+    file: Box<dyn ReadAt>,
+    len: u64,
+}
+
+impl Source for Opened {
+    fn read_at(&mut self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, at)
+    }
+
+    fn len(&mut self) -> io::Result<u64> {
+        Ok(self.len)
+    }
+}

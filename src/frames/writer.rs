@@ -1,0 +1,329 @@
+//! Writing frames: a header and a payload in one push.
+
+use std::ops::{Deref, DerefMut};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crc32c::{crc32c, crc32c_append};
+
+use super::format::{End, Entry, HEADER, Head, Header, Kind};
+use super::index::Table;
+use crate::control::Control;
+use crate::error::Error;
+use crate::summary::{CloseError, Summary};
+
+/// The time for a frame: nanoseconds since 1970-01-01 UTC; 0 before that. On Linux no system call on
+/// usual machines.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a frame was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Placed {
+    /// Where its header begins in the file.
+    pub position: u64,
+    /// Its number.
+    pub sequence: u64,
+    /// Where it ends: it is durable when [`durable`](crate::Positions::durable) is not below.
+    pub end: u64,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Accepted.
+    Accepted(Placed),
+    /// Lost by the policy [`Drop`](crate::OnFull::Drop). Its number is used up: a reader sees it
+    /// missing.
+    Lost {
+        /// Its number.
+        sequence: u64,
+    },
+}
+
+/// What the writer knows of its frames.
+#[derive(Debug)]
+pub(super) struct Book {
+    generation: u64,
+    /// Where the next frame begins.
+    pub(super) position: u64,
+    /// Its number.
+    pub(super) next: u64,
+    pub(super) frames: u64,
+    pub(super) first_time: u64,
+    pub(super) last_time: u64,
+    pub(super) table: Table,
+}
+
+impl Book {
+    /// Of a file without frames.
+    pub(super) fn new(head: &Head) -> Self {
+        Self {
+            generation: head.generation,
+            position: super::format::HEAD as u64,
+            next: head.first,
+            frames: 0,
+            first_time: 0,
+            last_time: 0,
+            table: Table::new(),
+        }
+    }
+
+    fn header(&self, kind: Kind, time: u64, len: usize, sum: u32) -> [u8; HEADER] {
+        let (sequence, generation) = (self.next, self.generation);
+        let len = len as u32; // the limit is below
+        Header { kind, len, sequence, time, generation, sum }.encode(self.position)
+    }
+
+    /// A data frame was found, or put, at this place; its number is not below the next one.
+    #[inline]
+    pub(super) fn note(&mut self, entry: Entry, bytes: u64) {
+        if self.frames == 0 {
+            self.first_time = entry.time;
+        }
+        self.last_time = entry.time;
+        self.frames += 1;
+        self.table.note(entry);
+        self.next = entry.sequence.saturating_add(1);
+        self.position = entry.position + bytes;
+    }
+
+    #[inline]
+    fn placed(&mut self, position: u64, time: u64, payload: usize) -> Placed {
+        debug_assert_eq!(position, self.position, "somebody else has pushed");
+        let (sequence, bytes) = (self.next, (HEADER + payload) as u64);
+        self.note(Entry { position, sequence, time }, bytes);
+        Placed { position, sequence, end: position + bytes }
+    }
+
+    /// Index and end.
+    fn footer(&mut self) -> Vec<u8> {
+        let index = self.table.encode();
+        let end = End { index: self.position, frames: self.frames, first_time: self.first_time };
+        let end = end.encode();
+        let mut footer = Vec::with_capacity(2 * HEADER + index.len() + end.len());
+        for (kind, payload) in [(Kind::Index, &index[..]), (Kind::End, &end[..])] {
+            footer.extend(self.header(kind, self.last_time, payload.len(), crc32c(payload)));
+            footer.extend(payload);
+            self.position += (HEADER + payload.len()) as u64;
+        }
+        footer
+    }
+}
+
+/// Takes messages from one producer, and writes each as a frame. Made by [`Options`](super::Options); `Send`.
+///
+/// It stands on [`crate::Writer`]: what that says of a push, of waiting and of errors holds here. A
+/// push takes its frame whole or not at all, allocates nothing, and takes one pass of CRC32C over the
+/// payload more than a plain one. It dereferences to [`Control`] for fences, positions and
+/// statistics. (Who patches through it has to leave the frames alone.)
+///
+/// Dropped without a close it leaves a file without a footer, which is otherwise whole: a reader
+/// reads it, and [`resume`](super::Options::resume) reads all of it first.
+#[derive(Debug)]
+pub struct Writer {
+    below: crate::Writer,
+    longest: usize,
+    book: Book,
+}
+
+impl Writer {
+    /// Over a file with a head.
+    pub(super) fn over(below: crate::Writer, head: Head, longest: usize, book: Book) -> Self {
+        debug_assert_eq!(
+            (below.positions().accepted, head.generation),
+            (book.position, book.generation)
+        );
+        Self { below, longest, book }
+    }
+
+    /// Writes a message, or does what the overrun policy says when there is no room for its frame:
+    /// as [`Writer::write`](crate::Writer::write). `time` is the producer's, in whatever unit and of
+    /// whatever clock ([`now`] gives one): to find messages by it, let it never descend.
+    ///
+    /// Under [`Drop`](crate::OnFull::Drop) a message that is lost uses up its number. Behind any error
+    /// it does not: the same message may be offered again.
+    ///
+    /// # Errors
+    /// As [`Writer::write`](crate::Writer::write), whose bytes are 40 more than the payload's; and
+    /// [`Error::TooLong`] for more than [`longest`](super::Options::longest).
+    pub fn write(&mut self, time: u64, payload: &[u8]) -> Result<Push, Error> {
+        self.fits(payload.len())?;
+        let header = self.book.header(Kind::Data, time, payload.len(), crc32c(payload));
+        let push = self.below.write_parts(&[&header[..], payload])?;
+        Ok(self.pushed(push, time, payload.len()))
+    }
+
+    /// Writes a message if there is room for all of its frame, and never waits: as
+    /// [`Writer::try_write`](crate::Writer::try_write). A message that does not fit uses up no number:
+    /// [`lose`](Self::lose) does, for one that is given up.
+    ///
+    /// # Errors
+    /// [`Error::Full`], and as [`write`](Self::write).
+    #[inline]
+    pub fn try_write(&mut self, time: u64, payload: &[u8]) -> Result<Placed, Error> {
+        self.fits(payload.len())?;
+        let header = self.book.header(Kind::Data, time, payload.len(), crc32c(payload));
+        let position = self.below.try_write_parts(&[&header[..], payload])?;
+        Ok(self.book.placed(position, time, payload.len()))
+    }
+
+    /// As [`write`](Self::write), of a message that lies in up to 15 parts, which follow each other in
+    /// one payload.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); [`Error::Options`] for more parts.
+    pub fn write_parts(&mut self, time: u64, payload: &[&[u8]]) -> Result<Push, Error> {
+        const MOST: usize = 15;
+        if payload.len() > MOST {
+            return Err(Error::Options("a frame takes up to 15 parts: join some of them".into()));
+        }
+        let len = payload.iter().fold(0usize, |sum, part| sum.saturating_add(part.len()));
+        self.fits(len)?;
+        let sum = payload.iter().fold(0, |sum, part| crc32c_append(sum, part));
+        let header = self.book.header(Kind::Data, time, len, sum);
+        let mut parts = [&[][..]; MOST + 1];
+        parts[0] = &header;
+        parts[1..=payload.len()].copy_from_slice(payload);
+        let push = self.below.write_parts(&parts[..=payload.len()])?;
+        Ok(self.pushed(push, time, len))
+    }
+
+    /// Memory for a payload of up to `len` bytes, to fill in place; never waits. At most 40 bytes less
+    /// than the [grant limit](crate::Options::grant_limit). Committed it is a frame; dropped, it leaves
+    /// nothing behind.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("take");
+    /// let mut writer = writeflush::frames::Options::default().create(&path)?;
+    /// let mut grant = writer.grant(1500)?;
+    /// grant[..4].copy_from_slice(b"ping"); // a device reads into it
+    /// let placed = grant.commit(writeflush::frames::now(), 4);
+    /// assert_eq!(placed.sequence, 0);
+    /// writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Writer::grant`](crate::Writer::grant), of 40 bytes more.
+    pub fn grant(&mut self, len: usize) -> Result<Grant<'_>, Error> {
+        self.fits(len)?;
+        let memory = self.below.grant(HEADER + len)?;
+        Ok(Grant { memory, book: &mut self.book })
+    }
+
+    /// The next `messages` numbers are of messages that the source lost before they could be offered:
+    /// a reader sees them missing. Never waits.
+    pub fn lose(&mut self, messages: u64) {
+        const LAST: u64 = 1 << 63; // far from the end, which no push then reaches
+        let next = self.book.next.saturating_add(messages).min(LAST);
+        self.book.next = self.book.next.max(next);
+    }
+
+    /// The number of the next message.
+    pub fn next_sequence(&self) -> u64 {
+        self.book.next
+    }
+
+    /// Where the next frame begins in the file.
+    pub fn position(&self) -> u64 {
+        self.book.position
+    }
+
+    /// The generation of the recording.
+    pub fn generation(&self) -> u64 {
+        self.book.generation
+    }
+
+    /// Makes everything durable, then writes the footer, then closes as
+    /// [`Writer::close`](crate::Writer::close). If what lies before the footer can't be made durable,
+    /// no footer is written. Blocks, and allocates some 25 KB.
+    ///
+    /// # Errors
+    /// As [`Writer::close`](crate::Writer::close).
+    pub fn close(mut self) -> Result<Summary, CloseError> {
+        // A failure is sticky: the close tells of it.
+        if self.below.flush().is_ok() {
+            let footer = self.book.footer();
+            let _ = self.below.write_flush(&footer);
+        }
+        self.below.close()
+    }
+
+    /// The writer below, for a close with a limit of time: without a footer, which a reader does not
+    /// need. Whatever else is written with it is no frame.
+    pub fn into_inner(self) -> crate::Writer {
+        self.below
+    }
+
+    #[inline]
+    fn fits(&self, len: usize) -> Result<(), Error> {
+        match len > self.longest {
+            true => Err(Error::TooLong { offered: len, limit: self.longest }),
+            false => Ok(()),
+        }
+    }
+
+    fn pushed(&mut self, push: crate::Push, time: u64, len: usize) -> Push {
+        match push {
+            crate::Push::Accepted(position) => {
+                Push::Accepted(self.book.placed(position, time, len))
+            }
+            crate::Push::Lost(_) => {
+                let sequence = self.book.next;
+                self.lose(1);
+                Push::Lost { sequence }
+            }
+        }
+    }
+}
+
+impl Deref for Writer {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.below
+    }
+}
+
+/// Memory for a payload; see [`Writer::grant`]. The bytes are whatever they were before.
+#[derive(Debug)]
+#[must_use = "a grant that is not committed takes no bytes"]
+pub struct Grant<'a> {
+    memory: crate::Grant<'a>,
+    book: &'a mut Book,
+}
+
+impl Grant<'_> {
+    /// Makes a frame of the first `len` bytes. Never waits.
+    ///
+    /// # Panics
+    /// If `len` is more than was granted.
+    pub fn commit(self, time: u64, len: usize) -> Placed {
+        let Self { mut memory, book } = self;
+        let sum = crc32c(&memory[HEADER..HEADER + len]);
+        let header = book.header(Kind::Data, time, len, sum);
+        memory[..HEADER].copy_from_slice(&header);
+        let position = memory.commit(HEADER + len);
+        book.placed(position, time, len)
+    }
+}
+
+impl Deref for Grant<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[HEADER..]
+    }
+}
+
+impl DerefMut for Grant<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[HEADER..]
+    }
+}
