@@ -369,8 +369,8 @@ typedef struct {
 } wf_driver_options;
 
 /*
- A driver that writers share. 0 is none. Any thread may use it, several at once; a number that was
- closed is refused for ever, and so is that of a writer.
+ A driver that writers share (`wf_driver_start`). 0 is none. Any thread may use it, several at once; a
+ number that was closed is refused for ever, and that of a writer is none of a driver.
  */
 typedef uint64_t wf_driver;
 
@@ -797,7 +797,9 @@ wf_status wf_driver_options_init(wf_driver_options *options, size_t size);
  by `wf_options.driver` and leave when they are closed, at any time; that holds up nobody else. What
  each is promised is what it would be promised alone: a file that fails, is full or has a stalled
  disk fails or stalls for its own writer. (But `WF_BACKEND_SYNC` does one thing at a time, for all of
- them.) `options`: null for the defaults.
+ them; and a block that a patch or an append covers in part is read by the thread itself, as is a
+ file's length set, so that a disk that hangs in the midst of that holds up all.) `options`: null for
+ the defaults.
 
  Allocates, starts the thread that drives and waits for its `thread_setup` (but with
  `WF_DRIVE_CALLER`); waits for no disk. Any thread. `WF_INVALID` (the sentence says which option),

@@ -273,3 +273,17 @@ fn a_child_that_shares_the_memory_closes_no_driver_of_its_parents() {
     assert_eq!(wf_driver_close(driver), WF_OK);
     assert_eq!((write(writer, b"ours"), close(writer)), (WF_OK, (WF_OK, 4)));
 }
+
+/// Whatever the generations of the two tables are.
+#[test]
+fn a_number_is_a_drivers_or_a_writers_and_never_both() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let driver = start(still_one());
+    let writer = open_at(&dir.path().join("take"), on(driver));
+    let of_generation = |of: u64, place: u64| of >> 32 << 32 | u64::from(place as u32);
+    assert_eq!(write(of_generation(writer, driver), b"x"), WF_CLOSED);
+    assert_eq!(wf_driver_close(of_generation(driver, writer)), WF_CLOSED);
+    assert_eq!(wf_driver_close(driver), WF_OK);
+    assert_eq!(close(writer), (WF_OK, 0));
+}
