@@ -44,7 +44,7 @@ pub(super) struct Visit {
     pub(super) exact_files: u64,
     /// Of the fences that count: from the moment at which it was due until it was known.
     pub(super) fences: Vec<Duration>,
-    /// Of the whole process, while it was counted, and how long that was.
+    /// Of the whole process, while it was counted, and how long was recorded meanwhile.
     pub(super) cpu: Duration,
     pub(super) time: Duration,
     /// In the same time.
@@ -146,6 +146,8 @@ impl Generator<'_> {
         self.settle(recorder)?;
         if let Some(meter) = meter {
             meter.stop(self.course.device.as_ref(), self.visit);
+            // What was recorded, however long its last fences took.
+            self.visit.time = table.length();
         }
         self.visit.fences = self.latencies(epoch);
         match self.visit.late > LATE.max(table.end() / 100) {
@@ -213,17 +215,16 @@ impl Generator<'_> {
 struct Meter {
     cpu: ProcessTime,
     flushes: Option<Counters>,
-    begun: Instant,
 }
 
 impl Meter {
     fn start(device: Option<&Device>) -> Self {
         let flushes = device.and_then(|device| device.counts().ok());
-        Self { cpu: ProcessTime::now(), flushes, begun: Instant::now() }
+        Self { cpu: ProcessTime::now(), flushes }
     }
 
     fn stop(self, device: Option<&Device>, visit: &mut Visit) {
-        (visit.cpu, visit.time) = (self.cpu.elapsed(), self.begun.elapsed());
+        visit.cpu = self.cpu.elapsed();
         let now = device.and_then(|device| device.counts().ok());
         visit.flushes = now.zip(self.flushes).map(|(now, before)| now.since(&before).flushes);
     }
