@@ -682,7 +682,8 @@ impl Options {
             || self.fence_form == FenceForm::WriteThrough;
         if own && self.driver.is_some() {
             return wrong(
-                "a writer that shares a driver has its drive, backend and thread set-up: choose                  those in DriverOptions, and no write-through"
+                "a writer that shares a driver has its drive, backend and thread set-up: choose \
+                 those in DriverOptions, and no write-through"
                     .into(),
             );
         }

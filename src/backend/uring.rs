@@ -191,13 +191,15 @@ impl UringBackend {
                 locked_memory()
             )
         });
-        let ear = match ring.knows(opcode::FutexWait::CODE) {
+        let mut ear = match ring.knows(opcode::FutexWait::CODE) {
             true => Ear::of_a_word(),
             false => Ear::of_a_line().inspect_err(|_| ring.let_go())?,
         };
-        let is_line = ear.file().map(|end| end.is_some());
-        let tables = is_line.and_then(|is_line| Tables::new(&ring, files, is_line));
+        let tables = ear.file().and_then(|bell| Tables::new(&ring, files, bell));
         let tables = tables.inspect_err(|_| ring.let_go())?;
+        if files == Files::Many {
+            ear.is_held();
+        }
         Ok(Self {
             ring,
             process: Process::this(),

@@ -59,8 +59,9 @@ const MOST: u32 = 1024;
 const LONGEST: usize = 1 << 30;
 
 impl Tables {
-    /// Of a new ring. `bell`: the doorbell needs a place as well.
-    pub(super) fn new(ring: &Ring, files: Files, bell: bool) -> io::Result<Self> {
+    /// Of a new ring. A `bell` that the ring has to hold gets a place in tables for many at once: the
+    /// ring may have to hear it before the first file comes.
+    pub(super) fn new(ring: &Ring, files: Files, bell: Option<RawFd>) -> io::Result<Self> {
         let kind = match files {
             Files::One => Kind::One,
             Files::Many => Self::empty(ring, bell)?,
@@ -69,9 +70,9 @@ impl Tables {
     }
 
     /// Empty tables, as large as the system lets them be. (Linux 5.19; without one nothing is held.)
-    fn empty(ring: &Ring, bell: bool) -> io::Result<Kind> {
+    fn empty(ring: &Ring, bell: Option<RawFd>) -> io::Result<Kind> {
         let submitter = ring.submitter()?;
-        let at_least = 1 + u32::from(bell);
+        let at_least = 1 + u32::from(bell.is_some());
         let mut files = MOST;
         let made = loop {
             match submitter.register_files_sparse(files) {
@@ -84,10 +85,13 @@ impl Tables {
             }
         };
         match made {
-            Ok(()) => files -= u32::from(bell),
+            Ok(()) => files -= u32::from(bell.is_some()),
             // Without its doorbell it would never wake.
-            Err(error) if bell => return Err(error),
+            Err(error) if bell.is_some() => return Err(error),
             Err(_) => files = 0,
+        }
+        if let Some(bell) = bell {
+            submitter.register_files_update(files, &[bell])?;
         }
         let memory = if submitter.register_buffers_sparse(MOST).is_ok() { MOST } else { 0 };
         Ok(Kind::Many { files, memory })
@@ -135,9 +139,7 @@ impl Tables {
                 }
             }
             Kind::Many { files, .. } => {
-                if let Some(bell) = bell {
-                    submitter.register_files_update(files, &[bell])?;
-                }
+                debug_assert!(bell.is_none(), "it has its place");
                 match id.0 < files {
                     true => submitter.register_files_update(id.0, &[number]).map(drop),
                     false => Err(io::Error::other(format!("there are {files} places"))),
