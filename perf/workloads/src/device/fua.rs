@@ -38,6 +38,9 @@ mod linux {
 
     impl FuaWrites {
         pub(in super::super) fn start(disks: &[&Disk]) -> Result<Self, String> {
+            if disks.is_empty() {
+                return Ok(Self(Vec::new())); // nothing to see, and no rights needed for it
+            }
             Self::of(disks, "*WF*")
         }
 
@@ -125,9 +128,8 @@ mod linux {
             let Some(disk) = device.disks.iter().find(|disk| disk.first) else {
                 return skip("requests of a disk", "there is no disk here");
             };
-            let both = FuaWrites::of(&[disk], "*W*").and_then(|writes| {
-                FuaWrites::of(&[disk], "*Z*").map(|none| (writes, none))
-            });
+            let both = FuaWrites::of(&[disk], "*W*")
+                .and_then(|writes| FuaWrites::of(&[disk], "*Z*").map(|none| (writes, none)));
             let (mut writes, mut none) = match both {
                 Ok(both) => both,
                 Err(reason) => return skip("requests of a disk", &reason),
