@@ -95,6 +95,9 @@ pub(crate) struct Cache {
     pub(crate) last: bool,
     pub(crate) write_cache: Option<String>,
     pub(crate) fua: Option<String>,
+    /// The drive itself says that it honours FUA.
+    #[serde(default)]
+    pub(crate) fua_announced: bool,
 }
 
 /// From this load for each processor on, and from this part of stolen time on, a run is noisy.
@@ -209,6 +212,7 @@ impl Environment {
             ("device model", of_device(&self.device_model)),
             ("write cache", of_device(&self.write_cache)),
             ("FUA", of_device(&self.fua)),
+            ("power-loss protection", self.power_loss_protection()),
             ("scheduler", of_device(&self.scheduler)),
             ("rotational", of_device(&self.rotational)),
             ("logical block", of_device(&self.logical_block_bytes)),
@@ -226,6 +230,17 @@ impl Environment {
         lines.push(("writeflush", self.writeflush.clone() + &revision.unwrap_or_default()));
         lines.extend(self.unseen.iter().map(|reason| ("not seen", reason.clone())));
         lines
+    }
+
+    /// What the system shows of it: nothing but that a drive has no cache to lose.
+    fn power_loss_protection(&self) -> String {
+        let last: Vec<&Cache> = self.disks.iter().filter(|disk| disk.last).collect();
+        let through = |disk: &&Cache| disk.write_cache.as_deref() == Some("write through");
+        if !last.is_empty() && last.iter().all(through) {
+            "nothing to lose: the drive says that it has no volatile cache".into()
+        } else {
+            "not seen (no drive tells the system of its capacitors: look at its data sheet)".into()
+        }
     }
 
     fn load(&self) -> String {
@@ -254,7 +269,13 @@ impl Cache {
             last: disk.last,
             write_cache: disk.queue("write_cache"),
             fua: disk.queue("fua"),
+            fua_announced: disk.announces_fua(),
         }
+    }
+
+    /// Whether a fence may lie in a write to it, and with that its cache be left as it is.
+    pub(crate) fn takes_fua(&self) -> bool {
+        self.fua.as_deref() == Some("1") && self.write_cache.as_deref() != Some("write through")
     }
 }
 

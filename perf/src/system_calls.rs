@@ -37,55 +37,18 @@ impl SystemCalls {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::trace_point;
+pub(crate) use writeflush_workloads::trace_point;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::path::Path;
     use std::sync::OnceLock;
 
-    use rustix::mount::{MountFlags, mount};
-    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    use super::trace_point;
 
     /// The number of the kernel's trace point at the entry of every system call.
     pub(super) fn entry() -> Option<u64> {
         static ID: OnceLock<Option<u64>> = OnceLock::new();
         *ID.get_or_init(|| trace_point("raw_syscalls/sys_enter"))
-    }
-
-    /// The number of one of the kernel's trace points, where we may see it.
-    pub(crate) fn trace_point(name: &'static str) -> Option<u64> {
-        let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-        let seen = mounted.iter().find_map(|root| read(Path::new(root), name));
-        seen.or_else(|| mount_and_read(name))
-    }
-
-    fn read(root: &Path, name: &str) -> Option<u64> {
-        let path = root.join("events").join(name).join("id");
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
-    }
-
-    /// Where tracefs is not mounted: mounts it for a moment where nobody else sees it, in a
-    /// thread that has its mounts to itself and takes them with it.
-    fn mount_and_read(name: &'static str) -> Option<u64> {
-        std::thread::spawn(move || {
-            let folder = tempfile::tempdir().ok()?;
-            private_mounts()?;
-            mount("none", folder.path(), "tracefs", MountFlags::empty(), None).ok()?;
-            let id = read(folder.path(), name);
-            rustix::mount::unmount(folder.path(), rustix::mount::UnmountFlags::DETACH).ok()?;
-            id
-        })
-        .join()
-        .ok()?
-    }
-
-    #[allow(unsafe_code)]
-    fn private_mounts() -> Option<()> {
-        use rustix::mount::{MountPropagationFlags, mount_change};
-        // SAFETY: it takes nothing away from other threads: descriptors stay shared.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.ok()?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).ok()
     }
 }
 

@@ -16,7 +16,7 @@ use super::cell::field;
 use super::result::{Cost, Spread};
 use crate::environment::Environment;
 use crate::system_calls::SystemCalls;
-use crate::verdict::{Verdict, Word};
+use crate::verdict::{Seen, Verdict, Word};
 
 /// Rounds, at most.
 const ROUNDS: usize = 9;
@@ -84,7 +84,10 @@ pub(crate) fn count(
 ) -> io::Result<Accounts> {
     // First of all: a count is inherited by the threads that are born under it.
     let system_calls = SystemCalls::start();
-    let device = Device::under(folder).ok();
+    let mut device = Device::under(folder).ok();
+    if let Some(device) = &mut device {
+        let _ = device.count_fua(); // where it can't be had, verdicts say so
+    }
     let turns = commits.div_ceil(conditions.burst * conditions.committers as u64).max(2);
     let commits = turns * conditions.burst * conditions.committers as u64;
     let mut all = kinds.to_vec();
@@ -212,7 +215,10 @@ impl Accounts {
         let shared = commits.div_ceil(self.committers);
         let asked: Option<u64> = sum(|round| round.asked);
         let least = asked.unwrap_or(shared).max(shared);
-        let seen = sum(|round| round.device.map(|counts| counts.flushes));
+        let seen = Seen {
+            flushes: sum(|round| round.device.map(|counts| counts.flushes)),
+            fua_writes: sum(|round| round.device.and_then(|counts| counts.fua_writes)),
+        };
         let mut verdict = Verdict::of(least, seen, place);
         let by = match (asked, self.committers) {
             (Some(asked), _) => format!("{commits} commits asked for {asked} flushes"),
@@ -231,13 +237,13 @@ mod tests {
 
     fn disk() -> Environment {
         let (write_cache, fua) = (Some("write back".into()), Some("0".into()));
-        let disk = Cache { name: "sda".into(), last: true, write_cache, fua };
+        let disk = Cache { name: "sda".into(), last: true, write_cache, fua, fua_announced: false };
         Environment { disks: vec![disk], ..Environment::default() }
     }
 
     /// Two rounds of 100 commits in which the device counted so many flushes each.
     fn accounts(flushes: u64, asked: Option<u64>, committers: u64) -> Accounts {
-        let counts = Counts { flushes, writes: 100, sectors: 800 };
+        let counts = Counts { flushes, writes: 100, sectors: 800, fua_writes: None };
         let device = Some(counts);
         let round = Spent { cpu_s: 0.002, system_calls: Some(210), device, asked };
         let nothing = Spent { cpu_s: 0.001, system_calls: Some(10), ..Spent::default() };

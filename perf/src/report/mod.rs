@@ -87,12 +87,14 @@ fn of<R: Findings>(
 
 fn probe(probe: &Probe) -> Vec<Section> {
     let check = |check: &Check| {
-        let seen = check.device_flushes.map_or("not seen".into(), |seen| seen.to_string());
+        let shown = |seen: Option<u64>| seen.map_or("not seen".into(), |seen| seen.to_string());
+        let (seen, fua) = (shown(check.device_flushes), shown(check.fua_writes));
         let Verdict { word, reason } = check.verdict.clone();
         let asked = check.fences.to_string();
-        vec![check.subject.clone(), asked, seen, word.to_string(), reason]
+        vec![check.subject.clone(), asked, seen, fua, word.to_string(), reason]
     };
-    let header = ["", "fences asked", "device flushes seen", "verdict", "reason"];
+    let header =
+        ["", "fences asked", "device flushes seen", "writes with FUA seen", "verdict", "reason"];
     let checks = Table {
         title: "Fences, and what the devices counted".into(),
         header: header.map(Into::into).to_vec(),

@@ -17,6 +17,8 @@ mod skip;
 mod state;
 mod stream;
 pub mod subject;
+#[cfg(target_os = "linux")]
+mod trace_point;
 
 pub use arms::{Arms, Centre, Ratio, quantile};
 pub use crew::{Clock, Crew, Turn, monotonic};
@@ -26,3 +28,5 @@ pub use mount::Mount;
 pub use rotation::{block as seats, shuffled};
 pub use state::{FileState, scratch_dir};
 pub use stream::{StreamKind, stream_kinds, stream_through};
+#[cfg(target_os = "linux")]
+pub use trace_point::trace_point;

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
+use memmap2::MmapMut;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,18 +41,53 @@ pub(crate) enum Claim {
     End(u64, u64),
 }
 
+/// Where they go.
 #[derive(Debug)]
-pub(crate) struct Claims(Mutex<File>);
+pub(crate) struct Claims(Mutex<Place>);
+
+#[derive(Debug)]
+enum Place {
+    /// A file of the disk that remembers.
+    File(File),
+    /// The disk itself, behind its file system: a block each.
+    Disk { disk: File, next: u64, block: MmapMut },
+}
+
+const BLOCK: usize = 4096;
 
 impl Claims {
     pub(crate) fn at(path: &Path) -> anyhow::Result<Self> {
         let file = File::options().write(true).open(path).context("no place for claims")?;
-        Ok(Self(Mutex::new(file)))
+        Ok(Self(Mutex::new(Place::File(file))))
+    }
+
+    /// On a device from a byte on, past the page cache.
+    pub(crate) fn on_disk(device: &Path, from: u64) -> anyhow::Result<Self> {
+        let disk = File::options().write(true).custom_flags(libc::O_DIRECT).open(device);
+        let disk = disk.with_context(|| format!("{} can't be opened", device.display()))?;
+        // Direct I/O wants memory at the start of a page.
+        let block = MmapMut::map_anon(BLOCK)?;
+        Ok(Self(Mutex::new(Place::Disk { disk, next: from, block })))
+    }
+
+    /// What is prepared is durable, also on a disk that drops FUA.
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Place::File(_) => Ok(()),
+            Place::Disk { disk, .. } => disk.sync_all().context("the disk can't be flushed"),
+        }
     }
 
     pub(crate) fn say(&self, claim: Claim) -> anyhow::Result<()> {
         let line = serde_json::to_string(&claim)?;
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(line.as_bytes()).context("the disk took no claim")
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Place::File(file) => file.write_all(line.as_bytes()).context("the disk took no claim"),
+            Place::Disk { disk, next, block } => {
+                block.fill(0);
+                block[..line.len()].copy_from_slice(line.as_bytes());
+                let at = std::mem::replace(next, *next + BLOCK as u64);
+                disk.write_all_at(block, at).context("the disk took no claim")
+            }
+        }
     }
 }

@@ -11,6 +11,8 @@
 #[cfg(target_os = "linux")]
 mod bench;
 #[cfg(target_os = "linux")]
+mod blklog;
+#[cfg(target_os = "linux")]
 mod canaries;
 #[cfg(target_os = "linux")]
 mod claims;
@@ -20,6 +22,8 @@ mod content;
 mod coverage;
 #[cfg(target_os = "linux")]
 mod cuts;
+#[cfg(target_os = "linux")]
+mod devices;
 #[cfg(target_os = "linux")]
 mod faults;
 #[cfg(target_os = "linux")]

@@ -114,6 +114,11 @@ impl Medium {
         Self { file_system, mount: Mount::Default, sector: SECTORS[0] }
     }
 
+    /// Bytes of its image.
+    pub(crate) fn size(self) -> u64 {
+        self.file_system.size()
+    }
+
     pub(crate) fn in_words(self) -> String {
         format!("{} {} {}", self.file_system.name(), word(&self.mount), self.sector)
     }

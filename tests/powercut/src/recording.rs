@@ -112,10 +112,10 @@ fn write_by_grants(writer: &mut Writer, mut data: &[u8]) -> Result<(), Error> {
 
 impl Scenario {
     /// Records, and claims what it knows.
-    pub(crate) fn work(&self, folder: &Path, claims: &Path) -> anyhow::Result<()> {
-        let claims = Claims::at(claims)?;
+    pub(crate) fn work(&self, folder: &Path, claims: &Claims) -> anyhow::Result<()> {
         self.prepare(folder)?;
         self.leave_little_room(folder)?;
+        claims.settle()?;
         claims.say(Claim::Begun)?;
         let (steps, over) = (AtomicU64::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
@@ -125,7 +125,7 @@ impl Scenario {
                 false => Ok(()),
             };
             let room = returns.then(|| scope.spawn(give_back));
-            let recorded = self.record_all(folder, &claims, &steps);
+            let recorded = self.record_all(folder, claims, &steps);
             over.store(true, Ordering::Relaxed);
             recorded.and(room.map_or(Ok(()), |room| joined(room.join())))
         })?;

@@ -48,6 +48,13 @@ pub(crate) fn part(name: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// xfs tries a write of its own for ever on a device that is full, and a fence waits for it.
+pub(crate) fn give_up_when_full(device: &Path) -> anyhow::Result<()> {
+    let name = device.file_name().unwrap_or_default().to_string_lossy();
+    let tries = format!("/sys/fs/xfs/{name}/error/metadata/ENOSPC/max_retries");
+    std::fs::write(&tries, "0").with_context(|| format!("{tries} can't be set"))
+}
+
 /// Where the disk takes orders: what is to fail.
 #[derive(Clone, Debug)]
 pub(crate) struct Orders(pub(crate) PathBuf);
@@ -107,17 +114,9 @@ impl Rig {
         mount.with_context(|| format!("{medium:?} can't be mounted"))?;
         rig.mounted = true;
         if medium.file_system == FileSystem::Xfs {
-            rig.give_up_when_full()?;
+            give_up_when_full(rig.device.as_ref().context("no device any more")?.path())?;
         }
         Ok(rig)
-    }
-
-    /// xfs tries a write of its own for ever on a device that is full, and a fence waits for it.
-    fn give_up_when_full(&self) -> anyhow::Result<()> {
-        let device = self.device.as_ref().and_then(|device| device.path().file_name());
-        let name = device.unwrap_or_default().to_string_lossy().into_owned();
-        let tries = format!("/sys/fs/xfs/{name}/error/metadata/ENOSPC/max_retries");
-        std::fs::write(&tries, "0").with_context(|| format!("{tries} can't be set"))
     }
 
     pub(crate) fn mount_point(&self) -> PathBuf {

@@ -8,6 +8,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::canaries::{self, Canary};
+use crate::claims::Claims;
+use crate::devices::{self, JudgeArgs, PlanArgs};
 use crate::faults::{self, Fault};
 use crate::medium::FileSystem;
 use crate::rig::Orders;
@@ -33,6 +35,13 @@ enum Command {
     Faults(FaultArgs),
     /// Record for hours, with cuts and faults at random; exit status 1 at the first that is wrong
     Soak(SoakArgs),
+    /// Plan recordings for the virtual machine (tests/devices/powercut)
+    #[command(hide = true)]
+    PlanDevices(PlanArgs),
+    #[command(hide = true)]
+    RecordDevice { device: PathBuf, folder: PathBuf, scenario: String, canary: Option<String> },
+    #[command(hide = true)]
+    JudgeDevices(JudgeArgs),
     #[command(hide = true)]
     Serve { base: PathBuf, mount: PathBuf, dump: PathBuf, seed: u64 },
     #[command(hide = true)]
@@ -109,7 +118,7 @@ pub(crate) struct CanaryArgs {
     pub(crate) cuts: CutArgs,
 
     /// Planted bugs (default: all)
-    #[arg(long, value_parser = canary, value_delimiter = ',')]
+    #[arg(long, value_parser = canary_named, value_delimiter = ',')]
     planted: Vec<Canary>,
 }
 
@@ -190,7 +199,7 @@ impl CanaryArgs {
     }
 }
 
-fn canary(name: &str) -> Result<Canary, String> {
+pub(crate) fn canary_named(name: &str) -> Result<Canary, String> {
     if cfg!(not(canary)) {
         return Err(canaries::ABSENT.into());
     }
@@ -233,6 +242,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Canaries(args) => canaries::run(&args),
         Command::Faults(args) => matrix::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::PlanDevices(args) => devices::plan(&args),
+        Command::RecordDevice { device, folder, scenario, canary } => {
+            let planted = plant(canary.as_deref());
+            let scenario = planted.and_then(|()| Ok(serde_json::from_str::<Scenario>(&scenario)?));
+            done(scenario.and_then(|scenario| devices::record(&device, &folder, &scenario)))
+        }
+        Command::JudgeDevices(args) => devices::judge(&args),
         Command::Serve { base, mount, dump, seed } => {
             done(server::serve(&base, &mount, &dump, seed))
         }
@@ -257,7 +273,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn plant(name: Option<&str>) -> anyhow::Result<()> {
-    let planted = name.map(canary).transpose().map_err(anyhow::Error::msg)?;
+    let planted = name.map(canary_named).transpose().map_err(anyhow::Error::msg)?;
     planted.into_iter().for_each(Canary::plant);
     Ok(())
 }
@@ -265,7 +281,7 @@ fn plant(name: Option<&str>) -> anyhow::Result<()> {
 fn work(folder: &Path, claims: &Path, scenario: &str, canary: Option<&str>) -> anyhow::Result<()> {
     plant(canary)?;
     let scenario: Scenario = serde_json::from_str(scenario)?;
-    scenario.work(folder, claims)
+    scenario.work(folder, &Claims::at(claims)?)
 }
 
 fn go_on(folder: &Path, scenario: &str, durable: u64) -> anyhow::Result<()> {

@@ -4,7 +4,10 @@ use super::{Device, Disk, End};
 
 /// The counters of all disks at one moment: since boot, and for everybody on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counters(Vec<OfDisk>);
+pub struct Counters {
+    disks: Vec<OfDisk>,
+    fua_writes: Option<u64>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OfDisk {
@@ -25,6 +28,9 @@ pub struct Counts {
     /// Flush requests completed (field 16, Linux 5.5): the fewest of any disk on the way that a
     /// fence has to pass.
     pub flushes: u64,
+    /// Writes with FUA started, of all disks on the way; `None` where they are not counted
+    /// ([`Device::count_fua`]).
+    pub fua_writes: Option<u64>,
 }
 
 impl Counters {
@@ -36,8 +42,9 @@ impl Counters {
             Ok(OfDisk { first: disk.first, fenced, counts: read(disk)? })
         };
         let all = device.disks.iter().map(of_disk).collect::<Result<Vec<_>, _>>()?;
+        let fua = device.fua.as_ref().and_then(|fua| fua.lock().ok()?.read());
         match (all.is_empty(), &device.end) {
-            (false, _) => Ok(Self(all)),
+            (false, _) => Ok(Self { disks: all, fua_writes: fua }),
             (true, End::Memory(name)) => Err(format!("{name} is memory, and has no counters")),
             (true, End::Unseen(reason)) => Err(reason.clone()),
             (true, End::Disks) => Err("no disk is in sight".into()),
@@ -47,9 +54,9 @@ impl Counters {
     /// What has been added since `before`, read from the same device.
     pub fn since(&self, before: &Self) -> Counts {
         let added: Vec<OfDisk> = self
-            .0
+            .disks
             .iter()
-            .zip(&before.0)
+            .zip(&before.disks)
             .map(|(now, before)| OfDisk { counts: now.counts.since(before.counts), ..*now })
             .collect();
         let first = || added.iter().filter(|disk| disk.first).map(|disk| disk.counts);
@@ -60,6 +67,7 @@ impl Counters {
             writes: first().map(|counts| counts.writes).sum(),
             sectors: first().map(|counts| counts.sectors).sum(),
             flushes: fewest(|disk| disk.fenced).or(fewest(|_| true)).unwrap_or_default(),
+            fua_writes: self.fua_writes.zip(before.fua_writes).map(|(now, then)| now - then),
         }
     }
 }
@@ -71,6 +79,7 @@ impl Counts {
             writes: self.writes.saturating_sub(before.writes),
             sectors: self.sectors.saturating_sub(before.sectors),
             flushes: self.flushes.saturating_sub(before.flushes),
+            fua_writes: None,
         }
     }
 }
@@ -81,7 +90,9 @@ fn read(disk: &Disk) -> Result<Counts, String> {
         .ok_or_else(|| format!("the counters of {} can't be read", disk.name))?;
     let fields: Vec<u64> = text.split_whitespace().filter_map(|field| field.parse().ok()).collect();
     match (fields.get(4), fields.get(6), fields.get(15)) {
-        (Some(&writes), Some(&sectors), Some(&flushes)) => Ok(Counts { writes, sectors, flushes }),
+        (Some(&writes), Some(&sectors), Some(&flushes)) => {
+            Ok(Counts { writes, sectors, flushes, fua_writes: None })
+        }
         _ => {
             Err(format!("the kernel does not count the flushes of {} (Linux 5.5 does)", disk.name))
         }

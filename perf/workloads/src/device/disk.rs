@@ -33,4 +33,19 @@ impl Disk {
     pub fn writes_through(&self) -> bool {
         self.queue("write_cache").is_some_and(|cache| cache == "write through")
     }
+
+    /// Whether the kernel may send a write that carries its own fence (FUA) to it.
+    pub fn takes_fua(&self) -> bool {
+        self.queue("fua").is_some_and(|fua| fua == "1")
+    }
+
+    /// Whether the drive itself says that it honours FUA: a SCSI disk does in its mode page
+    /// (DPOFUA). Of NVMe the kernel takes it from the standard; ATA drives are known to ignore it,
+    /// and bridges of USB to announce what they don't have.
+    pub fn announces_fua(&self) -> bool {
+        let ata = self.attribute("device/vendor").is_none_or(|vendor| vendor == "ATA");
+        let mut parts = self.folder.components().map(|part| part.as_os_str().to_string_lossy());
+        let bridged = parts.any(|part| part.starts_with("usb") || part.starts_with("ata"));
+        self.takes_fua() && self.name.starts_with("sd") && !ata && !bridged
+    }
 }

@@ -3,11 +3,13 @@
 
 mod counters;
 mod disk;
+mod fua;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 mod walk;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 pub use self::counters::{Counters, Counts};
 pub use self::disk::Disk;
@@ -23,6 +25,8 @@ pub struct Device {
     pub disks: Vec<Disk>,
     /// Where the way ends.
     pub end: End,
+    /// Counts writes with FUA, once that is asked for.
+    fua: Option<Arc<Mutex<fua::FuaWrites>>>,
 }
 
 /// Where data ends, as far as the kernel shows it.
@@ -49,6 +53,18 @@ impl Device {
         let path = std::path::absolute(path).map_err(|error| error.to_string())?;
         std::fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self::seen_by(&Kernel::here(), &path))
+    }
+
+    /// From now on [`counts`](Self::counts) has the writes with FUA, too: those of all disks on the
+    /// way that take them, by anybody. Takes the rights to read the kernel's trace points, and a
+    /// descriptor for each disk and processor until the last clone is dropped.
+    ///
+    /// # Errors
+    /// They can't be counted here; why.
+    pub fn count_fua(&mut self) -> Result<(), String> {
+        let takers: Vec<&Disk> = self.disks.iter().filter(|disk| disk.takes_fua()).collect();
+        self.fua = Some(Arc::new(Mutex::new(fua::FuaWrites::start(&takers)?)));
+        Ok(())
     }
 
     pub(crate) fn seen_by(kernel: &Kernel, path: &Path) -> Self {

@@ -97,7 +97,7 @@ fn a_partition_has_the_counters_of_its_disk() {
     assert_eq!(device.way, ["ext4", "sda1", "sda"]);
     assert_eq!((names(&device), &device.end), (vec!["sda"], &End::Disks));
     let counts = fake.flushed(&device, &[("sda", 7), ("sda/sda1", 3)]);
-    assert_eq!(counts, Counts { writes: 10, sectors: 80, flushes: 7 });
+    assert_eq!(counts, Counts { writes: 10, sectors: 80, flushes: 7, fua_writes: None });
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_loop_device_is_honest_only_if_the_disk_under_its_file_was_flushed_too() {
         [(true, false), (false, true)]
     );
     let counts = fake.flushed(&device, &[("loop0", 100), ("sda", 3)]);
-    assert_eq!(counts, Counts { writes: 10, sectors: 80, flushes: 3 });
+    assert_eq!(counts, Counts { writes: 10, sectors: 80, flushes: 3, fua_writes: None });
     // The loop device holds fences back: the disk below may be flushed by others.
     fake.cache("loop0", "write through");
     assert_eq!(fake.flushed(&device, &[("loop0", 100), ("sda", 90)]).flushes, 0);
@@ -219,7 +219,7 @@ fn a_mapped_device_is_as_good_as_the_worst_of_those_below() {
     assert_eq!(device.way, ["ext4", "dm-0", "sda1", "sda", "sdb"]);
     assert_eq!(names(&device), ["sda", "sdb"]);
     let counts = fake.flushed(&device, &[("sda", 50), ("sdb", 49)]);
-    assert_eq!(counts, Counts { writes: 20, sectors: 160, flushes: 49 });
+    assert_eq!(counts, Counts { writes: 20, sectors: 160, flushes: 49, fua_writes: None });
 }
 
 #[test]
@@ -249,4 +249,23 @@ fn nvme_with_several_paths_is_not_accused() {
     fake.block("nvme-subsystem/nvme0n1", "259:0");
     fs::remove_file(fake.file("/sys/devices/nvme-subsystem/nvme0n1/partition")).expect("a file");
     assert!(matches!(fake.under("/").end, End::Unseen(_)));
+}
+
+#[test]
+fn a_drive_announces_fua_itself_or_its_standard_does() {
+    let announces = |name: &str, vendor: &str| {
+        let fake = Fake::new(&[["8:0", "/", "ext4", "/dev/disk", "rw"]]);
+        fake.block(name, "8:0").cache(name, "write back");
+        fs::remove_file(fake.file(&format!("/sys/devices/{name}/partition"))).expect("a file");
+        fake.write(&format!("/sys/devices/{name}/queue/fua"), "1\n");
+        fake.write(&format!("/sys/devices/{name}/device/vendor"), &format!("{vendor}\n"));
+        let device = Device::seen_by(&Kernel::at(fake.0.path()), Path::new("/"));
+        assert!(device.disks[0].takes_fua(), "{device:?}");
+        device.disks[0].announces_fua()
+    };
+    assert!(announces("pci0/host0/block/sda", "SEAGATE"));
+    assert!(!announces("pci0/host0/block/sda", "ATA"));
+    assert!(!announces("pci0/ata1/host0/block/sda", "SEAGATE"));
+    assert!(!announces("pci0/usb1/host0/block/sda", "SEAGATE"));
+    assert!(!announces("pci0/nvme0/nvme0n1", "0x8086"));
 }

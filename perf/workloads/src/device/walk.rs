@@ -11,7 +11,7 @@ use crate::kernel::Kernel;
 const DEEPEST: usize = 32;
 
 pub(super) fn from(kernel: &Kernel, path: &Path) -> Device {
-    let device = Device { way: Vec::new(), disks: Vec::new(), end: End::Disks };
+    let device = Device { way: Vec::new(), disks: Vec::new(), end: End::Disks, fua: None };
     let mut walk = Walk { kernel, device, first: true };
     walk.path(path);
     walk.device
