@@ -147,7 +147,8 @@ pub enum FenceForm {
     /// The first of the forms below that is known to flush here.
     #[default]
     Auto,
-    /// A write that is all that is dirty carries its own fence (`RWF_DSYNC`).
+    /// A write that is all that is dirty carries its own fence (`RWF_DSYNC`). Only where that is known
+    /// to keep the promise, else a flush follows: so on btrfs through io_uring.
     Dsync,
     /// A flush is linked behind the write, in one submission.
     Link,

@@ -16,7 +16,7 @@ use crate::driver::shared::{Hub, Reserved};
 use crate::driver::{Around, BESIDE_WRITES, Engine, FILES, Forms, Geometry, Lane, Plan};
 use crate::error::{Error, Operation};
 use crate::file::{
-    Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of,
+    Dsync, Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of,
 };
 use crate::options::{BackendChoice, DiskFull, FenceForm, Options};
 use crate::stream::{Doorbell, Stream};
@@ -94,7 +94,7 @@ struct Opened {
     start: u64,
     existing: u64,
     block: u64,
-    dsync_flushes: bool,
+    dsync: Dsync,
     durability: Durability,
     fallbacks: Vec<String>,
 }
@@ -107,7 +107,7 @@ impl Opened {
             start: opened.start,
             existing: opened.existing,
             block: opened.block,
-            dsync_flushes: opened.place.dsync_flushes,
+            dsync: opened.place.dsync,
             durability: opened.place.durability.clone(),
             fallbacks: opened.fallbacks.clone(),
         }
@@ -155,7 +155,8 @@ impl Joining {
         let (options, block, existing) = (&self.options, opened.block, opened.existing);
         let geometry = Geometry { block, buffer: self.piece as u64, bounce: Memory::BOUNCE as u64 };
         // An error of a write with a fence of its own may be the fence's: then nobody may go on.
-        let dsync_flushes = opened.dsync_flushes && options.on_disk_full != DiskFull::Wait;
+        let dsync_flushes =
+            opened.dsync.flushes(io.abilities().blocking) && options.on_disk_full != DiskFull::Wait;
         let forms = forms(options.fence_form, io.abilities(), dsync_flushes);
         let plan = Plan::new(geometry, forms, opened.start, self.flights);
         let facts = self.facts(io);

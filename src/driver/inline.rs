@@ -86,6 +86,7 @@ impl Commit {
             let Some((token, op)) = op.take() else { continue };
             let result = match broken {
                 true => Err(cancelled()),
+                false if is_left_out(op) => Ok(0),
                 false => self.file.carry_out(unfenced_if_planted(op)),
             };
             whole &= op.is_whole(&result);
@@ -96,7 +97,12 @@ impl Commit {
     }
 }
 
-/// A planted bug.
+/// A planted bug, where the fence is a flush.
+fn is_left_out(op: Op) -> bool {
+    matches!(op, Op::Flush) && Canary::InlineUnfenced.is_planted()
+}
+
+/// The same bug, where the write carries it.
 fn unfenced_if_planted(op: Op) -> Op {
     match op {
         Op::Write { at, region, link, .. } if Canary::InlineUnfenced.is_planted() => {

@@ -24,6 +24,7 @@ pub(crate) use lock::{Share, try_share, unlock};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use mark::Mark;
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, below_the_end, close, finish};
+pub(crate) use place::Dsync;
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use place::Place;
 pub use place::{Durability, Medium};

@@ -65,16 +65,38 @@ impl std::fmt::Display for Durability {
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) durability: Durability,
-    /// A write with RWF_DSYNC has been seen to flush the device on this file system, through
-    /// io_uring as well as by a call.
-    pub(crate) dsync_flushes: bool,
+    pub(crate) dsync: Dsync,
+}
+
+/// Whether a write that carries its own fence (RWF_DSYNC) keeps that promise on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dsync {
+    /// Not known to.
+    No,
+    /// By a call, not through io_uring. Linux to 7.3, btrfs, a disk with FUA: an unbuffered write that
+    /// ends later than its submission is sent as a FUA write, as if it needed no metadata; what its
+    /// extent needs is flushed by whoever ends a write within the call only. (Bytes that were called
+    /// durable read as zeros in `tests/devices/powercut`.)
+    ByCall,
+    Yes,
+}
+
+impl Dsync {
+    /// Of a backend that is `blocking`, or not.
+    pub(crate) fn flushes(self, blocking: bool) -> bool {
+        match self {
+            Self::No => false,
+            Self::ByCall => blocking,
+            Self::Yes => true,
+        }
+    }
 }
 
 impl Place {
     /// Of a writer that nobody asks for its label: the look is some 60 system calls.
     pub(crate) fn unseen() -> Self {
         let durability = label(Medium::Device, "nobody has looked at what the file lies on");
-        Self { durability, dsync_flushes: false }
+        Self { durability, dsync: Dsync::No }
     }
 }
 
@@ -99,10 +121,10 @@ fn look_down(file: &File, deepest: usize) -> Place {
     // SAFETY: a live descriptor and a live struct.
     if unsafe { libc::fstatfs64(file.as_raw_fd(), &raw mut stat) } != 0 {
         let reason = "the file system does not say what it is";
-        return Place { durability: label(Medium::Device, reason), dsync_flushes: false };
+        return Place { durability: label(Medium::Device, reason), dsync: Dsync::No };
     }
     if deepest == 0 {
-        return Place { durability: below_sight(), dsync_flushes: false };
+        return Place { durability: below_sight(), dsync: Dsync::No };
     }
     let place = place_of(stat.f_type as u32);
     if stat.f_type as u32 == OVERLAY {
@@ -139,7 +161,7 @@ fn overlay(file: &File, mount: Option<&Mount>, deepest: usize) -> Option<Place> 
         let upper = look_down(&mount.upper_of(file)?, deepest - 1).durability;
         label(upper.medium, format!("overlay, on which {}", upper.reason))
     };
-    Some(Place { durability, dsync_flushes: false })
+    Some(Place { durability, dsync: Dsync::No })
 }
 
 /// What the mount, and the devices below it, take away from the promise of a file system that
@@ -148,7 +170,7 @@ fn overlay(file: &File, mount: Option<&Mount>, deepest: usize) -> Option<Place> 
 fn weakened(place: Place, mount: Option<&Mount>, deepest: usize) -> Place {
     let Some(mount) = mount else {
         let reason = "how the file system is mounted can't be seen (/proc)";
-        return Place { durability: label(Medium::Device, reason), dsync_flushes: false };
+        return Place { durability: label(Medium::Device, reason), dsync: Dsync::No };
     };
     let silent = mount.has("nobarrier") || mount.has("barrier=0");
     let silence = silent
@@ -157,7 +179,7 @@ fn weakened(place: Place, mount: Option<&Mount>, deepest: usize) -> Place {
     let weakest = [silence, below].into_iter().flatten().min_by_key(|label| label.medium);
     Place {
         durability: weakest.unwrap_or(place.durability),
-        dsync_flushes: place.dsync_flushes && !silent,
+        dsync: if silent { Dsync::No } else { place.dsync },
     }
 }
 
@@ -213,11 +235,13 @@ fn below_sight() -> Durability {
 #[cfg(target_os = "linux")]
 const OVERLAY: u32 = 0x794C_7630;
 
+#[cfg(target_os = "linux")]
+const BTRFS: u32 = 0x9123_683E;
+
 /// By the magic number of the file system (statfs(2)).
 #[cfg(target_os = "linux")]
 fn place_of(magic: u32) -> Place {
-    const FLUSHES: [(u32, &str); 3] =
-        [(0xEF53, "ext4"), (0x5846_5342, "xfs"), (0x9123_683E, "btrfs")];
+    const FLUSHES: [(u32, &str); 3] = [(0xEF53, "ext4"), (0x5846_5342, "xfs"), (BTRFS, "btrfs")];
     const IN_MEMORY: [(u32, &str); 3] =
         [(0x0102_1994, "tmpfs"), (0x8584_58F6, "ramfs"), (0x9584_58F6, "hugetlbfs")];
     const TRUSTED: [(u32, &str); 7] = [
@@ -242,7 +266,12 @@ fn place_of(magic: u32) -> Place {
         let reason = format!("file system {magic:#x} is not known to flush its device");
         (Medium::Device, reason)
     };
-    Place { durability: label(medium, reason), dsync_flushes: medium == Medium::StableMedia }
+    let dsync = match medium {
+        Medium::StableMedia if magic == BTRFS => Dsync::ByCall,
+        Medium::StableMedia => Dsync::Yes,
+        _ => Dsync::No,
+    };
+    Place { durability: label(medium, reason), dsync }
 }
 
 /// The block to which unbuffered I/O has to be aligned, as the drive says (FileStorageInfo, Windows 8).
@@ -274,7 +303,7 @@ fn block_of_sectors(logical: u32, physical: u32) -> u64 {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn look(_file: &File) -> Place {
     let reason = "the platform's flush call succeeded; what it reaches has not been confirmed";
-    Place { durability: label(Medium::Device, reason), dsync_flushes: false }
+    Place { durability: label(Medium::Device, reason), dsync: Dsync::No }
 }
 
 /// The block to which direct I/O has to be aligned, from statx(2) STATX_DIOALIGN (Linux 6.1), at
@@ -342,7 +371,10 @@ mod tests {
         for unconfirmed in [0x6573_5546, 0x6969, 0x1234_5678] {
             let place = place_of(unconfirmed);
             assert_eq!(place.durability.medium, Medium::Device);
-            assert!(!place.dsync_flushes);
+            assert_eq!(place.dsync, Dsync::No);
         }
+        assert!(place_of(0xEF53).dsync.flushes(false));
+        let btrfs = place_of(BTRFS).dsync;
+        assert!(btrfs.flushes(true) && !btrfs.flushes(false));
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::disk::{Asked, Computer, Folder};
 use super::io::{Kernel, SimulatedIo};
 use crate::backend::{Files, Io};
-use crate::file::{Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place, ReadAt};
+use crate::file::{
+    Dsync, Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place, ReadAt,
+};
 use crate::host::Host;
 use crate::options::Options;
 
@@ -164,7 +166,7 @@ impl Handle for SimulatedFile {
 
     fn place(&self) -> Place {
         let durability = Durability { medium: Promise::StableMedia, reason: "simulated".into() };
-        Place { durability, dsync_flushes: true }
+        Place { durability, dsync: Dsync::Yes }
     }
 
     fn os_file(&self) -> Option<&Arc<OsFile>> {
