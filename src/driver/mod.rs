@@ -214,7 +214,8 @@ impl Engine {
         self.lanes.len() == self.files && self.lanes.iter().all(Option::is_some)
     }
 
-    /// Takes on a file, if it is not [full](Self::is_full): `lane` makes its lane for the place that it gets, which is returned.
+    /// Takes on a file, if it is not [full](Self::is_full): `lane` makes its lane for the place that it
+    /// gets, which is returned.
     pub(crate) fn join<E>(
         &mut self,
         lane: impl FnOnce(&mut dyn Io, usize, &Arc<Doorbell>) -> Result<Lane, E>,
