@@ -70,6 +70,7 @@ pub(crate) struct Place {
 
 /// Whether a write that carries its own fence (RWF_DSYNC) keeps that promise on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux is known to"))]
 pub(crate) enum Dsync {
     /// Not known to.
     No,
