@@ -17,7 +17,9 @@ use crate::fork::Process;
 use crate::options::{Drive, ThreadSetup};
 use crate::stream::{Doorbell, Stream};
 use crate::sync::thread::JoinHandle;
-use crate::sync::{AtomicBool, AtomicU64, Instant, Mutex, Ordering, ignore_poison, mpsc};
+#[cfg(all(unix, not(any(loom, shuttle))))]
+use crate::sync::Instant;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, ignore_poison, mpsc};
 
 /// What somebody does with the engine, on its thread.
 type Visit = Box<dyn FnOnce(&mut Engine) + Send>;
