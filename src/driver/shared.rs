@@ -16,9 +16,9 @@ use crate::error::Error;
 use crate::fork::Process;
 use crate::options::{Drive, ThreadSetup};
 use crate::stream::{Doorbell, Stream};
-use crate::sync::thread::JoinHandle;
 #[cfg(all(unix, not(any(loom, shuttle))))]
 use crate::sync::Instant;
+use crate::sync::thread::JoinHandle;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, ignore_poison, mpsc};
 
 /// What somebody does with the engine, on its thread.
