@@ -37,13 +37,10 @@ impl SystemCalls {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use writeflush_workloads::trace_point;
-
-#[cfg(target_os = "linux")]
 mod linux {
     use std::sync::OnceLock;
 
-    use super::trace_point;
+    use writeflush_workloads::trace_point;
 
     /// The number of the kernel's trace point at the entry of every system call.
     pub(super) fn entry() -> Option<u64> {
@@ -54,7 +51,7 @@ mod linux {
 
 #[cfg(test)]
 #[path = "../../tests/common/skip.rs"]
-pub(crate) mod skip;
+mod skip;
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ mod trace_point;
 
 pub use arms::{Arms, Centre, Ratio, quantile};
 pub use crew::{Clock, Crew, Turn, monotonic};
-pub use device::{Counters, Counts, Device, Disk, End};
+pub use device::{Counters, Counts, Device, Disk, End, FuaWrites};
 pub use field::{Company, Conditions, Fate, Field, Go, Length, Times};
 pub use mount::Mount;
 pub use rotation::{block as seats, shuffled};

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use writeflush_workloads::{Counters, Device};
+use writeflush_workloads::{Counters, Device, FuaWrites};
 
 use super::Bench;
-use super::fenced_writes::FencedWrites;
 use super::instrument::Instrument;
 use crate::environment::Environment;
 use crate::error::Bad;
@@ -110,7 +109,7 @@ impl Flushes {
                 return Err(unseen(format!("{name} has no volatile cache that is known of")));
             }
             let takes_fences = disk.queue("fua").as_deref() != Some("0");
-            if takes_fences && FencedWrites::start(disk).is_none() {
+            if takes_fences && FuaWrites::start(&[disk]).is_err() {
                 let why = "takes fences with its writes (FUA), which only root can count";
                 return Err(unseen(format!("{name} {why}")));
             }
@@ -139,12 +138,13 @@ impl Flushes {
 
     fn run(&self, program: &mut Program) -> Result<FlushedRun, Bad> {
         let disks = self.device.disks.iter().filter(|disk| disk.last);
-        let mut fenced: Vec<FencedWrites> = disks.filter_map(FencedWrites::start).collect();
+        let mut fenced: Vec<FuaWrites> =
+            disks.filter_map(|disk| FuaWrites::start(&[disk]).ok()).collect();
         let look = || -> Result<Counters, Bad> { self.device.counts().map_err(Bad::new) };
         let before = look()?;
         let took = program.run(OPERATIONS)?;
         let flushes = look()?.since(&before).flushes;
-        let fenced_writes = fenced.iter_mut().filter_map(FencedWrites::read).sum();
+        let fenced_writes = fenced.iter_mut().filter_map(FuaWrites::read).sum();
         let promised = took.counts.get("fences").copied().unwrap_or(0);
         Ok(FlushedRun { promised, flushes, fenced_writes })
     }

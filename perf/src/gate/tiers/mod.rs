@@ -1,7 +1,6 @@
 //! What is measured: one file a tier. Each turns two programs into evidence, and judges nothing.
 
 pub(crate) mod counts;
-mod fenced_writes;
 pub(crate) mod instructions;
 mod instrument;
 pub(crate) mod processes;

@@ -3,20 +3,25 @@
 //! (blk_fill_rwbs, include/trace/events/block.h).
 
 #[cfg(target_os = "linux")]
-pub(super) use self::linux::FuaWrites;
+pub use self::linux::FuaWrites;
 
 /// Nothing of the kind can be seen here.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
-pub(super) struct FuaWrites;
+pub struct FuaWrites;
 
 #[cfg(not(target_os = "linux"))]
 impl FuaWrites {
-    pub(super) fn start(_: &[&super::Disk]) -> Result<Self, String> {
+    /// Always an error here.
+    ///
+    /// # Errors
+    /// Nothing of the kind can be seen.
+    pub fn start(_: &[&super::Disk]) -> Result<Self, String> {
         Err("writes with FUA can be counted on Linux only".into())
     }
 
-    pub(super) fn read(&mut self) -> Option<u64> {
+    /// Nothing.
+    pub fn read(&mut self) -> Option<u64> {
         None
     }
 }
@@ -34,10 +39,14 @@ mod linux {
     /// A running count of some disks' writes with FUA, on all processors, since it was started.
     /// Nothing of it stays in the kernel.
     #[derive(Debug)]
-    pub(crate) struct FuaWrites(Vec<Counter>);
+    pub struct FuaWrites(Vec<Counter>);
 
     impl FuaWrites {
-        pub(in super::super) fn start(disks: &[&Disk]) -> Result<Self, String> {
+        /// Of these disks, from now on.
+        ///
+        /// # Errors
+        /// Where the kernel does not let us, a sentence: it takes root.
+        pub fn start(disks: &[&Disk]) -> Result<Self, String> {
             if disks.is_empty() {
                 return Ok(Self(Vec::new())); // nothing to see, and no rights needed for it
             }
@@ -65,7 +74,8 @@ mod linux {
             Ok(Self(counters))
         }
 
-        pub(in super::super) fn read(&mut self) -> Option<u64> {
+        /// So many since the start; `None` if they can't be read.
+        pub fn read(&mut self) -> Option<u64> {
             self.0.iter_mut().map(|counter| counter.read().ok()).sum()
         }
     }
@@ -142,6 +152,7 @@ mod linux {
             }
             assert!(writes.read().unwrap() - before >= 10);
             assert_eq!(none.read(), Some(0));
+            assert!(FuaWrites::start(&[disk]).is_ok());
         }
     }
 }

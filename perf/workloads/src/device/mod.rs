@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 pub use self::counters::{Counters, Counts};
 pub use self::disk::Disk;
+pub use self::fua::FuaWrites;
 use crate::kernel::Kernel;
 
 /// The way from a path to the devices that its data ends on. Works without root.
@@ -26,7 +27,7 @@ pub struct Device {
     /// Where the way ends.
     pub end: End,
     /// Counts writes with FUA, once that is asked for.
-    fua: Option<Arc<Mutex<fua::FuaWrites>>>,
+    fua: Option<Arc<Mutex<FuaWrites>>>,
 }
 
 /// Where data ends, as far as the kernel shows it.
@@ -63,7 +64,7 @@ impl Device {
     /// They can't be counted here; why.
     pub fn count_fua(&mut self) -> Result<(), String> {
         let takers: Vec<&Disk> = self.disks.iter().filter(|disk| disk.takes_fua()).collect();
-        self.fua = Some(Arc::new(Mutex::new(fua::FuaWrites::start(&takers)?)));
+        self.fua = Some(Arc::new(Mutex::new(FuaWrites::start(&takers)?)));
         Ok(())
     }
 
