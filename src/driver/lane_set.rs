@@ -29,17 +29,19 @@ impl LaneSet {
         self.0.iter().all(|&word| word == 0)
     }
 
-    /// The first at this place or behind it, so that who goes through them may change the set.
+    /// The first at this place or behind it, and moves `from` past it, so that who goes through them
+    /// may change the set.
     #[inline]
-    pub(super) fn next(&self, from: usize) -> Option<usize> {
-        let at = from / 64;
-        let left = self.0.get(at)? & (!0 << (from % 64));
-        if left != 0 {
-            return Some(at * 64 + left.trailing_zeros() as usize);
+    pub(super) fn next(&self, from: &mut usize) -> Option<usize> {
+        let mut at = *from / 64;
+        let mut left = self.0.get(at)? & (!0 << (*from % 64));
+        if left == 0 {
+            at += 1 + self.0[at + 1..].iter().position(|&word| word != 0)?;
+            left = self.0[at];
         }
-        let more = self.0[at + 1..].iter().position(|&word| word != 0)?;
-        let at = at + 1 + more;
-        Some(at * 64 + self.0[at].trailing_zeros() as usize)
+        let place = at * 64 + left.trailing_zeros() as usize;
+        *from = place + 1;
+        Some(place)
     }
 
     /// Adds the lanes of a word of 64 places.
@@ -53,30 +55,25 @@ mod tests {
     use super::*;
 
     fn all(set: &LaneSet) -> Vec<usize> {
-        let mut all = Vec::new();
         let mut at = 0;
-        while let Some(place) = set.next(at) {
-            all.push(place);
-            at = place + 1;
-        }
-        all
+        std::iter::from_fn(|| set.next(&mut at)).collect()
     }
 
     #[test]
     fn lanes_are_found_in_order() {
         let mut set = LaneSet::new(200);
-        assert!(set.is_empty() && set.next(0).is_none() && set.next(199).is_none());
+        assert!(set.is_empty() && set.next(&mut 0).is_none() && set.next(&mut 199).is_none());
         for place in [199, 0, 63, 64, 128] {
             set.insert(place);
         }
         assert_eq!(all(&set), [0, 63, 64, 128, 199]);
-        assert_eq!(set.next(65), Some(128));
+        assert_eq!(set.next(&mut 65), Some(128));
         set.set(64, false);
         set.remove(0);
         set.set(1, true);
         assert_eq!(all(&set), [1, 63, 128, 199]);
         set.insert_word(1, 0b11);
         assert_eq!(all(&set), [1, 63, 64, 65, 128, 199]);
-        assert_eq!(set.next(200), None);
+        assert_eq!(set.next(&mut 200), None);
     }
 }

@@ -331,9 +331,8 @@ impl Engine {
         let mut moved = false;
         for (from, to) in [(first, end), (0, first)] {
             let mut at = from;
-            while let Some(place) = self.active.next(at).filter(|&place| place < to) {
+            while let Some(place) = self.active.next(&mut at).filter(|&place| place < to) {
                 moved |= self.advance_lane(place);
-                at = place + 1;
             }
         }
         self.first = if first + 1 < end { first + 1 } else { 0 };
@@ -366,9 +365,8 @@ impl Engine {
 
     fn visit_active(&mut self) {
         let mut at = 0;
-        while let Some(place) = self.active.next(at) {
+        while let Some(place) = self.active.next(&mut at) {
             self.visit(place);
-            at = place + 1;
         }
     }
 
@@ -447,12 +445,11 @@ impl Engine {
     /// waker of a task does belongs on the driver's thread.
     pub(crate) fn announce_to_threads(&mut self) -> bool {
         let mut at = 0;
-        while let Some(place) = self.untold.next(at) {
+        while let Some(place) = self.untold.next(&mut at) {
             let served = self.lanes[place].as_mut();
             if served.is_none_or(|served| served.lane.announce_to_threads()) {
                 self.untold.remove(place);
             }
-            at = place + 1;
         }
         self.untold.is_empty()
     }
@@ -500,11 +497,7 @@ impl Engine {
     /// The lanes that may have something to do.
     fn active(&self) -> impl Iterator<Item = &Served> {
         let mut at = 0;
-        let places = std::iter::from_fn(move || {
-            let place = self.active.next(at)?;
-            at = place + 1;
-            Some(place)
-        });
+        let places = std::iter::from_fn(move || self.active.next(&mut at));
         places.filter_map(|place| self.lanes[place].as_ref())
     }
 
@@ -545,12 +538,11 @@ impl Engine {
     fn has_work(&mut self) -> bool {
         self.doorbell.take_rung(|word, lanes| self.active.insert_word(word, lanes));
         let mut at = 0;
-        while let Some(place) = self.active.next(at) {
+        while let Some(place) = self.active.next(&mut at) {
             let served = self.lanes[place].as_ref();
             if served.is_some_and(|served| served.lane.has_work(&mut *self.io)) {
                 return true;
             }
-            at = place + 1;
         }
         // A waker may have forked on this thread: nobody would wake the child.
         let gone = self.lanes().next().is_some_and(|lane| lane.stream().is_left_behind());
@@ -568,7 +560,7 @@ impl Engine {
 
     fn refresh_due(&mut self) {
         let mut at = 0;
-        while let Some(place) = self.stale.next(at) {
+        while let Some(place) = self.stale.next(&mut at) {
             self.stale.remove(place);
             if let Some(served) = &mut self.lanes[place]
                 && !cfg!(any(loom, shuttle))
@@ -576,7 +568,6 @@ impl Engine {
                 let (look, cut) = (served.lane.looks_at(), served.lane.cut_at());
                 self.due[place] = Due { look, cut };
             }
-            at = place + 1;
         }
     }
 
@@ -648,12 +639,11 @@ impl Engine {
     /// Tells waiters what has changed since the last call.
     pub(crate) fn announce(&mut self) {
         let mut at = 0;
-        while let Some(place) = self.untold.next(at) {
+        while let Some(place) = self.untold.next(&mut at) {
             self.untold.remove(place);
             if let Some(served) = &mut self.lanes[place] {
                 served.lane.announce();
             }
-            at = place + 1;
         }
     }
 
