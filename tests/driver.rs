@@ -119,17 +119,7 @@ fn the_writers_outlive_the_last_handle_of_their_driver() {
 #[cfg(target_os = "linux")]
 mod counted {
     use super::*;
-
-    fn descriptors() -> usize {
-        std::fs::read_dir("/proc/self/fd").unwrap().count()
-    }
-
-    /// Without those in which the kernel works for io_uring.
-    fn threads() -> usize {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
-        names.filter(|name| name.as_ref().is_ok_and(|name| !name.starts_with("iou-"))).count()
-    }
+    use crate::common::{descriptors, threads};
 
     /// In a process of its own, where nobody else starts threads.
     #[test]

@@ -138,6 +138,20 @@ pub fn until(holds: impl Fn() -> bool) {
     }
 }
 
+/// That this process has open.
+#[cfg(target_os = "linux")]
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Of this process, without those in which the kernel works for io_uring.
+#[cfg(target_os = "linux")]
+pub fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+    names.filter(|name| name.as_ref().is_ok_and(|name| !name.starts_with("iou-"))).count()
+}
+
 /// Runs `work`; if it has not ended long after it should have, names `label` and ends the process.
 pub fn watched<T: Send + 'static>(label: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, ended) = mpsc::channel();

@@ -122,17 +122,7 @@ fn sixty_four_files_share_a_driver() {
 #[cfg(target_os = "linux")]
 mod counted {
     use super::*;
-
-    fn descriptors() -> usize {
-        std::fs::read_dir("/proc/self/fd").unwrap().count()
-    }
-
-    /// Without those in which the kernel works for io_uring.
-    fn threads() -> usize {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
-        names.filter(|name| name.as_ref().is_ok_and(|name| !name.starts_with("iou-"))).count()
-    }
+    use crate::common::{descriptors, threads};
 
     /// In a process of its own, where nobody else starts threads. (Each with a driver of its own:
     /// 64 threads, and with io_uring 64 rings.)
