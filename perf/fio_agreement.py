@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Do the floors agree with fio? Both in turn, on files in the same state, in the same minutes.
 
-    cargo build --release -p writeflush-perf
-    python3 perf/fio_agreement.py target/release/writeflush-perf DIRECTORY [WORD …]
+    cargo build --release -p writeflush-cli
+    python3 perf/fio_agreement.py target/release/writeflush DIRECTORY [WORD …]
 
 Needs fio (Debian: fio). 4 KiB records into written files, one committer; only floors whose name
 contains a WORD, if any is given. Prints for each floor the median over the rounds of (floor / fio),
@@ -138,7 +138,7 @@ def compare(tool, name, folder):
 
 def main():
     parser = argparse.ArgumentParser(description="Do the floors of `cargo perf compare` agree with fio?")
-    parser.add_argument("tool", help="the built writeflush-perf")
+    parser.add_argument("tool", help="the built writeflush")
     parser.add_argument("directory", help="on the disk to be measured")
     parser.add_argument("words", nargs="*", help="only floors whose name contains one of them")
     given = parser.parse_args()

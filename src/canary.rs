@@ -60,6 +60,21 @@ pub enum Canary {
     InlineUnfenced,
     /// The flush of a file that shares a driver goes to the file that joined first.
     FlushesAnother,
+    /// Of a recording in segments what is durable in the next segment counts before the end of the last
+    /// one is.
+    BoundaryUnfenced,
+    /// A segment that is kept no longer is removed by its name, whatever file has that by now.
+    RemovedByName,
+    /// A segment that met a full disk ends wherever its bytes end, be it in the midst of a frame.
+    HalfFrame,
+    /// Names that were removed are told before the directory is flushed.
+    RemovalUnsynced,
+    /// The zeros that are written ahead are whatever lay in that memory.
+    DirtyZeros,
+    /// Data goes out beside zeros on their way to the same place.
+    ZerosBesideData,
+    /// Zeros ahead begin a block too early, where data lies.
+    ZerosOverData,
 }
 
 #[cfg(canary)]
@@ -72,7 +87,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 25] = [
+        pub const ALL: [Self; 32] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -98,6 +113,13 @@ mod planted {
             Self::UnaskedUnfenced,
             Self::InlineUnfenced,
             Self::FlushesAnother,
+            Self::BoundaryUnfenced,
+            Self::RemovedByName,
+            Self::HalfFrame,
+            Self::RemovalUnsynced,
+            Self::DirtyZeros,
+            Self::ZerosBesideData,
+            Self::ZerosOverData,
         ];
 
         /// Its name in reports.
@@ -128,6 +150,13 @@ mod planted {
                 Self::UnaskedUnfenced => "unasked-unfenced",
                 Self::InlineUnfenced => "inline-unfenced",
                 Self::FlushesAnother => "flushes-another",
+                Self::BoundaryUnfenced => "boundary-unfenced",
+                Self::RemovedByName => "removed-by-name",
+                Self::HalfFrame => "half-frame",
+                Self::RemovalUnsynced => "removal-unsynced",
+                Self::DirtyZeros => "dirty-zeros",
+                Self::ZerosBesideData => "zeros-beside-data",
+                Self::ZerosOverData => "zeros-over-data",
             }
         }
 

@@ -154,14 +154,10 @@ impl Core {
 
     /// Waits until the kernel has everything accepted so far, and every patch.
     pub(crate) fn drain(&self) -> Result<(), Error> {
-        // Patches on their way have no position of their own: only a fence knows that they are in
-        // the file.
-        if self.stream.patches_queued() > self.stream.patches_durable() {
-            return self.flush().map(drop);
-        }
-        let position = self.stream.sequencer.accepted();
+        let (position, patches) = (self.stream.sequencer.accepted(), self.stream.patches_queued());
         self.stream.want_written(position);
-        let written = || self.stream.written() >= position;
+        let written =
+            || self.stream.written() >= position && self.stream.patches_in_file() >= patches;
         self.judge(self.runner.wait(&self.stream.progress, None, written)).map(drop)
     }
 
@@ -244,6 +240,7 @@ impl Core {
             gap_bytes,
             sealed: counters.sealed.get(),
             device_bytes: counters.device_bytes.get(),
+            zero_bytes: counters.zeros.get(),
             fences,
             fences_coalesced: fences.saturating_sub(counters.fences_done.get()),
             flushes: counters.flushes.get(),

@@ -30,12 +30,16 @@ pub enum Operation {
     Trim,
     /// Flushing the directory that names the file.
     SyncDirectory,
+    /// Removing a file that was kept long enough.
+    Remove,
+    /// Keeping the damaged tail of a file beside it, before it is cut.
+    KeepTail,
     /// Closing the file: what a file system kept to itself until then (close(2) on FUSE and NFS).
     Close,
 }
 
 impl Operation {
-    fn verb(self) -> &'static str {
+    pub(crate) fn verb(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Lock => "lock",
@@ -47,6 +51,8 @@ impl Operation {
             Self::Wait => "wait for completions on",
             Self::Trim => "set the length of",
             Self::SyncDirectory => "sync the directory of",
+            Self::Remove => "remove",
+            Self::KeepTail => "keep the tail of",
             Self::Close => "close",
         }
     }
@@ -90,10 +96,18 @@ pub enum Error {
     Unfinished {
         /// The file.
         path: Arc<Path>,
-        /// Where its zeros begin.
+        /// Where its zeros begin: at its end, or in a hole.
         from: u64,
         /// Its length.
         to: u64,
+    },
+    /// What judges the file could not say how much of it is good ([`recover`](crate::recover::recover));
+    /// it is as it was.
+    Unrecoverable {
+        /// The file.
+        path: Arc<Path>,
+        /// Why not.
+        source: Arc<io::Error>,
     },
     /// No buffer had room for all the bytes, so none were taken.
     Full {
@@ -106,6 +120,16 @@ pub enum Error {
     Deadline {
         /// How long the call waited.
         waited: Duration,
+    },
+    /// A [recording in segments](crate::segments) has stopped, since the disk has less free space than
+    /// it may leave ([`Floor`](crate::segments::Floor)). What it had accepted is not lost.
+    SpaceFloor {
+        /// The folder.
+        path: Arc<Path>,
+        /// Bytes that were free.
+        free: u64,
+        /// Bytes that have to be.
+        floor: u64,
     },
     /// The policy `Drop` has lost the bytes, and counted them, in a call that can say so no other
     /// way: `write` of [`std::io::Write`].
@@ -171,7 +195,8 @@ impl Error {
                 kind => kind,
             },
             Self::Locked { .. } | Self::Full { .. } => io::ErrorKind::WouldBlock,
-            Self::Unfinished { .. } => io::ErrorKind::InvalidData,
+            Self::Unfinished { .. } | Self::Unrecoverable { .. } => io::ErrorKind::InvalidData,
+            Self::SpaceFloor { .. } => io::ErrorKind::StorageFull,
             Self::Deadline { .. } => io::ErrorKind::TimedOut,
             Self::InWaker => io::ErrorKind::Deadlock,
             Self::Cancelled => io::ErrorKind::Other, // not Interrupted, which asks for another try
@@ -196,11 +221,14 @@ impl std::fmt::Display for Error {
             Self::Cancelled => f.write_str("the open was called off"),
             Self::Unfinished { path, from, to } => write!(
                 f,
-                "{} was not closed: its bytes from {from} to {to} are zeros that may be padding; \
-                 append at the position up to which you know it, or at {from} if no record ends \
+                "{} was not closed: its bytes from {from} to {to} are, or begin with, zeros that \
+                 nobody may have written; append at the position up to which you know it, or at {from} if no record ends \
                  in zeros",
                 path.display()
             ),
+            Self::Unrecoverable { path, source } => {
+                write!(f, "{} is left as it was: {source}", path.display())
+            }
             Self::Full { offered, free } => write!(
                 f,
                 "the buffers are full: {offered} bytes offered, {free} free; \
@@ -209,6 +237,12 @@ impl std::fmt::Display for Error {
             Self::Deadline { waited } => write!(
                 f,
                 "no room for the bytes after {waited:?}; open with more or larger buffers"
+            ),
+            Self::SpaceFloor { path, free, floor } => write!(
+                f,
+                "{free} bytes are free in {}, and {floor} have to stay: the recording has stopped; \
+                 make room, or lower the floor",
+                path.display()
             ),
             Self::Lost { bytes } => write!(
                 f,
@@ -241,7 +275,7 @@ impl std::fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(&**source),
+            Self::Io { source, .. } | Self::Unrecoverable { source, .. } => Some(&**source),
             _ => None,
         }
     }

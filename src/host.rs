@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{self, Files, Io};
-use crate::file::{Handle, OpenMode, open_system_file};
+use crate::file::{Folder, Handle, OpenMode, open_system_file, system_folder};
 use crate::options::Options;
 
 /// Opens files, and carries their data.
@@ -22,6 +22,9 @@ pub(crate) trait Host: Debug + Send + Sync {
         path: &Path,
         mode: OpenMode,
     ) -> io::Result<(Arc<dyn Handle>, bool)>;
+
+    /// Holds a directory.
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn Folder>>;
 
     /// Nobody needs this thread for so long.
     fn pause(&self, length: Duration);
@@ -51,6 +54,10 @@ impl Host for System {
         mode: OpenMode,
     ) -> io::Result<(Arc<dyn Handle>, bool)> {
         open_system_file(options, path, mode)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn Folder>> {
+        system_folder(path)
     }
 
     fn pause(&self, length: Duration) {

@@ -57,7 +57,7 @@
 //!
 //! # What it can't do
 //!
-//! Read (but [`mmio`] and [`frames`] do). Write one file from two writers (an advisory lock refuses
+//! Read (but [`mmio`], [`frames`] and [`follow`] do). Write one file from two writers (an advisory lock refuses
 //! the second one). Promise anything about a file that others change meanwhile: who cuts it
 //! (`copytruncate` of logrotate) takes durable bytes away, and what is written next lies behind a gap
 //! of zeros, since positions don't move. Rename the file instead, and open a new one.
@@ -72,7 +72,12 @@
 //! # Other faces
 //!
 //! [`frames`] writes messages, each with its number, time and checksum, reads them, and recovers a file
-//! whose writer was killed, with its damaged tail kept.
+//! whose writer was killed, with its damaged tail kept. [`mod@recover`] does that for WAV, and for any file
+//! of which you can say how much is good. [`follow`] reads a recording while another process writes it.
+//!
+//! [`segments`] cuts a recording that never ends into files, and removes the oldest; [`frames::segments`]
+//! does that with messages, and reads, follows and resumes them through all files. [`preroll`] keeps the
+//! newest bytes in memory, and makes a recording of them when something has happened.
 //!
 //! [`mmio`] takes the messages of the Windows multimedia file services, on every platform. For C
 //! there is a library with a header (the folder `capi`), which on Windows is a DLL for programs that
@@ -106,14 +111,21 @@ mod core;
 mod driver;
 mod error;
 mod file;
+pub mod follow;
 mod fork;
 pub mod frames;
 mod host;
 pub mod mmio;
 mod options;
 mod overrun;
+pub mod preroll;
 #[cfg(any(windows, all(unix, not(any(loom, shuttle)))))]
 mod process_end;
+mod random;
+#[doc = include_str!("../RECIPES.md")]
+pub mod recipes {}
+pub mod recover;
+pub mod segments;
 mod shared_driver;
 #[cfg(all(test, unix, not(loom)))]
 mod sim;
@@ -130,6 +142,7 @@ pub use error::{Error, Operation};
 pub use file::{Durability, Medium};
 pub use options::{BackendChoice, Direct, DiskFull, Drive, FenceForm, Options, Preallocate};
 pub use overrun::{OnFull, Overrun, Push};
+pub use recover::recover;
 pub use shared_driver::{Driver, DriverOptions};
 pub use stats::{Histogram, Stats};
 pub use stream::Positions;

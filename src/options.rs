@@ -101,6 +101,9 @@ pub enum Preallocate {
     Zero(u64),
 }
 
+/// Zeros that may be asked for ahead of the data.
+const MOST_AHEAD: u64 = 64 << 20;
+
 impl Preallocate {
     /// How long a file of `existing` bytes is when it is open, the space ahead included.
     pub(crate) fn kept(self, existing: u64) -> u64 {
@@ -144,15 +147,19 @@ pub enum DiskFull {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FenceForm {
-    /// The first of the forms below that is known to flush here.
+    /// The first of the forms below that is known to flush here; not `Dsync` where it would trust a
+    /// drive of which nothing but its standard says that it obeys FUA (NVMe with a volatile cache).
     #[default]
     Auto,
     /// A write that is all that is dirty carries its own fence (`RWF_DSYNC`). Only where that is known
-    /// to keep the promise, else a flush follows: so on btrfs through io_uring.
+    /// to keep the promise, else a flush follows: so on btrfs through io_uring. On a drive that takes
+    /// FUA it is a write with FUA, and no flush: whoever asks for it by name trusts that drive.
     Dsync,
     /// A flush is linked behind the write, in one submission.
     Link,
-    /// The flush is submitted when the writes have completed.
+    /// The flush is submitted when the writes have completed. As with `Link` nothing of it needs FUA,
+    /// in a file that was written before (`Preallocate::Zero`), on a file system that writes in place
+    /// (ext4, xfs); where a file grows, the file system's own commit may.
     Flush,
     /// No flush is sent: a write that has completed on a handle opened for write-through counts as
     /// durable. **It trusts the drive** to obey FUA, which many consumer drives don't, and the
@@ -216,12 +223,17 @@ pub struct Options {
     pub(crate) inline_flush: bool,
     pub(crate) every: Every,
     pub(crate) preallocate: Preallocate,
+    /// Bytes of zeros that may lie ahead of the data.
+    pub(crate) zero_ahead: u64,
     pub(crate) on_disk_full: DiskFull,
     pub(crate) fence_form: FenceForm,
     pub(crate) mode: u32,
     pub(crate) lock: bool,
     pub(crate) lock_wait: Duration,
     cancel: Cancel,
+    /// Other processes may follow the recording.
+    pub(crate) followed: bool,
+    pub(crate) checksum: bool,
     /// What the lock says beyond "one writer".
     pub(crate) share: Share,
     /// Somebody may ask what the fences stand on, or which forms of them flush.
@@ -249,12 +261,15 @@ impl Default for Options {
             inline_flush: true,
             every: Every { submit: Some(Duration::from_millis(100)), ..Every::default() },
             preallocate: Preallocate::default(),
+            zero_ahead: 0,
             on_disk_full: DiskFull::default(),
             fence_form: FenceForm::default(),
             mode: 0o644,
             lock: true,
             lock_wait: Duration::from_secs(1),
             cancel: Cancel::default(),
+            followed: false,
+            checksum: false,
             share: Share::default(),
             labelled: true,
             grant_limit: None,
@@ -369,7 +384,9 @@ impl Options {
     /// `None`: until its buffer is full, or somebody asks): then it is handed to the kernel, so that
     /// a crash of the process loses no more than that. No fence, and no wait of anybody; a stream
     /// that fills its buffers in less time gets no write more, a slow one with direct I/O a device
-    /// write of a block each time. The driver's thread wakes up twice in that time; with
+    /// write of a block each time. Behind a fence bytes wait half as long again: whoever asks for one
+    /// in that time, on and on, gets one write for it and not two. The driver's thread wakes up twice
+    /// in the time, for all its files together, and not at all while each gets its fences; with
     /// [`Drive::Caller`] there is none, and nothing is done unasked.
     pub fn submit_every(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.every.submit = limit.into().map(|limit| limit.max(Duration::from_millis(2)));
@@ -419,6 +436,37 @@ impl Options {
         self
     }
 
+    /// Writes zeros ahead of the data in idle time, so many bytes at most (default 0: none), for who
+    /// fences again and again after a few bytes: then a fence of a growing file costs what one of a
+    /// file that was written before does. Each byte goes to the device twice for it, but the file
+    /// system records nothing beside: it pays where fences are less than 32 KiB apart, and is not done
+    /// where they are further. The window follows the rate, from 64 KiB to this; 4 MiB is enough for any.
+    ///
+    /// Like space ahead it makes the file longer than its data until the close, and after a crash: a
+    /// killed writer's file ends in zeros, which [`append`](Self::append) refuses to take for data and
+    /// [`recover`](crate::recover()) cuts off. It takes no space that is scarce (64 times as much has to
+    /// be free). Done on Linux where the file system writes in place (ext4, xfs) and marks the file;
+    /// elsewhere it is in [`Control::fallbacks`](crate::Control::fallbacks). With [`Drive::Caller`] it is
+    /// done while somebody waits, or polls.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("journal");
+    /// let mut journal = writeflush::Options::new().zero_ahead(4 << 20).create(&path)?;
+    /// for number in 0..100u32 {
+    ///     journal.write_flush(&number.to_le_bytes())?;
+    /// }
+    /// journal.close()?;
+    /// assert_eq!(std::fs::metadata(&path)?.len(), 400);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn zero_ahead(mut self, bytes: u64) -> Self {
+        self.zero_ahead = bytes;
+        self
+    }
+
     /// What happens when the medium is full.
     pub fn on_disk_full(mut self, policy: DiskFull) -> Self {
         self.on_disk_full = policy;
@@ -451,6 +499,23 @@ impl Options {
         self
     }
 
+    /// Whether other processes may [follow](crate::follow) the recording while it is written (default
+    /// no; Linux). Costs a push nothing, and the driver a system call where it publishes positions.
+    /// Whoever may read the file may follow it.
+    pub fn followed(mut self, followed: bool) -> Self {
+        self.followed = followed;
+        self
+    }
+
+    /// Whether the close tells a checksum of the new file,
+    /// [`Summary::checksum`](crate::Summary::checksum) (default no). It is computed from the buffers,
+    /// behind each write, by whoever drives: one pass of CRC32C over what is written, at some 10 GB/s
+    /// where the processor has an instruction for it, and none in a push beside a driver's thread.
+    pub fn checksum(mut self, wanted: bool) -> Self {
+        self.checksum = wanted;
+        self
+    }
+
     /// Has an open give up with [`Error::Cancelled`] once the flag is true, as if it had failed: it
     /// looks while it waits for the lock, and between any two pieces of 1 MiB of
     /// [`Preallocate::Zero`], which may take minutes. An open that has returned never looks again.
@@ -467,6 +532,17 @@ impl Options {
     ) -> Self {
         self.cancel = Cancel(Some(Arc::new(is_cancelled)));
         self
+    }
+
+    /// The same on a driver that has what was asked for.
+    pub(crate) fn on_driver(self, driver: &Driver) -> Self {
+        Self {
+            backend: BackendChoice::default(),
+            drive: Drive::default(),
+            thread_setup: ThreadSetup::default(),
+            driver: Some(driver.clone()),
+            ..self
+        }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -546,7 +622,8 @@ impl Options {
     /// Opens or creates the file and goes on at its end, which is its length. A file whose writer
     /// was killed may end in padding or in space ahead of the data ([`Direct`], [`Preallocate`]):
     /// such a file bears a mark (the extended attribute `user.writeflush`), and is refused unless
-    /// its last byte, or its length, shows that it doesn't. After a power cut zeros may follow what
+    /// its last byte, or its length, shows that it doesn't, and that it has no hole: a killed writer may
+    /// have left one between two writes, or a gap. After a power cut zeros may follow what
     /// was durable in any file: there go on at a position that you know.
     ///
     /// # Errors
@@ -676,6 +753,12 @@ impl Options {
                  another fence form"
                     .into(),
             );
+        }
+        if self.zero_ahead > MOST_AHEAD {
+            return wrong(format!(
+                "{} bytes of zeros ahead are more than any stream needs: give at most {MOST_AHEAD}",
+                self.zero_ahead
+            ));
         }
         let own = self.drive != Drive::default()
             || self.backend != BackendChoice::default()

@@ -102,6 +102,12 @@ impl Default for DriverOptions {
 }
 
 impl DriverOptions {
+    /// For writers that would have a driver of their own with these options: as many as there is memory
+    /// for.
+    pub(crate) fn of(writer: &Options) -> Self {
+        Self { of_its_writers: writer.clone(), memory_limit: usize::MAX, ..Self::default() }
+    }
+
     /// A thread that sleeps, the best backend, and at most 1 GiB of memory for all writers together.
     pub fn new() -> Self {
         Self::default()

@@ -61,6 +61,7 @@ pub(crate) struct Counters {
     pub(crate) gap_bytes: Counter,
     pub(crate) sealed: Counter,
     pub(crate) device_bytes: Counter,
+    pub(crate) zeros: Counter,
     pub(crate) fences_asked: Signal,
     pub(crate) fences_done: Counter,
     pub(crate) flushes: Counter,
@@ -100,6 +101,8 @@ pub struct Stats {
     pub sealed: u64,
     /// Bytes handed to the device, padding and rewritten tail blocks included; patches are not.
     pub device_bytes: u64,
+    /// Bytes of zeros written ahead of the data ([`Options::zero_ahead`](crate::Options::zero_ahead)).
+    pub zero_bytes: u64,
     /// Fences asked for: tickets, flushes, checkpoints (two each), close.
     pub fences: u64,
     /// Of those, the ones that shared a fence with others, or found nothing to do.

@@ -14,6 +14,8 @@ use crossbeam_utils::CachePadded;
 use crate::buffers::{Memory, Sequencer};
 use crate::canary::Slip;
 use crate::error::{Error, Operation};
+use crate::file::Handle;
+use crate::follow::Post;
 use crate::fork::Process;
 use crate::overrun::{OnFull, OverrunLog};
 use crate::stats::Counters;
@@ -50,6 +52,14 @@ pub(crate) struct Wanted {
     pub(crate) durable: u64,
     /// Patches up to this number have to become durable.
     pub(crate) patches: u64,
+}
+
+/// How far the patches have got, by the number of the last of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Patched {
+    /// A reader of the file sees them.
+    pub(crate) in_file: u64,
+    pub(crate) durable: u64,
 }
 
 /// What a fence has to reach.
@@ -117,6 +127,8 @@ pub(crate) struct Stream {
     pub(crate) gap: CachePadded<Gap>,
     patches: CachePadded<Mutex<Patches>>,
     failure: OnceLock<Error>,
+    /// What followers in other processes see.
+    post: OnceLock<Post>,
     /// It failed for want of space, nothing is in flight, and no fence has failed: what the file
     /// holds below `written` is all that will be there.
     cut_short: AtomicBool,
@@ -140,11 +152,14 @@ struct Published {
     written: AtomicU64,
     durable: AtomicU64,
     patches_taken: AtomicU64,
+    patches_in_file: AtomicU64,
     patches_durable: AtomicU64,
     /// A fence is in flight: its end makes the driver look for the next one.
     fencing: AtomicBool,
     /// The medium has no room at the moment.
     waiting_for_space: AtomicBool,
+    /// Of the bytes below `written`, with a bit above it; 0: not known.
+    checksum: AtomicU64,
 }
 
 /// What callers ask for and the driver reads.
@@ -181,9 +196,11 @@ impl Stream {
                 written: AtomicU64::new(start),
                 durable: AtomicU64::new(start),
                 patches_taken: AtomicU64::new(0),
+                patches_in_file: AtomicU64::new(0),
                 patches_durable: AtomicU64::new(0),
                 fencing: AtomicBool::new(false),
                 waiting_for_space: AtomicBool::new(false),
+                checksum: AtomicU64::new(0),
             }),
             requests: CachePadded::new(Requests {
                 written: AtomicU64::new(start),
@@ -199,6 +216,7 @@ impl Stream {
                 taken: None,
             })),
             failure: OnceLock::new(),
+            post: OnceLock::new(),
             cut_short: AtomicBool::new(false),
             progress: CachePadded::default(),
             space: CachePadded::default(),
@@ -227,6 +245,11 @@ impl Stream {
 
     pub(crate) fn written(&self) -> u64 {
         self.published.written.load(Ordering::Acquire)
+    }
+
+    /// Read after this they are in the file, as far as they lie below `written`.
+    pub(crate) fn patches_in_file(&self) -> u64 {
+        self.published.patches_in_file.load(Ordering::Acquire)
     }
 
     pub(crate) fn patches_durable(&self) -> u64 {
@@ -445,7 +468,13 @@ impl Stream {
 
     /// Publishes positions, the largest first; returns whether a waiter may care. Writes nothing
     /// that has not changed: a polling driver calls it all the time.
-    pub(crate) fn publish(&self, submitted: u64, written: u64, durable: u64, patches: u64) -> bool {
+    pub(crate) fn publish(
+        &self,
+        submitted: u64,
+        written: u64,
+        durable: u64,
+        patches: Patched,
+    ) -> bool {
         assert!(submitted >= written && written >= durable, "positions out of order");
         let raise = |published: &AtomicU64, now: u64| {
             let news = published.load(Ordering::Relaxed) < now;
@@ -456,9 +485,44 @@ impl Stream {
         };
         raise(&self.published.submitted, submitted);
         let written = raise(&self.published.written, written);
-        let patches = raise(&self.published.patches_durable, patches);
+        let patched = raise(&self.published.patches_in_file, patches.in_file);
+        let patches = raise(&self.published.patches_durable, patches.durable);
         let durable = raise(&self.published.durable, durable);
-        written || patches || durable
+        if (written || durable)
+            && let Some(post) = self.post.get()
+        {
+            post.post(self.written(), self.durable());
+        }
+        written || patched || patches || durable
+    }
+
+    /// Of what is written when the next positions are published.
+    pub(crate) fn set_checksum(&self, sum: Option<u32>) {
+        let word = sum.map_or(0, |sum| u64::from(sum) | Self::IS_SUM);
+        if self.published.checksum.load(Ordering::Relaxed) != word {
+            self.published.checksum.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// Of what is written, while nothing more is.
+    pub(crate) fn checksum(&self) -> Option<u32> {
+        let word = self.published.checksum.load(Ordering::Relaxed);
+        (word & Self::IS_SUM != 0).then_some(word as u32)
+    }
+
+    const IS_SUM: u64 = 1 << 32;
+
+    /// Before anything is written.
+    pub(crate) fn be_followed(&self, post: Post) {
+        let set = self.post.set(post);
+        debug_assert!(set.is_ok(), "followed twice");
+    }
+
+    /// Of a writer that lets go of its file; `whole`: it is exactly what was written.
+    pub(crate) fn leave_followers(&self, file: &dyn Handle, whole: bool) {
+        if let (Some(post), Some(file)) = (self.post.get(), file.os_file()) {
+            post.leave(file, whole);
+        }
     }
 
     /// Says whether a fence is in flight. The driver calls it before it goes to sleep.
@@ -486,8 +550,13 @@ impl Stream {
 
     /// Poisons the stream: the first error stays, nothing is granted any more, everybody wakes.
     pub(crate) fn fail(&self, error: Error) {
+        // A close tells its end itself; a child's copy of the stream tells nothing.
+        let is_told = !matches!(error, Error::Closed) && !self.process.is_gone();
         let _ = self.failure.set(error);
         self.sequencer.stop();
+        if is_told && let Some(post) = self.post.get() {
+            post.fail();
+        }
         self.progress.announce();
         self.announce_space();
         self.wake_tasks();
@@ -546,6 +615,12 @@ impl Stream {
     fn leave_behind(&self) {
         let _ = self.failure.set(Error::Forked);
         self.sequencer.stop();
+    }
+
+    /// Where callers drive: whoever waits looks whether he can take the driver.
+    pub(crate) fn driver_is_free(&self) {
+        self.progress.announce();
+        self.space.announce();
     }
 
     /// Memory was released, or a patch taken, or nothing is granted any more. What a waker does runs

@@ -22,6 +22,10 @@ pub struct Summary {
     /// the file was not this writer's to close. After a failure it may be more than what is durable,
     /// and less than what was accepted.
     pub file_len: Option<u64>,
+    /// The CRC32C (RFC 3720) of all bytes of the file, where [`Options::checksum`](crate::Options::checksum)
+    /// has asked for it. `None` also if the close has failed, and of a file in which not all came in its
+    /// order: that was not empty, or has gaps, or was patched where it had been written.
+    pub checksum: Option<u32>,
     /// Counters and histograms.
     pub stats: Stats,
     /// Where bytes were lost.

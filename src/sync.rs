@@ -61,6 +61,9 @@ pub(crate) mod futex {
     use std::sync::atomic::AtomicU32;
     use std::time::Duration;
 
+    /// Whoever sleeps, and whoever is woken, of all who might.
+    pub(crate) const ANYBODY: u32 = u32::MAX;
+
     /// Sleeps while the word has this value, for so long at most. Every end (woken, changed, timed out,
     /// interrupted) means: look again.
     pub(crate) fn wait(word: &AtomicU32, value: u32, left: Option<Duration>) {
@@ -75,9 +78,16 @@ pub(crate) mod futex {
     }
 
     pub(crate) fn wake_all(word: &AtomicU32) {
-        let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        wake(word, ANYBODY);
+    }
+
+    /// Wakes those whose bits are among these ([`wait`] sleeps with all).
+    pub(crate) fn wake(word: &AtomicU32, whom: u32) {
+        let operation = libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG;
+        let nothing = std::ptr::null::<libc::c_void>();
+        let (all, address) = (i32::MAX, word.as_ptr());
         // SAFETY: the kernel uses the address only to find sleepers.
-        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
+        unsafe { libc::syscall(libc::SYS_futex, address, operation, all, nothing, nothing, whom) };
     }
 }
 

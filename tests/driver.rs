@@ -128,10 +128,13 @@ mod counted {
         if child_task().is_none() {
             return child_succeeds(TEST, "alone", |_| {});
         }
+        let (alone, opened) = (threads(), descriptors());
         for config in common::configs() {
             watched(TEST, move || {
                 let directory = common::directory();
-                let (before, opened) = (threads(), descriptors());
+                // With this thread; that of the last round may still be on its way out.
+                let before = alone + 1;
+                common::until(|| threads() == before && descriptors() == opened);
                 let driver = driver(config);
                 let options = sharing(&driver, config);
                 let mut writers: Vec<_> = (0..64)

@@ -78,7 +78,10 @@ fn every_fence_of_every_form_reaches_the_device() {
 fn count(options: &Options, path: &Path, fences: &FenceCount, configuration: &str) {
     const FENCES: u64 = 20;
     let mut writer = options.create(path).unwrap();
-    assert_eq!(writer.durability().medium, Medium::StableMedia, "{configuration}");
+    // A file system whose flushes nobody has vouched for has to make them all the same.
+    let label = writer.durability();
+    let is_unconfirmed = label.reason.contains("has not been confirmed");
+    assert!(label.medium == Medium::StableMedia || is_unconfirmed, "{configuration}: {label}");
     let fence = |control: &Control| {
         let before = fences.now();
         control.flush().unwrap();

@@ -29,12 +29,32 @@ fn defaults() -> Kind {
     Kind { name: "writeflush, defaults", open, ..kind("writeflush io_uring thread") }
 }
 
+/// With zeros ahead of a growing file.
+fn ahead() -> Kind {
+    let open: subject::Open = |place| subject::writer(place, &Options::new().zero_ahead(4 << 20));
+    Kind { name: "writeflush, zeros ahead", open, ..kind("writeflush io_uring thread") }
+}
+
+/// The floor in a file that was written before, among files that grow.
+fn on_written() -> Kind {
+    let open: subject::Open = |place| {
+        FileState::Written.prepare(place.path, place.len())?;
+        (kind("floor pwritev2 DSYNC").open)(place)
+    };
+    Kind { name: "floor pwritev2 DSYNC, written file", open, ..kind("floor pwritev2 DSYNC") }
+}
+
 /// `(id, of, to, bar)`: which arm is set beside which.
 type Versus = (&'static str, usize, usize, &'static str);
 
 /// Arms take turns commit by commit; in a block every arm has every file, and every place in the
 /// order of opening, equally often.
-fn side_by_side(folder: &Path, state: FileState, kinds: &[Kind], asked: &[Versus]) -> Vec<Row> {
+fn side_by_side(
+    folder: &Path,
+    (state, length): (FileState, Length),
+    kinds: &[Kind],
+    asked: &[Versus],
+) -> Vec<Row> {
     let conditions = Conditions { record: 4096, state, committers: 1, direct: true, burst: 1 };
     std::fs::create_dir(folder).expect("a folder");
     let field = Field {
@@ -44,7 +64,6 @@ fn side_by_side(folder: &Path, state: FileState, kinds: &[Kind], asked: &[Versus
         company: Company::Together,
         clock: monotonic,
     };
-    let length = Length { blocks: 10, turns: 40 };
     let times = field.run(length, &mut fastrand::Rng::with_seed(1), || Go::On).expect("a run");
     for (kind, fate) in kinds.iter().zip(&times.fates) {
         assert_eq!(*fate, Fate::Alive, "{}", kind.name);
@@ -75,7 +94,7 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
     ];
     let mut rows = side_by_side(
         &scratch.path("flush"),
-        FileState::Written,
+        (FileState::Written, Length { blocks: 10, turns: 40 }),
         &written,
         &[
             ("uring/floor", 0, 1, "≤ 1.05"),
@@ -88,15 +107,20 @@ pub fn run(scratch: &Scratch) -> Vec<Row> {
             ("floor/floor", 7, 1, "the noise of this run: 1"),
         ],
     );
-    let growing = [defaults(), pwritev2, kind("BufWriter+sync_data"), pwritev2];
+    let bufwriter = kind("BufWriter+sync_data");
+    let growing = [defaults(), pwritev2, bufwriter, pwritev2, ahead(), on_written()];
     rows.extend(side_by_side(
         &scratch.path("growing"),
-        FileState::Growing,
+        // A log is long: what it costs until zeros are written ahead counts for little.
+        (FileState::Growing, Length { blocks: 4, turns: 250 }),
         &growing,
         &[
             ("growing.defaults/floor", 0, 1, "≤ 1.03"),
             ("growing.defaults/bufwriter", 0, 2, "≤ 1"),
             ("growing.floor/floor", 3, 1, "the noise of this run: 1"),
+            ("growing.ahead/written", 4, 5, "≤ 1.05"),
+            ("growing.ahead/bufwriter", 4, 2, "≤ 0.6"),
+            ("growing.ahead/floor", 4, 1, ""),
         ],
     ));
     rows

@@ -15,6 +15,10 @@
  * Each writer has a thread and a ring of its own; for many files at once start one driver for all of them
  * (wf_driver_start, wf_options.driver).
  *
+ * A recording that never ends lies in many files (wf_segments_open), of plain bytes or of messages, which
+ * go on after a crash (wf_segments_resume). What a killed writer has left in one file is brought in order by
+ * wf_recover.
+ *
  * Every call that pushes can tell where its first byte lies in the file (*position), as those that
  * flush tell what is durable: where several threads push, a second call would be too late to ask.
  *
@@ -202,12 +206,13 @@
 #define WF_PREALLOCATE_ZERO 2
 
 /*
- The first of the forms below that is known to flush here.
+ The first of the forms below that is known to flush here, and that trusts no drive of which nothing
+ but its standard says that it obeys FUA (NVMe with a volatile cache).
  */
 #define WF_FENCE_AUTO 0
 
 /*
- A write that carries its own fence.
+ A write that carries its own fence: on a drive that takes FUA no flush, so it trusts that drive.
  */
 #define WF_FENCE_DSYNC 1
 
@@ -225,6 +230,52 @@
  No flush: trusts the drive to obey write-through. Windows only.
  */
 #define WF_FENCE_WRITE_THROUGH 4
+
+/*
+ Messages in frames: of `wf_segments_options.framed`, or of the crate's `frames`.
+ */
+#define WF_RECOVER_FRAMES 1
+
+/*
+ A WAV or RF64 file: whole sample frames stay, and the header says how many.
+ */
+#define WF_RECOVER_WAVE 2
+
+/*
+ A segment is closed, and durable.
+ */
+#define WF_SEGMENT_CLOSED 1
+
+/*
+ A segment was not to be kept any longer, and is gone, durably.
+ */
+#define WF_SEGMENT_REMOVED 2
+
+/*
+ A segment should have gone, and is still there; `sentence` says why. It is left alone.
+ */
+#define WF_SEGMENT_NOT_REMOVED 3
+
+/*
+ The next segment can't be made; `sentence` says why. The recording goes on in the current one, and it
+ is tried again from time to time; told once.
+ */
+#define WF_SEGMENT_NOT_READY 4
+
+/*
+ Below `min_free` the recording stops: every push answers `WF_IO`. What was accepted is not lost.
+ */
+#define WF_FLOOR_STOP 0
+
+/*
+ ... the oldest segments go, as many as it takes; when there are none left, as `WF_FLOOR_STOP`.
+ */
+#define WF_FLOOR_DELETE_OLDEST 1
+
+/*
+ ... nothing is taken until there is more; `on_full` says what a push does meanwhile.
+ */
+#define WF_FLOOR_WAIT 2
 
 /*
  What a call answers. Negative: it was refused, and `wf_last_error` has a sentence. What a
@@ -253,7 +304,7 @@ enum wf_status
    */
   WF_INVALID = -1,
   /*
-   The number stands for no open writer, or driver: never opened, or closed.
+   The number stands for no open writer, driver or recording: never opened, or closed.
    */
   WF_CLOSED = -2,
   /*
@@ -287,7 +338,7 @@ enum wf_status
    */
   WF_FORKED = -9,
   /*
-   Too many writers, or drivers, are open.
+   Too many writers, drivers or recordings are open.
    */
   WF_TOO_MANY = -10,
   /*
@@ -522,6 +573,10 @@ typedef struct {
    From the submission of a flush call to its completion.
    */
   wf_latency device_flush;
+  /*
+   Bytes of zeros written ahead of the data (`wf_options.zero_ahead`).
+   */
+  uint64_t zero_bytes;
 } wf_stats;
 
 /*
@@ -713,7 +768,8 @@ typedef struct {
   /*
    How long an accepted byte may stay in the buffers unasked, in milliseconds (default 100; 0:
    until its buffer is full, or somebody asks): then it is handed to the kernel, so that a crash
-   of the process loses no more than that. No fence. Not with `WF_DRIVE_CALLER`.
+   of the process loses no more than that. Behind a fence bytes wait half as long again. No fence
+   is made. Not with `WF_DRIVE_CALLER`.
    */
   uint64_t submit_every_ms;
   /*
@@ -733,6 +789,14 @@ typedef struct {
    their defaults. The writer keeps the driver, whoever closes its number.
    */
   wf_driver driver;
+  /*
+   The most bytes of zeros that are written ahead of the data in idle time, for who fences again
+   and again after a few bytes (default 0: none; at most 64 MiB): a fence of a growing file costs
+   what one of a file that was written before does, and each byte goes to the device twice. Until
+   the close, and after a crash, the file ends in them. Linux, ext4 and xfs; elsewhere
+   `wf_fallbacks` says why not.
+   */
+  uint64_t zero_ahead;
 } wf_options;
 
 /*
@@ -776,6 +840,250 @@ typedef struct {
    */
   size_t len;
 } wf_part;
+
+/*
+ What a recovery has found and done.
+ */
+typedef struct {
+  /*
+   Bytes that stay.
+   */
+  uint64_t kept;
+  /*
+   Bytes that were cut off: the damaged end, and zeros.
+   */
+  uint64_t cut;
+  /*
+   Bytes of the damaged end, which is kept beside the file as `NAME.torn-OFFSET`; 0: there was none.
+   */
+  uint64_t torn;
+  /*
+   Bytes that ought to be there and are not; of frames: messages.
+   */
+  uint64_t missing;
+  /*
+   Of `WF_RECOVER_FRAMES`: whole frames that stay; else 0.
+   */
+  uint64_t frames;
+  /*
+   Of `WF_RECOVER_FRAMES`: the number that the next frame will have; else 0.
+   */
+  uint64_t next_sequence;
+} wf_recovered;
+
+/*
+ What has happened to a segment. Fields that a kind does not have are 0.
+ */
+typedef struct {
+  /*
+   Bytes in this struct: a program that knows more fields than that was built with a later header.
+   */
+  uint64_t size;
+  /*
+   The number of the segment, of all kinds but `WF_SEGMENT_NOT_...`
+   */
+  uint64_t sequence;
+  /*
+   Where its data begins in the whole recording.
+   */
+  uint64_t position;
+  /*
+   Bytes of its data; of frames without head and footer.
+   */
+  uint64_t bytes;
+  /*
+   The length of its file.
+   */
+  uint64_t file_len;
+  /*
+   When it began to take data, in nanoseconds since 1970-01-01 UTC.
+   */
+  uint64_t began;
+  /*
+   When it ended, likewise.
+   */
+  uint64_t ended;
+  /*
+   Bytes that were lost while it was written.
+   */
+  uint64_t lost_bytes;
+  /*
+   Frames in it; with `first_sequence` and what follows, only of `wf_segments_options.framed`.
+   */
+  uint64_t frames;
+  /*
+   Number of the first frame.
+   */
+  uint64_t first_sequence;
+  /*
+   The number behind the last that was given in it.
+   */
+  uint64_t next_sequence;
+  /*
+   Numbers that were given in it and that no frame has: messages that were lost.
+   */
+  uint64_t missing;
+  /*
+   Time of the first frame, as it was given.
+   */
+  uint64_t first_time;
+  /*
+   Time of the last.
+   */
+  uint64_t last_time;
+  /*
+   `WF_SEGMENT_...`
+   */
+  uint32_t kind;
+  /*
+   1: `checksum` is there.
+   */
+  uint32_t has_checksum;
+  /*
+   The CRC32C of all bytes of the file (`wf_segments_options.checksum`).
+   */
+  uint32_t checksum;
+  /*
+   0.
+   */
+  uint32_t unused;
+  /*
+   Its file; null where there is a sentence.
+   */
+  const char *path;
+  /*
+   What is wrong, as a sentence; null if nothing is.
+   */
+  const char *sentence;
+} wf_segment_event;
+
+/*
+ Is told of every segment that is closed or removed. Called on a thread of the recording's own, which
+ makes and closes no segment meanwhile: it has to return soon, and must not close the recording. `event`
+ and its texts are there until it returns.
+ */
+typedef void (*wf_on_segment)(void *context, const wf_segment_event *event);
+
+/*
+ How to record in segments. Set it with `wf_segments_options_init`, then change what you want to. Later
+ versions of the library add fields at the end.
+ */
+typedef struct {
+  /*
+   Bytes in this struct, as `wf_segments_options_init` has set it: says which fields the caller
+   knows.
+   */
+  uint64_t size;
+  /*
+   A segment has at most so many bytes of data (default 0: any number). What is pushed at once lies in
+   one segment, also if it is longer.
+   */
+  uint64_t segment_bytes;
+  /*
+   A segment ends after so long, in milliseconds, with the next push (default 0: never).
+   */
+  uint64_t every_ms;
+  /*
+   A raw stream whose segments end between frames of so many bytes, also in the midst of one push
+   (default 0: each push is a record, which is never split). Not with `framed`.
+   */
+  uint64_t frame_bytes;
+  /*
+   Closed segments have so many bytes together at the most; the oldest go (default 0: all stay).
+   */
+  uint64_t keep_bytes;
+  /*
+   So many closed segments are kept at the most (default 0: all).
+   */
+  uint64_t keep_count;
+  /*
+   A closed segment is kept for so long, in milliseconds (default 0: for ever).
+   */
+  uint64_t keep_ms;
+  /*
+   The disk keeps so many bytes free (default 0: none), and `floor` says what happens where it does not.
+   */
+  uint64_t min_free;
+  /*
+   With `framed`: the number of the first message of a new recording (default 0, at most 2^62).
+   */
+  uint64_t first_sequence;
+  /*
+   With `framed`: the longest message, in bytes (default 64 MiB, at most 1 GiB).
+   */
+  uint64_t longest;
+  /*
+   `WF_FLOOR_...`
+   */
+  uint32_t floor;
+  /*
+   1: messages, each with a number, a time and checksums, in framed files (`wf_segments_write_frame`);
+   0 (default): plain bytes (`wf_segments_write`).
+   */
+  uint32_t framed;
+  /*
+   1: the CRC32C of each file is computed as it is written, not in a push, and told when it is closed;
+   0 (default): it is not.
+   */
+  uint32_t checksum;
+  /*
+   1: other processes may follow the recording while it is written (the crate's `follow`; Linux);
+   0 (default): they may not.
+   */
+  uint32_t followed;
+  /*
+   Is told of every segment; null (default): nobody is.
+   */
+  wf_on_segment on_segment;
+  /*
+   What `on_segment` gets. It is used on another thread, until the recording is closed.
+   */
+  void *context;
+} wf_segments_options;
+
+/*
+ A recording in segments (`wf_segments_open`). 0 is none. Any thread may use it, several at once; a
+ number that was closed is refused for ever, and that of a writer is none of a recording.
+ */
+typedef uint64_t wf_segments;
+
+/*
+ What a recording in segments has done so far.
+ */
+typedef struct {
+  /*
+   Segments that have ended, and the recording went on in the next one.
+   */
+  uint64_t rotations;
+  /*
+   Of those the ones that came late: the next segment was not ready yet.
+   */
+  uint64_t late_rotations;
+  /*
+   Segments that are closed and durable.
+   */
+  uint64_t closed;
+  /*
+   Segments that were removed since they were not to be kept any longer.
+   */
+  uint64_t removed;
+  /*
+   Bytes of those.
+   */
+  uint64_t removed_bytes;
+  /*
+   Times that bytes were lost because no buffer had room.
+   */
+  uint64_t overruns;
+  /*
+   Bytes lost that way.
+   */
+  uint64_t overrun_bytes;
+  /*
+   The number of the segment that is written.
+   */
+  uint64_t sequence;
+} wf_segments_stats;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1268,6 +1576,201 @@ wf_status wf_grant_commit(wf_writer writer, size_t len, uint64_t *position);
  `wf_grant_commit`. `WF_CLOSED`, `WF_PANIC`.
  */
 wf_status wf_grant_abandon(wf_writer writer);
+
+/*
+ Recovers a file whose writer was killed: finds what is whole, keeps the damaged end beside it as
+ `NAME.torn-OFFSET`, durably, and only then cuts it off. A second call changes nothing. Tells of it to a
+ `wf_recovered` of `size` bytes (its sizeof; null with 0: nobody wants it). `kind`: `WF_RECOVER_...`.
+
+ Blocks: reads the file once (of closed frames only the end), and writes as much as the end has. Allocates.
+ Any thread. `WF_LOCKED` while a writer has the file; `WF_INVALID` also if it is no such file: nothing has
+ been changed then. `WF_IO`, `WF_TOO_LONG` (a frame of more than 64 MiB), `WF_PANIC`.
+
+ `path` is null or a string that ends with a zero; `found` is null or points to `size` writable bytes.
+ */
+wf_status wf_recover(const char *path,
+                     uint32_t kind,
+                     wf_recovered *found,
+                     size_t size);
+
+/*
+ Sets every option that the caller knows to its default. `size`: `sizeof` of the caller's
+ `wf_segments_options`; nothing behind it is touched. Call it before anything else is done with one.
+
+ No wait, no allocation. Any thread. `WF_INVALID`: null, or no such size.
+
+ `options` is null or points to `size` writable bytes.
+ */
+wf_status wf_segments_options_init(wf_segments_options *options, size_t size);
+
+/*
+ Begins a recording in many files, of which the oldest may go, and puts its number to `*segments` (0 if
+ it was refused). The next file is made, and the last one closed, by a thread of the recording's own; no
+ push waits for that.
+
+ `pattern`: the path of a file with fields in its name, that ends with a zero, on Windows UTF-8: `{seq}`
+ for the number of the segment, obligatory (`{seq:06}`: so many digits at least), `{utc}` for the time at
+ which the file was made. Numbers go on behind the highest in the folder, which has to be there. `each`:
+ how each segment is written (`mode` and `producers` don't count); null for the defaults. `options`:
+ null for the defaults, with which a segment ends only when it is told to.
+
+ What an earlier recording has left stays as it is, until it is not to be kept any longer. A recording
+ that nobody closes is there after an exit, but its frames have no footers: `wf_segments_resume`.
+
+ Allocates, starts threads, makes the first file and its name durable. Any thread. `WF_INVALID` (the
+ sentence says which option, or what is wrong with the pattern), `WF_TOO_MANY` (256 are open), else as
+ `wf_open`: no file is left behind.
+
+ `pattern` is null or a string that ends with a zero; `options` and `each` are null or point to as many
+ bytes as their `size` says; `segments` is null or writable.
+ */
+wf_status wf_segments_open(const char *pattern,
+                           const wf_segments_options *options,
+                           const wf_options *each,
+                           wf_segments *segments);
+
+/*
+ Goes on with the framed recording that is in the folder, whatever became of its last writer: recovers
+ the segments that nobody has closed, gives them their footers (a damaged end is kept beside as
+ `NAME.torn-OFFSET`), and begins the next one, with the next number, which it puts to `*next_sequence`
+ (null: nobody wants it). Where no recording is, it begins one. `options`: with `framed` 1.
+
+ Reads the segments that were not closed. Else as `wf_segments_open`; also `WF_LOCKED` while a writer has
+ one of them, and `WF_INVALID` if one of them is somebody else's file.
+
+ As `wf_segments_open`; `next_sequence` is null or writable.
+ */
+wf_status wf_segments_resume(const char *pattern,
+                             const wf_segments_options *options,
+                             const wf_options *each,
+                             wf_segments *segments,
+                             uint64_t *next_sequence);
+
+/*
+ Takes all the bytes, copied, as one record, or does what the policy `on_full` says when they don't fit.
+ Puts the position of the first in the whole recording to `*position`, if it answers `WF_OK` (null:
+ nobody wants it). Of a recording that is not `framed`.
+
+ Else as `wf_write`. One thread at a time: `WF_BUSY` for a second one. `WF_IO` also below the floor.
+
+ `bytes` is null or points to `len` bytes; `position` is null or writable.
+ */
+wf_status wf_segments_write(wf_segments segments,
+                            const void *bytes,
+                            size_t len,
+                            uint64_t *position);
+
+/*
+ As `wf_segments_write`, but never waits: `WF_FULL`, and nothing was taken. No lock, no allocation; a
+ push that begins the next segment may wake a thread (not with `WF_DRIVE_POLL`).
+
+ As `wf_segments_write`.
+ */
+wf_status wf_segments_try_write(wf_segments segments,
+                                const void *bytes,
+                                size_t len,
+                                uint64_t *position);
+
+/*
+ Writes a message, copied, or does what the policy `on_full` says when its frame has no room. Puts its
+ number to `*sequence` (null: nobody wants it), also with `WF_LOST`: that number is used up, and a reader
+ sees it missing. `time` is yours, in whatever unit (nanoseconds since 1970-01-01 UTC are usual); to find
+ messages by it, let it never descend. Of a recording that is `framed`.
+
+ One pass of CRC32C over the message more than `wf_segments_write`, and 40 bytes; else as that.
+
+ `bytes` is null or points to `len` bytes; `sequence` is null or writable.
+ */
+wf_status wf_segments_write_frame(wf_segments segments,
+                                  uint64_t time,
+                                  const void *bytes,
+                                  size_t len,
+                                  uint64_t *sequence);
+
+/*
+ As `wf_segments_write_frame`, but never waits, as `wf_segments_try_write`: with `WF_FULL` nothing was
+ taken, and no number is used up.
+
+ As `wf_segments_write_frame`.
+ */
+wf_status wf_segments_try_write_frame(wf_segments segments,
+                                      uint64_t time,
+                                      const void *bytes,
+                                      size_t len,
+                                      uint64_t *sequence);
+
+/*
+ Records that the source lost so many bytes (with `framed`: messages, whose numbers are used up) before
+ they could be offered. Never waits, allocates nothing. `WF_BUSY`, `WF_CLOSED`, `WF_PANIC`.
+ */
+wf_status wf_segments_lose(wf_segments segments,
+                           uint64_t count);
+
+/*
+ Has the segment end with the next push that may end it; one without data goes on.
+
+ Never waits: no lock, no allocation, no system call. Any thread. `WF_CLOSED`, `WF_PANIC`.
+ */
+wf_status wf_segments_rotate(wf_segments segments);
+
+/*
+ Waits until everything accepted so far is durable, in whatever segments it lies, and puts the durable
+ position of the whole recording to `*durable` (null: nobody wants it).
+
+ Waits for the disk. Any thread, several at once, also while another one pushes. `WF_IO`, `WF_CLOSED`,
+ `WF_FORKED`, `WF_PANIC`.
+
+ `durable` is null or writable.
+ */
+wf_status wf_segments_flush(wf_segments segments,
+                            uint64_t *durable);
+
+/*
+ The four positions of the whole recording, to a `wf_positions` of `size` bytes (its sizeof): bytes since
+ the open, heads and footers not counted. `durable` passes the end of a segment only when all of that is
+ durable.
+
+ Takes a lock for a moment, which no push takes. Any thread. `WF_INVALID` (null, a wrong size),
+ `WF_CLOSED`, `WF_PANIC`.
+
+ `positions` is null or points to `size` writable bytes.
+ */
+wf_status wf_segments_get_positions(wf_segments segments,
+                                    wf_positions *positions,
+                                    size_t size);
+
+/*
+ Its counters, to a `wf_segments_stats` of `size` bytes (its sizeof).
+
+ Takes a lock for a moment, which no push takes; allocates. Any thread. `WF_INVALID` (null, a wrong
+ size), `WF_CLOSED`, `WF_PANIC`.
+
+ `stats` is null or points to `size` writable bytes.
+ */
+wf_status wf_segments_get_stats(wf_segments segments, wf_segments_stats *stats, size_t size);
+
+/*
+ What has ended the recording: `WF_OK` if nothing did, else a status, with its sentence in
+ `wf_last_error`.
+
+ Takes a lock for a moment. Any thread. Also `WF_CLOSED`, `WF_PANIC`.
+ */
+wf_status wf_segments_error(wf_segments segments);
+
+/*
+ Ends the recording: writes out everything, closes every segment, makes all of it durable, and gives up
+ the number. Puts the durable position of the whole to `*durable` (null: nobody wants it); it is true
+ whatever the status. `on_segment` has been called for the last time when it returns.
+
+ Waits for the disk, and for calls of other threads on this recording to leave. Allocates. Any thread but
+ that of `on_segment`. `WF_BUSY`: another thread is pushing, and nothing was done. `WF_IO`: the first
+ error; the number is gone, and what got to the files stays. `WF_FORKED` likewise: the parent's files are
+ not touched. `WF_CLOSED`, `WF_PANIC`.
+
+ `durable` is null or writable.
+ */
+wf_status wf_segments_close(wf_segments segments,
+                            uint64_t *durable);
 
 /*
  Whether the medium is full, and the writer waits for space (`WF_ON_DISK_FULL_WAIT`): 1 or 0 to

@@ -95,44 +95,19 @@ pub unsafe extern "C" fn wf_driver_options_init(
     options: *mut wf_driver_options,
     size: usize,
 ) -> wf_status {
-    if options.is_null() {
-        return invalid("the pointer to the options is null");
-    }
-    if let Err(status) = sized::check(size) {
-        return status;
-    }
-    let defaults = wf_driver_options { size: size as u64, ..wf_driver_options::default() };
-    // SAFETY: the caller's promise; no padding, see above.
-    unsafe { sized::put(options, size, &defaults) };
-    WF_OK
+    // SAFETY: the caller's promise.
+    unsafe { sized::init(options, size) }
+}
+
+// SAFETY: numbers and pointers, the size first; without padding, see above.
+unsafe impl sized::Options for wf_driver_options {
+    const WRONG_SIZE: &'static str =
+        "wf_driver_options.size is wrong: set it with wf_driver_options_init";
+    const UNKNOWN: &'static str =
+        "wf_driver_options asks for something that this version does not know";
 }
 
 impl wf_driver_options {
-    /// What the caller knows of its options, over the defaults; the defaults if it is null.
-    ///
-    /// # Safety
-    /// `options` is null or points to as many bytes as its `size` says.
-    unsafe fn at(options: *const Self) -> Result<Self, wf_status> {
-        let mut all = Self::default();
-        if options.is_null() {
-            return Ok(all);
-        }
-        // SAFETY: the size comes first, and is in every version.
-        let size = unsafe { options.cast::<u64>().read_unaligned() };
-        let size = usize::try_from(size).unwrap_or(0);
-        if sized::check(size).is_err() {
-            let sentence = "wf_driver_options.size is wrong: set it with wf_driver_options_init";
-            return Err(invalid(sentence));
-        }
-        // SAFETY: the caller's promise.
-        match unsafe { sized::take(options, size, &mut all) } {
-            true => Ok(all),
-            false => {
-                Err(invalid("wf_driver_options asks for something that this version does not know"))
-            }
-        }
-    }
-
     /// The options of the crate; the sentence says what can't be.
     fn read(&self) -> Result<DriverOptions, wf_status> {
         let number = |value: u64| {
@@ -184,7 +159,7 @@ pub unsafe extern "C" fn wf_driver_start(
         // SAFETY: the caller's promise; for a refusal, and a panic.
         unsafe { put(driver, 0) };
         // SAFETY: the caller's promise.
-        match unsafe { wf_driver_options::at(options) }.and_then(|asked| start(&asked)) {
+        match unsafe { sized::at(options) }.and_then(|asked| start(&asked)) {
             Ok(number) => {
                 // SAFETY: as above.
                 unsafe { put(driver, number) };

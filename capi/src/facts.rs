@@ -34,6 +34,17 @@ pub struct wf_positions {
     pub durable: u64,
 }
 
+impl From<rust::Positions> for wf_positions {
+    fn from(now: rust::Positions) -> Self {
+        Self {
+            accepted: now.accepted,
+            submitted: now.submitted,
+            written: now.written,
+            durable: now.durable,
+        }
+    }
+}
+
 /// Latencies, in nanoseconds, each to within 1/16.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -90,6 +101,8 @@ pub struct wf_stats {
     pub device_write: wf_latency,
     /// From the submission of a flush call to its completion.
     pub device_flush: wf_latency,
+    /// Bytes of zeros written ahead of the data (`wf_options.zero_ahead`).
+    pub zero_bytes: u64,
 }
 
 /// A loss without an accepted byte in it.
@@ -149,14 +162,8 @@ pub unsafe extern "C" fn wf_get_positions(
     positions: *mut wf_positions,
     size: usize,
 ) -> wf_status {
-    let now = |now: rust::Positions| wf_positions {
-        accepted: now.accepted,
-        submitted: now.submitted,
-        written: now.written,
-        durable: now.durable,
-    };
     // SAFETY: passed on.
-    with(writer, |open| unsafe { give(positions, size, || now(open.control.positions())) })
+    with(writer, |open| unsafe { give(positions, size, || open.control.positions().into()) })
 }
 
 /// The counters so far, to a `wf_stats` of `size` bytes (its sizeof). The figures may be a few
@@ -197,6 +204,7 @@ fn counted(stats: &rust::Stats) -> wf_stats {
         fence: latency(&stats.fence_latency),
         device_write: latency(&stats.device_writes),
         device_flush: latency(&stats.device_flushes),
+        zero_bytes: stats.zero_bytes,
     }
 }
 

@@ -24,7 +24,7 @@ pub enum wf_status {
     WF_LOST = 2,
     /// An argument can't be: a null pointer, an absurd count, an option out of its range.
     WF_INVALID = -1,
-    /// The number stands for no open writer, or driver: never opened, or closed.
+    /// The number stands for no open writer, driver or recording: never opened, or closed.
     WF_CLOSED = -2,
     /// No room for all the bytes, so none were taken.
     WF_FULL = -3,
@@ -42,7 +42,7 @@ pub enum wf_status {
     /// The writer, or its driver, belongs to the parent of this forked process: nothing is taken here,
     /// and nobody waits. (What was durable before the fork still answers `WF_OK`.)
     WF_FORKED = -9,
-    /// Too many writers, or drivers, are open.
+    /// Too many writers, drivers or recordings are open.
     WF_TOO_MANY = -10,
     /// A defect of the library; please report it. The writer is poisoned: later calls answer
     /// `WF_IO`, and it can be closed.
@@ -144,6 +144,11 @@ pub(crate) fn no_driver() -> wf_status {
     remember(WF_CLOSED, Last::Text(sentence))
 }
 
+pub(crate) fn no_segments() -> wf_status {
+    let sentence = "the number stands for no open recording: it was closed, or is none";
+    remember(WF_CLOSED, Last::Text(sentence))
+}
+
 pub(crate) fn driver_of_parent() -> wf_status {
     let sentence = "the driver belongs to the parent of this forked process: leave it alone";
     remember(WF_FORKED, Last::Text(sentence))
@@ -166,6 +171,20 @@ pub(crate) fn failed(writer: wf_writer, error: &Error) -> wf_status {
         _ => Last::Poisoned(writer),
     };
     remember(status_of(error), last)
+}
+
+/// A call failed on something that keeps no error for later. Allocates, but for what a deadline thread
+/// may meet.
+pub(crate) fn failed_apart(error: &Error) -> wf_status {
+    match error {
+        Error::Full { .. }
+        | Error::TooLong { .. }
+        | Error::Deadline { .. }
+        | Error::InWaker
+        | Error::Closed
+        | Error::Forked => failed(0, error),
+        _ => refuse_for(Some(error), error.to_string()),
+    }
 }
 
 fn remember(status: wf_status, last: Last) -> wf_status {
@@ -210,7 +229,7 @@ pub(crate) fn text_of(status: i32) -> &'static CStr {
         (WF_PENDING, c"the fence is not through yet, or the close"),
         (WF_LOST, c"the bytes were lost by policy, and counted"),
         (WF_INVALID, c"an argument can't be"),
-        (WF_CLOSED, c"the number stands for no open writer, or driver"),
+        (WF_CLOSED, c"the number stands for no open writer, driver or recording"),
         (WF_FULL, c"there is no room for all the bytes"),
         (WF_DEADLINE, c"there was no room in time"),
         (WF_TOO_LONG, c"such a call never takes so many bytes"),
@@ -218,7 +237,7 @@ pub(crate) fn text_of(status: i32) -> &'static CStr {
         (WF_LOCKED, c"another writer has the file"),
         (WF_RANGE, c"the patch lies past the accepted position"),
         (WF_FORKED, c"the writer, or its driver, belongs to the parent of this process"),
-        (WF_TOO_MANY, c"too many writers, or drivers, are open"),
+        (WF_TOO_MANY, c"too many writers, drivers or recordings are open"),
         (WF_PANIC, c"a defect of the library"),
         (WF_BUSY, c"the one producer of this writer is inside a call"),
         (WF_IN_WAKER, c"a waker can't wait for a driver"),

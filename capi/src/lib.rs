@@ -17,6 +17,8 @@ mod open;
 mod options;
 mod producer;
 mod push;
+mod recover;
+mod segments;
 mod sized;
 mod slots;
 mod space;
@@ -38,6 +40,8 @@ pub use mmio::*;
 pub use open::*;
 pub use options::*;
 pub use push::*;
+pub use recover::*;
+pub use segments::*;
 pub use space::*;
 
 /// A writer that is open. 0 is none. Any thread may use it, several at once; a number that was

@@ -60,7 +60,7 @@ pub unsafe extern "C" fn wf_open(
         }
         let opened = || {
             // SAFETY: the caller's promise.
-            let (path, asked) = unsafe { (CStr::from_ptr(path), wf_options::at(options)) };
+            let (path, asked) = unsafe { (CStr::from_ptr(path), sized::at(options)) };
             let (path, asked) = (path_of(path)?, asked?);
             open(&asked, |options| by_name(options, &path, &asked))
         };
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn wf_open_fd(
             let asked = match options.is_null() {
                 true => wf_options { mode: WF_APPEND, ..wf_options::default() },
                 // SAFETY: the caller's promise.
-                false => unsafe { wf_options::at(options) }?,
+                false => unsafe { sized::at(options) }?,
             };
             open(&asked, |options| over(options, fd, &asked))
         };
@@ -184,13 +184,13 @@ fn over(_: &Options, _: i32, _: &wf_options) -> Opened {
 }
 
 #[cfg(unix)]
-fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
+pub(crate) fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
     let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(path.to_bytes());
     Ok(path.into())
 }
 
 #[cfg(not(unix))]
-fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
+pub(crate) fn path_of(path: &CStr) -> Result<PathBuf, wf_status> {
     let path = path.to_str().map_err(|_| invalid("the path is not UTF-8: convert it first"))?;
     Ok(path.into())
 }

@@ -76,9 +76,10 @@ pub const WF_PREALLOCATE_RESERVE: u32 = 1;
 /// Writes `preallocate_bytes` zeros: the cheapest fences later.
 pub const WF_PREALLOCATE_ZERO: u32 = 2;
 
-/// The first of the forms below that is known to flush here.
+/// The first of the forms below that is known to flush here, and that trusts no drive of which nothing
+/// but its standard says that it obeys FUA (NVMe with a volatile cache).
 pub const WF_FENCE_AUTO: u32 = 0;
-/// A write that carries its own fence.
+/// A write that carries its own fence: on a drive that takes FUA no flush, so it trusts that drive.
 pub const WF_FENCE_DSYNC: u32 = 1;
 /// A flush linked behind the write.
 pub const WF_FENCE_LINK: u32 = 2;
@@ -166,7 +167,8 @@ pub struct wf_options {
     pub cancel_context: *mut c_void,
     /// How long an accepted byte may stay in the buffers unasked, in milliseconds (default 100; 0:
     /// until its buffer is full, or somebody asks): then it is handed to the kernel, so that a crash
-    /// of the process loses no more than that. No fence. Not with `WF_DRIVE_CALLER`.
+    /// of the process loses no more than that. Behind a fence bytes wait half as long again. No fence
+    /// is made. Not with `WF_DRIVE_CALLER`.
     pub submit_every_ms: u64,
     /// A fence at this interval, in milliseconds, for programs that never ask for one (default 0:
     /// never). Nobody waits for it: `wf_positions` tells how far it got, and an error is sticky. With
@@ -179,6 +181,12 @@ pub struct wf_options {
     /// (default): its own. `backend`, `drive` and `thread_setup` are the driver's then: leave them at
     /// their defaults. The writer keeps the driver, whoever closes its number.
     pub driver: wf_driver,
+    /// The most bytes of zeros that are written ahead of the data in idle time, for who fences again
+    /// and again after a few bytes (default 0: none; at most 64 MiB): a fence of a growing file costs
+    /// what one of a file that was written before does, and each byte goes to the device twice. Until
+    /// the close, and after a crash, the file ends in them. Linux, ext4 and xfs; elsewhere
+    /// `wf_fallbacks` says why not.
+    pub zero_ahead: u64,
 }
 
 /// What a C program hands to a function of its own.
@@ -192,7 +200,7 @@ unsafe impl Sync for Context {}
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_options>()
-        == size_of::<[u64; 12]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
+        == size_of::<[u64; 13]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
 );
 
 impl Default for wf_options {
@@ -228,6 +236,7 @@ impl Default for wf_options {
             fence_every_ms: 0,
             fence_bytes: 0,
             driver: 0,
+            zero_ahead: 0,
         }
     }
 }
@@ -241,42 +250,17 @@ impl Default for wf_options {
 /// `options` is null or points to `size` writable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wf_options_init(options: *mut wf_options, size: usize) -> wf_status {
-    if options.is_null() {
-        return invalid("the pointer to the options is null");
-    }
-    if let Err(status) = sized::check(size) {
-        return status;
-    }
-    let defaults = wf_options { size: size as u64, ..wf_options::default() };
-    // SAFETY: the caller's promise; no padding, see above.
-    unsafe { sized::put(options, size, &defaults) };
-    wf_status::WF_OK
+    // SAFETY: the caller's promise.
+    unsafe { sized::init(options, size) }
+}
+
+// SAFETY: numbers and pointers, the size first; without padding, see above.
+unsafe impl sized::Options for wf_options {
+    const WRONG_SIZE: &'static str = "wf_options.size is wrong: set it with wf_options_init";
+    const UNKNOWN: &'static str = "wf_options asks for something that this version does not know";
 }
 
 impl wf_options {
-    /// What the caller knows of its options, over the defaults; the defaults if it is null.
-    ///
-    /// # Safety
-    /// `options` is null or points to as many bytes as its `size` says.
-    pub(crate) unsafe fn at(options: *const Self) -> Result<Self, wf_status> {
-        let mut all = Self::default();
-        if options.is_null() {
-            return Ok(all);
-        }
-        // SAFETY: the size comes first, and is in every version.
-        let size = unsafe { options.cast::<u64>().read_unaligned() };
-        let size = usize::try_from(size).unwrap_or(0);
-        if sized::check(size).is_err() {
-            return Err(invalid("wf_options.size is wrong: set it with wf_options_init"));
-        }
-        // SAFETY: the caller's promise.
-        if unsafe { sized::take(options, size, &mut all) } {
-            Ok(all)
-        } else {
-            Err(invalid("wf_options asks for something that this version does not know"))
-        }
-    }
-
     /// The driver that the writer shares.
     fn shared(&self) -> Result<rust::Driver, wf_status> {
         let own = self.backend != WF_BACKEND_AUTO
@@ -377,6 +361,7 @@ impl wf_options {
             .on_full(on_full)
             .on_disk_full(on_disk_full)
             .preallocate(preallocate)
+            .zero_ahead(self.zero_ahead)
             .fence_form(fence)
             .mode(self.permissions)
             .lock(self.lock != 0)

@@ -47,3 +47,56 @@ pub(crate) unsafe fn take<T: Copy>(place: *const T, size: usize, value: &mut T) 
         (known..size).all(|at| place.add(at).read() == 0)
     }
 }
+
+/// Options, whose defaults a caller fetches before it changes them.
+///
+/// # Safety
+/// The struct is `repr(C)`, plain numbers and pointers without padding, and begins with a `u64`: its
+/// size.
+pub(crate) unsafe trait Options: Copy + Default {
+    /// The sentence where no struct can have their size.
+    const WRONG_SIZE: &'static str;
+    /// The sentence where the caller knows more, and asks for it.
+    const UNKNOWN: &'static str;
+}
+
+/// Sets what the caller knows of the options to its default.
+///
+/// # Safety
+/// `options` is null or points to `size` writable bytes, of any alignment.
+pub(crate) unsafe fn init<T: Options>(options: *mut T, size: usize) -> wf_status {
+    if options.is_null() {
+        return invalid("the pointer to the options is null");
+    }
+    if let Err(status) = check(size) {
+        return status;
+    }
+    // SAFETY: the caller's promise, and the trait's; `size` is at least 8.
+    unsafe {
+        put(options, size, &T::default());
+        options.cast::<u64>().write_unaligned(size as u64);
+    }
+    wf_status::WF_OK
+}
+
+/// What the caller knows of its options, over the defaults; the defaults if it is null.
+///
+/// # Safety
+/// `options` is null or points to as many bytes as its size says, of any alignment.
+pub(crate) unsafe fn at<T: Options>(options: *const T) -> Result<T, wf_status> {
+    let mut all = T::default();
+    if options.is_null() {
+        return Ok(all);
+    }
+    // SAFETY: the size comes first, and is in every version.
+    let size = unsafe { options.cast::<u64>().read_unaligned() };
+    let size = usize::try_from(size).unwrap_or(0);
+    if check(size).is_err() {
+        return Err(invalid(T::WRONG_SIZE));
+    }
+    // SAFETY: the caller's promise, and the trait's.
+    match unsafe { take(options, size, &mut all) } {
+        true => Ok(all),
+        false => Err(invalid(T::UNKNOWN)),
+    }
+}

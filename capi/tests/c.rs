@@ -97,6 +97,25 @@ fn has(tool: &str) -> bool {
     there
 }
 
+/// As the page of recipes has it.
+#[test]
+fn the_recipe_compiles() {
+    if !has("cc") {
+        return;
+    }
+    let page = std::fs::read_to_string(here("../RECIPES.md")).unwrap();
+    let recipe = page.split("```c\n").nth(1).unwrap().split("```").next().unwrap();
+    let source = format!(
+        "#include \"writeflush.h\"\nvoid die(const char *);\nvoid record(void);\n\
+         void record(void) {{\nconst char block[64] = {{0}};\n{recipe}}}\n"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("recipe.c");
+    std::fs::write(&file, source).unwrap();
+    let mut cc = Command::new("cc");
+    succeeds(cc.args(STRICT).arg("-fsyntax-only").arg("-I").arg(here("include")).arg(file));
+}
+
 // ---- the header, for other compilers --------------------------------------------------------------
 
 /// What the header says by hand, with what it has to be: every `#define` of MMIO, the layout of
@@ -243,6 +262,47 @@ fn writers_share_a_driver() {
             run(&program, &[dir.path().to_str().unwrap()]);
         }
     }
+}
+
+/// Raw and framed, told of, resumed after a crash; and what can't be.
+#[test]
+#[cfg(unix)]
+fn recordings_in_segments() {
+    for link in [Link::Static, Link::Shared] {
+        let dir = tempfile::tempdir().unwrap();
+        for watch in [&[][..], &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]] {
+            let program = compile("tests/segments.c", link, dir.path(), watch);
+            let folder = tempfile::tempdir_in(dir.path()).unwrap();
+            run(&program, &[folder.path().to_str().unwrap()]);
+        }
+    }
+}
+
+/// Killed in the midst, and run again: each message once, in files that are whole by themselves.
+#[test]
+#[cfg(unix)]
+fn messages_that_go_on_after_a_crash() {
+    use rust::frames::segments::{Item, Reader};
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile("examples/messages.c", Link::Shared, dir.path(), &[]);
+    let folder = dir.path().to_str().unwrap();
+    let crashed = Command::new(&program).args([folder, "500", "--crash"]).output().unwrap();
+    assert!(!crashed.status.success());
+    let said = run(&program, &[folder, "500"]);
+    assert!(said.starts_with("goes on with message 500\n"), "{said}");
+    let mut due = 0;
+    for item in Reader::open(dir.path().join("messages-{seq:06}.frames")).unwrap() {
+        match item.unwrap() {
+            Item::Segment(_) => {}
+            Item::Frame(frame) => {
+                assert_eq!(frame.sequence, due);
+                assert_eq!(frame.payload, format!("message {due}").as_bytes());
+                due += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(due, 1000);
 }
 
 /// A writer that nobody closes is closed by the end of the program; also where the library was given

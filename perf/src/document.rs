@@ -1,6 +1,6 @@
 //! The file that a measurement is kept in: what was measured, where, when, and by which command.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -41,8 +41,10 @@ struct Head {
 }
 
 fn head(text: &str, name: &Path) -> Result<Head, Bad> {
-    serde_json::from_str(text)
-        .map_err(|error| Bad::new(format!("{} is no result of this tool: {error}", name.display())))
+    serde_json::from_str(text).map_err(|error| {
+        let name = name.display();
+        Bad::new(format!("{name} is no result of this tool ({error}): name what --json has kept"))
+    })
 }
 
 /// The kind of a document in memory, if it is one of ours.
@@ -141,18 +143,44 @@ fn readable_by_all(file: &std::fs::File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Before anything is measured: whether the result will have a place.
-pub(crate) fn check_free(path: Option<&Path>, force: bool) -> Result<(), Bad> {
-    let Some(path) = path else { return Ok(()) };
-    if path.exists() && !force {
-        return Err(Bad::new(format!(
-            "{} exists: name another file, or give --force to overwrite it",
-            path.display()
-        )));
+/// Before anything is measured: whether each result will have a place of its own.
+pub(crate) fn check_free<'a>(
+    paths: impl IntoIterator<Item = &'a Path>,
+    force: bool,
+) -> Result<(), Bad> {
+    let mut others = Vec::new();
+    for path in paths {
+        if others.contains(&path) {
+            let shown = path.display();
+            return Err(Bad::new(format!("{shown} can't hold two results: name another file")));
+        }
+        check_one_free(path, force)?;
+        others.push(path);
     }
+    Ok(())
+}
+
+fn check_one_free(path: &Path, force: bool) -> Result<(), Bad> {
     let shown = path.display();
     if path.is_dir() {
         return Err(Bad::new(format!("{shown} is a directory: name a file in it")));
+    }
+    // Also a link to nothing, whose name would be taken.
+    let there = match std::fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::InvalidFilename => {
+            return Err(Bad::new(format!("{shown} can't be written ({error}): name another file")));
+        }
+        Err(_) => false,
+    };
+    // A FIFO, or a device, would be gone.
+    if there && !path.is_file() && !path.is_symlink() {
+        return Err(Bad::new(format!("{shown} is not a regular file: name another one")));
+    }
+    if there && !force {
+        return Err(Bad::new(format!(
+            "{shown} exists: name another file, or give --force to overwrite it"
+        )));
     }
     let folder = folder_of(path);
     if !folder.is_dir() {
@@ -197,29 +225,29 @@ mod tests {
     fn a_document_reads_back_and_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("result.json");
-        check_free(Some(&path), false).unwrap();
+        check_free([&*path], false).unwrap();
         Document::new(Environment::default(), Three(3)).save(&path, false).unwrap();
         assert_eq!(Document::<Three>::load(&path).unwrap().result, Three(3));
-        let refused = check_free(Some(&path), false).unwrap_err().to_string();
+        let refused = check_free([&*path], false).unwrap_err().to_string();
         assert!(refused.contains("--force"), "{refused}");
-        check_free(Some(&path), true).unwrap();
+        check_free([&*path], true).unwrap();
         let unwritable = Path::new("/proc/result.json");
         if cfg!(target_os = "linux") {
-            let refused = check_free(Some(unwritable), true).unwrap_err().to_string();
+            let refused = check_free([unwritable], true).unwrap_err().to_string();
             assert!(refused.contains("another directory"), "{refused}");
         }
-        let refused = check_free(Some(folder.path()), true).unwrap_err().to_string();
+        let refused = check_free([folder.path()], true).unwrap_err().to_string();
         assert!(refused.contains("is a directory"), "{refused}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the result");
         let nowhere = folder.path().join("no/result.json");
-        assert!(check_free(Some(&nowhere), true).unwrap_err().to_string().contains("make it"));
+        assert!(check_free([&*nowhere], true).unwrap_err().to_string().contains("make it"));
     }
 
     #[test]
     fn a_file_that_appeared_meanwhile_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("result.json");
-        check_free(Some(&path), false).unwrap();
+        check_free([&*path], false).unwrap();
         std::fs::write(&path, "somebody else's").unwrap();
         let document = Document::new(Environment::default(), Three(3));
         let refused = format!("{:#}", document.save(&path, false).unwrap_err());

@@ -1,7 +1,7 @@
 //! Words and figures for people.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -12,9 +12,14 @@ use crate::stop;
 /// Looks at a standard output that takes nothing, after a signal: a second in all.
 const LOOKS: u32 = 20;
 
-/// A line on standard error. Never waits for it.
+/// A line on standard error, or several. Never waits for it.
 pub(crate) fn say(line: impl std::fmt::Display) {
-    printer::say(line.to_string());
+    printer::say(line.to_string().chars().map(visible).collect());
+}
+
+/// The name of a file may hold what gives orders to a terminal.
+fn visible(c: char) -> char {
+    if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 /// Text on standard output, as it is. A reader that has gone away has read enough.
@@ -32,6 +37,12 @@ pub(crate) fn print_whole(text: String) -> io::Result<()> {
     };
     // Left behind where nothing is taken: the end of the process ends it.
     std::thread::Builder::new().name("output".into()).spawn(print)?;
+    wait_for_reader(&printed)
+}
+
+/// Waits for who prints, as long as the reader takes, but no longer than a second once a signal has
+/// come.
+pub(crate) fn wait_for_reader(printed: &Receiver<io::Result<()>>) -> io::Result<()> {
     let mut looks = 0;
     while looks < LOOKS {
         match printed.recv_timeout(stop::LOOK_EVERY) {

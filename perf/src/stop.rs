@@ -21,6 +21,49 @@ pub(crate) struct Stop(Arc<AtomicBool>);
 /// What [`Stop::install`] hands out: a process has one set of signals.
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
+/// SIGUSR1 asks how it goes.
+static STATE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// SIGHUP has come, and asks for the next segment where there are some.
+static HANGUP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// SIGUSR2 has come.
+#[cfg(unix)]
+static EVENT: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on SIGUSR2 is an event, and no end of the process.
+#[cfg(unix)]
+pub(crate) fn listen_for_events() -> io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGUSR2, EVENT.clone()).map(drop)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn listen_for_events() -> io::Result<()> {
+    Err(io::Error::other("there is no SIGUSR2 here"))
+}
+
+/// Whether SIGUSR2 has come since the last look.
+pub(crate) fn has_event() -> bool {
+    #[cfg(unix)]
+    return EVENT.swap(false, Ordering::Relaxed);
+    #[cfg(not(unix))]
+    false
+}
+
+/// What SIGHUP does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hangup {
+    /// As the other signals: the terminal is gone.
+    Ends,
+    /// As of a service that is to begin a new file.
+    Rotates,
+}
+
+/// Whether SIGHUP has come since the last look.
+pub(crate) fn hung_up() -> bool {
+    HANGUP.swap(false, Ordering::Relaxed)
+}
+
 /// Whether a signal has come; never without [`Stop::install`].
 pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::Relaxed)
@@ -33,14 +76,24 @@ const LOOKS: u32 = 10;
 
 impl Stop {
     pub(crate) fn install() -> io::Result<Self> {
+        Self::install_with(Hangup::Ends)
+    }
+
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "there is no SIGHUP"))]
+    pub(crate) fn install_with(hangup: Hangup) -> io::Result<Self> {
         let stop = Self(ASKED.clone());
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, stop.0.clone())?;
         }
         #[cfg(unix)]
         if !ignores_hangups() {
-            signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.0.clone())?;
+            signal_hook::flag::register(signal_hook::consts::SIGHUP, HANGUP.clone())?;
+            if hangup == Hangup::Ends {
+                signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.0.clone())?;
+            }
         }
+        #[cfg(unix)]
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, STATE.clone())?;
         // A write past the limit on file sizes (setrlimit(2)) is then an error and no death.
         #[cfg(unix)]
         signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
@@ -49,6 +102,11 @@ impl Stop {
 
     pub(crate) fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether SIGUSR1 has come since the last look.
+    pub(crate) fn state_asked(&self) -> bool {
+        STATE.swap(false, Ordering::Relaxed)
     }
 
     /// What a signal makes true, for those who look at it themselves.

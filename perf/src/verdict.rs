@@ -127,7 +127,8 @@ fn of_fua(least: u64, flushes: u64, fua: u64, place: &Environment) -> Verdict {
     }
     // On many file systems a commit is a flush and then a write with FUA, in this order.
     let advice = if flushes < least {
-        "take a form of fence that ends in a flush, or a drive without a volatile cache"
+        "take a form of fence that ends in a flush (`FenceForm::Link` or `Flush`), or a drive \
+         without a volatile cache"
     } else {
         "the flushes may stand before what needs it: take a file that does not grow, on a file \
          system that writes in place, or a drive without a volatile cache"

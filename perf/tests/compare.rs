@@ -21,7 +21,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn tool() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_writeflush-perf"))
+    Command::new(env!("CARGO_BIN_EXE_writeflush"))
 }
 
 fn compare(arguments: &[&str]) -> Output {
@@ -232,7 +232,7 @@ fn who_dies_on_the_way_is_told_and_what_was_measured_is_kept() {
     // A file may have 25 blocks: 52 records of 256 bytes fit, of 4 KiB they don't; a written
     // file can't even be made.
     let output = Command::new("prlimit")
-        .args(["--fsize=102400", env!("CARGO_BIN_EXE_writeflush-perf"), "compare"])
+        .args(["--fsize=102400", env!("CARGO_BIN_EXE_writeflush"), "compare"])
         .args(["--samples", "2000", "--records", "256,4KiB", "--states", "growing,written"])
         .args(["--committers", "1", "--stream", "0", "--subjects", "sync caller"])
         .args(["--json", file.to_str().unwrap(), folder.path().to_str().unwrap()])

@@ -18,11 +18,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn gate(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_writeflush-perf"))
-        .arg("gate")
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_writeflush")).arg("gate").args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -86,7 +82,7 @@ fn a_slower_candidate_is_a_regression_and_an_equal_one_passes() {
     assert_eq!(found.status, Some(1), "{}{}", found.printed, found.said);
     assert!(found.printed.contains("+5.0 % [+5.0 – +5.0]"), "{}", found.printed);
     assert!(
-        found.printed.contains("repeat it: cargo perf gate --tiers turns"),
+        found.printed.contains("repeat it: writeflush gate --tiers turns"),
         "{}",
         found.printed
     );
@@ -132,7 +128,7 @@ fn a_baseline_holds_how_many_times_as_long_as_its_floor_an_operation_takes() {
     };
     let kept = folder.path().join("baseline.json");
     let gate = |program: &Path, file: &str| {
-        let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
+        let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush"));
         gate.args(["gate", "--turns", "36", "--ignore-steal", "--candidate-program"]).arg(program);
         gate.arg(file).arg(&kept).arg(place.path()).env("PATH", place.path());
         let output = gate.output().unwrap();
@@ -190,7 +186,7 @@ fn what_can_not_be_compared_is_said_in_a_line() {
     refused(Path::new("/bin/true"), &[], "ended too early");
 
     let nowhere = tempfile::tempdir().unwrap(); // in no repository
-    let nothing = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"))
+    let nothing = Command::new(env!("CARGO_BIN_EXE_writeflush"))
         .arg("gate")
         .current_dir(&nowhere)
         .output()
@@ -251,7 +247,7 @@ fn a_program_in_c_speaks_the_protocol() {
 fn a_signal_ends_it_and_leaves_nothing() {
     let (folder, place) = (directory(), directory());
     let base = program(folder.path(), "slow", "line", "sleep 0.01; echo took 100000");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_writeflush"))
         .args(["gate", "--tiers", "turns", "--base-program"])
         .args([&base, Path::new("--candidate-program"), &base, place.path()])
         .stderr(std::process::Stdio::piped())

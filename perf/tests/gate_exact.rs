@@ -53,7 +53,7 @@ impl Rig {
     /// The gate's answer, its exit status and its document.
     fn gate(&self, on: &Path, base: &Path, candidate: &Path) -> (Output, Value) {
         let kept = self.0.path().join("gate.json");
-        let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
+        let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush"));
         gate.args(["gate", "--tiers", "counts,instructions", "--force", "--json"]).arg(&kept);
         gate.arg("--markdown").arg(self.0.path().join("gate.md"));
         gate.arg("--base-program").arg(base).arg("--candidate-program").arg(candidate);
@@ -123,7 +123,7 @@ fn every_slip_is_seen_by_what_counts_it_and_a_file_replays_to_the_same_words() {
     let summary = fs::read_to_string(rig.0.path().join("gate.md")).unwrap();
     assert!(summary.starts_with("### ❌ gate: REGRESSION"), "{summary}");
     assert!(summary.contains("lseek 0 → 1"), "{summary}");
-    let replay = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"))
+    let replay = Command::new(env!("CARGO_BIN_EXE_writeflush"))
         .args(["gate", "--replay"])
         .arg(rig.0.path().join("gate.json"))
         .output()
@@ -150,7 +150,7 @@ fn without_the_instruments_the_answer_says_what_to_install() {
     let Some(rig) = Rig::new("without the instruments") else { return };
     let program = rig.program(NONE);
     let kept = rig.0.path().join("without.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"))
+    let output = Command::new(env!("CARGO_BIN_EXE_writeflush"))
         .args(["gate", "--tiers", "instructions", "--json"])
         .arg(&kept)
         .arg("--base-program")

@@ -57,7 +57,7 @@ impl Rig {
     }
 
     fn gate(&self, arguments: &[&str]) -> Command {
-        let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
+        let mut gate = Command::new(env!("CARGO_BIN_EXE_writeflush"));
         gate.current_dir(self.root()).arg("gate").args(arguments);
         gate.args(["--cache", "../cache"]).arg(self.place());
         gate

@@ -19,7 +19,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn tool() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_writeflush"));
     command.arg("pace");
     command
 }
@@ -194,7 +194,7 @@ fn streams_can_be_chosen_and_their_fences_fall_due_together() {
 fn more_streams_than_descriptors_are_refused_with_what_to_do() {
     let folder = directory();
     let output = Command::new("sh")
-        .args(["-c", "ulimit -n 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_writeflush-perf")])
+        .args(["-c", "ulimit -n 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_writeflush")])
         .args(["pace", "--streams", "50", "--for", "1s"])
         .arg(folder.path())
         .output()
@@ -223,7 +223,7 @@ fn what_can_not_work_is_said_in_a_line() {
     refused(&[place], "--rate");
     refused(&["--rate", "0", place], "bytes a second");
     refused(&["--rate", "fast", place], "bytes a second");
-    refused(&["--rate", "1MB/s", "--for", "0", place], "--for 0");
+    refused(&["--rate", "1MB/s", "--for", "0", place], "more than 0");
     refused(&["--rate", "1MB/s", "--record", "1MiB", "--memory", "1MiB", place], "2 MiB");
     refused(&["--rate", "1MB/s", "--memory", "64TiB", place], "has free: give less");
     refused(&["--rate", "1MB/s", "--subjects", "tape", place], "--list");
@@ -234,8 +234,8 @@ fn what_can_not_work_is_said_in_a_line() {
     refused(&["--rate", "1MB/s", "--json", "/proc/x.json", place], "another directory");
     refused(&["--rate", "1MB/s", "/no/such/place"], "does not exist");
     refused(&["--rate", "1EB/s", "--for", "1h", place], "free");
-    refused(&["--streams", "0", place], "1 to 4096 streams");
-    refused(&["--streams", "many", place], "1 to 4096 streams");
+    refused(&["--streams", "0", place], "from 1 to 4096");
+    refused(&["--streams", "many", place], "from 1 to 4096");
     refused(&["--streams", "2", "--every", "0", place], "--every 0");
     refused(&["--streams", "2", "--rate", "10kB/s", place], "a smaller --record");
     refused(&["--streams", "2", "--for", "100ms", place], "fewer --laps");
@@ -259,7 +259,7 @@ fn memory_that_is_refused_is_no_crash() {
     for subject in ["ring", "writeflush-thread"] {
         let output = Command::new("sh")
             .args(["-c", "ulimit -v 1500000; exec \"$@\"", "sh"])
-            .args([env!("CARGO_BIN_EXE_writeflush-perf"), "pace", "--subjects", subject])
+            .args([env!("CARGO_BIN_EXE_writeflush"), "pace", "--subjects", subject])
             .args(["--rate", "1MB/s", "--for", "100ms", "--memory", "2GiB"])
             .arg(folder.path())
             .output()
@@ -278,12 +278,7 @@ fn a_recording_that_fails_is_told_and_its_search_ends() {
     let file = results.path().join("pace.json");
     for (search, key) in [(None, "takes"), (Some("--find-buffer"), "smallest")] {
         let output = Command::new("sh")
-            .args([
-                "-c",
-                "ulimit -f 1000; exec \"$@\"",
-                "sh",
-                env!("CARGO_BIN_EXE_writeflush-perf"),
-            ])
+            .args(["-c", "ulimit -f 1000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_writeflush")])
             .args(["pace", "--rate", "10MB/s", "--for", "500ms", "--neighbour", "without"])
             .args(["--force", "--json", file.to_str().unwrap()])
             .args(search)

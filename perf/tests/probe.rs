@@ -21,7 +21,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn tool() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_writeflush-perf"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_writeflush"));
     command.arg("probe");
     command
 }
@@ -101,7 +101,7 @@ fn here_the_answer_agrees_with_the_counters() {
 fn a_check_that_fails_is_not_honest() {
     let folder = directory();
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -f 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_writeflush-perf")]);
+    limited.args(["-c", "ulimit -f 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_writeflush")]);
     limited.arg("probe");
     let (status, document) = result_by(limited, folder.path());
     assert_eq!(status, Some(3));
@@ -139,7 +139,7 @@ fn without_root_it_answers_too() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     let copy = program.path().join("tool");
-    fs::copy(env!("CARGO_BIN_EXE_writeflush-perf"), &copy).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_writeflush"), &copy).unwrap();
     open_to(program.path(), 0o755);
     open_to(place.path(), 0o777);
     let as_nobody = |arguments: &[&str]| {

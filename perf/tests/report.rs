@@ -15,7 +15,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn tool(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_writeflush-perf")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_writeflush")).args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

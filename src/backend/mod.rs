@@ -104,6 +104,8 @@ pub(crate) enum Op {
     /// durable. With `link`, the next submission starts only if this one completes at full
     /// length, and is cancelled (ECANCELED) otherwise.
     Write { at: u64, region: Region, dsync: bool, link: bool },
+    /// Writes so many zeros, without a fence: see [`ZEROS`](crate::buffers::ZEROS).
+    Zeros { at: u64, len: usize },
     /// Flushes the file's data, and the metadata needed to read it, to stable media.
     Flush,
 }
@@ -117,6 +119,7 @@ impl Op {
     pub(crate) fn is_whole(&self, result: &io::Result<usize>) -> bool {
         match self {
             Self::Write { region, .. } => matches!(result, Ok(n) if *n == region.len),
+            Self::Zeros { len, .. } => matches!(result, Ok(n) if n == len),
             Self::Flush => result.is_ok(),
         }
     }
@@ -159,6 +162,11 @@ pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
     fn sleeps_apart(&self) -> bool {
         false
     }
+
+    /// Whether the next rings are for whoever [sleeps](Self::sleep) apart, and not for the backend.
+    /// Told by the thread that drives, before it says that it is going to sleep, and after it has
+    /// slept.
+    fn goes_apart(&self, _apart: bool) {}
 
     /// Sleeps as [`Io::wait`] does, but without the backend, which has nothing under way: until it
     /// rings, or has rung since the last sleep, or until the deadline. Only the thread that drives,
@@ -227,6 +235,11 @@ pub(crate) trait Io: Send + std::fmt::Debug {
     /// read, fewer only at the end of the file.
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize>;
 
+    /// Bytes that are free where the file lies; `None` if that is not known.
+    fn free_space(&mut self, _file: FileId) -> Option<u64> {
+        None
+    }
+
     /// Gives the file a length at once, while nothing is under way on it.
     fn set_len(&mut self, _file: FileId, _len: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -240,7 +253,7 @@ pub(crate) trait Io: Send + std::fmt::Debug {
 }
 
 fn lengthen(file: &File, len: u64) -> io::Result<()> {
-    if file.metadata()?.len() < len { file.set_len(len) } else { Ok(()) }
+    if crate::file::length(file)? < len { file.set_len(len) } else { Ok(()) }
 }
 
 /// The best backend that works here, or the one that was asked for, with the reason for a

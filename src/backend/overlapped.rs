@@ -37,7 +37,7 @@ use windows_sys::Win32::System::IO::{
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 
-use super::{Abilities, Backend, Completion, FileId, Io, Op, Places, Token, Wake};
+use super::{Abilities, Backend, Completion, FileId, Inline, Io, Op, Places, Token, Wake};
 use crate::buffers::Region;
 use crate::canary::Canary;
 use crate::file::{Handle, OsFile, os_file};
@@ -62,13 +62,15 @@ pub(crate) struct OverlappedBackend {
     ready: VecDeque<Completion>,
     /// Flushes under way.
     flushes: usize,
-    flusher: Option<Flusher>,
+    data_sync: DataSync,
+    flusher: Flusher,
     /// A completed write-through write is taken for durable: asked for by name.
     trusts_the_drive: bool,
 }
 
 struct Attached {
     file: Arc<OsFile>,
+    /// A second handle, for overlapped I/O.
     writes: Arc<OwnedHandle>,
     /// Writes have to be aligned to this.
     block: u64,
@@ -142,7 +144,8 @@ impl OverlappedBackend {
         // SAFETY: a handle that was just made and belongs to nobody else.
         let port = Arc::new(Port::new(unsafe { OwnedHandle::from_raw_handle(port) }, depth));
         Ok(Self {
-            flusher: Some(Flusher::start(port.clone())?),
+            data_sync: DataSync::find(),
+            flusher: Flusher::default(),
             port,
             files: Places::default(),
             writes: (0..depth).map(|_| Write { token: 0, state: State::Idle }).collect(),
@@ -270,6 +273,15 @@ impl Io for OverlappedBackend {
         }
     }
 
+    /// Through the page cache, which both handles share. Not where the fence is the drive's alone: that
+    /// of the other handle is asked for.
+    fn inline(&self, file: FileId) -> Option<Arc<dyn Inline>> {
+        let attached = self.files.of(file);
+        let is_buffered = attached.block == 1 && !self.trusts_the_drive;
+        is_buffered
+            .then(|| Arc::new(Buffered(attached.file.clone(), self.data_sync)) as Arc<dyn Inline>)
+    }
+
     fn room(&mut self) -> usize {
         (self.free.len()).saturating_sub(self.flushes + self.ready.len())
     }
@@ -277,17 +289,22 @@ impl Io for OverlappedBackend {
     fn submit(&mut self, file: FileId, token: Token, op: Op) {
         match op {
             Op::Write { at, region, .. } => self.start_write(file, token, at, region),
+            Op::Zeros { .. } => {
+                let result = Err(io::ErrorKind::Unsupported.into()); // not asked for on Windows
+                self.ready.push_back(Completion { token, result });
+            }
             Op::Flush if self.trusts_the_drive || Canary::flushes_nothing() => {
                 self.ready.push_back(Completion { token, result: Ok(0) });
             }
             Op::Flush => {
-                self.flushes += 1;
                 let file = self.files.of(file).file.clone();
-                let asked = self.flusher.as_ref().map(|flusher| flusher.ask(file, token));
-                if asked != Some(true) {
-                    self.flushes -= 1;
-                    let result = Err(io::Error::other("the thread that flushes has ended"));
-                    self.ready.push_back(Completion { token, result });
+                match self.flusher.ask(&self.port, self.data_sync, file, token) {
+                    None => self.flushes += 1,
+                    // No thread is to be had: writes have to wait for this one.
+                    Some(file) => {
+                        let result = self.data_sync.flush(&file).map(|()| 0);
+                        self.ready.push_back(Completion { token, result });
+                    }
                 }
             }
         }
@@ -346,7 +363,20 @@ impl Drop for OverlappedBackend {
             }
             self.take_flushes();
         }
-        drop(self.flusher.take());
+    }
+}
+
+/// Plain calls on the handle that waits, for whoever waits anyway.
+#[derive(Debug)]
+struct Buffered(Arc<OsFile>, DataSync);
+
+impl Inline for Buffered {
+    fn carry_out(&self, op: Op) -> io::Result<usize> {
+        match op {
+            Op::Flush if Canary::flushes_nothing() => Ok(0),
+            Op::Flush => self.1.flush(&self.0).map(|()| 0),
+            write => self.0.carry_out(write),
+        }
     }
 }
 
@@ -450,38 +480,45 @@ impl Wake for Port {
     }
 }
 
-/// The thread that flushes, so that writes go on meanwhile.
-struct Flusher {
-    orders: Option<Sender<(Arc<OsFile>, Token)>>,
-    thread: Option<JoinHandle<()>>,
-}
+/// The thread that flushes, so that writes go on meanwhile. It starts with the first flush: of a file
+/// whose fences are carried out by those who wait there is none.
+#[derive(Default)]
+struct Flusher(Option<(Sender<(Arc<OsFile>, Token)>, JoinHandle<()>)>);
 
 impl Flusher {
-    fn start(port: Arc<Port>) -> io::Result<Self> {
-        let (orders, taken) = channel();
-        let thread = std::thread::Builder::new()
-            .name("writeflush-flush".into())
-            .spawn(move || flush_for(&port, &taken))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread) })
-    }
-
-    /// Whether the thread will do it.
-    fn ask(&self, file: Arc<OsFile>, token: Token) -> bool {
-        self.orders.as_ref().is_some_and(|orders| orders.send((file, token)).is_ok())
+    /// Gives the file back if there is no thread to do it.
+    fn ask(
+        &mut self,
+        port: &Arc<Port>,
+        call: DataSync,
+        file: Arc<OsFile>,
+        token: Token,
+    ) -> Option<Arc<OsFile>> {
+        if self.0.is_none() {
+            let (orders, taken) = channel();
+            let port = port.clone();
+            let thread = std::thread::Builder::new()
+                .name("writeflush-flush".into())
+                .spawn(move || flush_for(&port, call, &taken));
+            self.0 = thread.ok().map(|thread| (orders, thread));
+        }
+        match &self.0 {
+            Some((orders, _)) => orders.send((file, token)).err().map(|refused| refused.0.0),
+            None => Some(file),
+        }
     }
 }
 
 impl Drop for Flusher {
     fn drop(&mut self) {
-        drop(self.orders.take());
-        if let Some(thread) = self.thread.take() {
+        if let Some((orders, thread)) = self.0.take() {
+            drop(orders);
             let _ = thread.join();
         }
     }
 }
 
-fn flush_for(port: &Port, orders: &Receiver<(Arc<OsFile>, Token)>) {
-    let call = DataSync::find();
+fn flush_for(port: &Port, call: DataSync, orders: &Receiver<(Arc<OsFile>, Token)>) {
     while let Ok((file, token)) = orders.recv() {
         let result = call.flush(&file);
         // Before the answer: whoever has it may close the file.
@@ -494,7 +531,7 @@ fn flush_for(port: &Port, orders: &Receiver<(Arc<OsFile>, Token)>) {
 /// (Windows 8 and later; Wine 8.0 has none).
 type FlushEx = unsafe extern "system" fn(HANDLE, u32, *const u8, u32, *mut [usize; 2]) -> NTSTATUS;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct DataSync(Option<FlushEx>);
 
 impl DataSync {

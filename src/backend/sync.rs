@@ -7,8 +7,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Places, Token, Wake};
-use crate::buffers::Region;
+use crate::buffers::{Region, zeros};
 use crate::canary::Canary;
+#[cfg(target_os = "linux")]
+use crate::file::free_space;
 use crate::file::{Handle, OsFile, os_file};
 use crate::sync::Instant;
 
@@ -52,6 +54,7 @@ impl Inline for OsFile {
                 let bytes = unsafe { std::slice::from_raw_parts(region.address, region.len) };
                 write_at(file, bytes, at, dsync && !Canary::flushes_nothing())
             }
+            Op::Zeros { at, len } => write_at(file, zeros(len), at, false),
             Op::Flush if Canary::NoFlush.is_planted() => Ok(0),
             #[cfg(target_os = "linux")]
             Op::Flush if Canary::RangeOnly.is_planted() => {
@@ -124,6 +127,11 @@ impl Io for SyncBackend {
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         read_full(self.files.of(file).ours()?, at, region)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn free_space(&mut self, file: FileId) -> Option<u64> {
+        free_space(self.files.of(file).ours().ok()?)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {

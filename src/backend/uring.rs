@@ -20,10 +20,10 @@ use self::bell::Ear;
 use self::ring::Ring;
 use self::tables::{HeldOf, Tables};
 use super::{Abilities, Backend, Completion, FileId, Files, Inline, Io, Op, Places, Token, Wake};
-use crate::buffers::Region;
+use crate::buffers::{Region, zeros};
 use crate::canary::Canary;
 use crate::error::Error;
-use crate::file::{Handle, OsFile, os_file};
+use crate::file::{Handle, OsFile, free_space, os_file};
 use crate::fork::Process;
 use crate::options::Drive;
 
@@ -372,6 +372,10 @@ impl Io for UringBackend {
                     write.offset(at).rw_flags(flags).build().flags(named)
                 }
             }
+            Op::Zeros { at, len } => {
+                let write = opcode::Write::new(target, zeros(len).as_ptr(), len as u32);
+                write.offset(at).build().flags(named)
+            }
             Op::Flush if Canary::flushes_nothing() => opcode::Nop::new().build(),
             Op::Flush => {
                 let flags = types::FsyncFlags::DATASYNC;
@@ -436,6 +440,10 @@ impl Io for UringBackend {
 
     fn read(&mut self, file: FileId, at: u64, region: Region) -> io::Result<usize> {
         super::sync::read_full(self.files.of(file).file.ours()?, at, region)
+    }
+
+    fn free_space(&mut self, file: FileId) -> Option<u64> {
+        free_space(self.files.of(file).file.ours().ok()?)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {

@@ -254,6 +254,20 @@ impl Memory {
         });
     }
 
+    /// The bytes of `len` positions from `position` on, in two parts where they go round the end of the
+    /// ring.
+    ///
+    /// # Safety
+    /// Nobody writes these positions as long as the slices live.
+    pub(crate) unsafe fn slices(&self, position: u64, len: usize) -> (&[u8], &[u8]) {
+        let mut parts = [&[][..]; 2];
+        self.spans(position, len, |done, address, len| {
+            // SAFETY: the span is in the ring, initialised, and not written meanwhile.
+            parts[usize::from(done > 0)] = unsafe { std::slice::from_raw_parts(address, len) };
+        });
+        (parts[0], parts[1])
+    }
+
     fn spans(&self, position: u64, len: usize, mut each: impl FnMut(usize, *mut u8, usize)) {
         assert!(len <= self.capacity);
         let offset = self.offset(position);

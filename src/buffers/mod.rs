@@ -7,6 +7,8 @@
 
 mod memory;
 mod sequencer;
+mod zeros;
 
 pub(crate) use memory::{Memory, Region};
 pub(crate) use sequencer::{Refused, Sequencer};
+pub(crate) use zeros::{ZEROS, are_there as zeros_are_there, zeros};

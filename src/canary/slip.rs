@@ -25,6 +25,8 @@ pub enum Slip {
     RelaxedCommit,
     /// The driver's look at the bytes is not ordered behind its look at how far they go.
     RelaxedLook,
+    /// The producer of a pre-roll overwrites the oldest record though a trigger came between.
+    BlindOverwrite,
     /// Memory and file are let go while the kernel holds operations on them.
     FreedEarly,
 }
@@ -40,7 +42,7 @@ mod planted {
 
     impl Slip {
         /// Every one.
-        pub const ALL: [Self; 11] = [
+        pub const ALL: [Self; 12] = [
             Self::SilentCommit,
             Self::SilentLead,
             Self::SilentFutures,
@@ -51,6 +53,7 @@ mod planted {
             Self::UnfencedFuture,
             Self::RelaxedCommit,
             Self::RelaxedLook,
+            Self::BlindOverwrite,
             Self::FreedEarly,
         ];
 
@@ -67,6 +70,7 @@ mod planted {
                 Self::UnfencedFuture => "unfenced-future",
                 Self::RelaxedCommit => "relaxed-commit",
                 Self::RelaxedLook => "relaxed-look",
+                Self::BlindOverwrite => "blind-overwrite",
                 Self::FreedEarly => "freed-early",
             }
         }

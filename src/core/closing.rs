@@ -51,6 +51,7 @@ impl Held {
     #[cfg(all(unix, not(any(loom, shuttle))))]
     pub(super) fn finish(&self, stream: &Stream, end: u64) -> Vec<Error> {
         let errors = file::finish(&*self.file, &stream.path, self.len(end), self.marked, false);
+        stream.leave_followers(&*self.file, errors.is_empty() && stream.durable() == end);
         self.unlock();
         errors
     }
@@ -79,6 +80,7 @@ impl Held {
             |end| file::finish(&*self.file, &stream.path, self.len(end), self.marked, fenced);
         let mut errors = end.map(finish).unwrap_or_default();
         let len = self.file.len().ok();
+        stream.leave_followers(&*self.file, whole.is_some() && errors.is_empty());
         self.unlock();
         errors.extend(file::close(&*self.file, &stream.path).err());
         (errors, len)
@@ -184,8 +186,9 @@ impl Core {
     }
 
     /// Whether a fence over everything covers the length of the file, too: what is written exact, and
-    /// flushed, brings it along (fdatasync(2)). A file that is padded is cut in idle time, beside all
-    /// fences; one that has to be cut now, or bears a mark, needs its flush anyway.
+    /// flushed, brings it along (fdatasync(2); Microsoft says the same of NtFlushBuffersFileEx, but
+    /// nobody has seen it here). A file that is padded is cut in idle time, beside all fences; one that
+    /// has to be cut now, or bears a mark, needs its flush anyway.
     fn fences_cover_the_length(&self) -> bool {
         let flushed = self.facts.options.fence_form != FenceForm::WriteThrough;
         cfg!(unix) && flushed && self.facts.block == 1
@@ -288,10 +291,14 @@ impl Core {
     }
 
     fn summary(&self, file_len: Option<u64>) -> Summary {
+        let positions = self.stream.positions();
+        let is_exact =
+            positions.written == positions.accepted && file_len == Some(positions.accepted);
         Summary {
             path: self.stream.path.clone(),
-            positions: self.stream.positions(),
+            positions,
             file_len,
+            checksum: self.stream.checksum().filter(|_| is_exact),
             stats: self.stats(),
             overruns: self.stream.overruns.places(),
             backend: self.facts.backend,

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,9 +17,11 @@ use crate::driver::shared::{Hub, Reserved};
 use crate::driver::{Around, BESIDE_WRITES, Engine, FILES, Forms, Geometry, Lane, Plan};
 use crate::error::{Error, Operation};
 use crate::file::{
-    Dsync, Durability, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of,
+    Dsync, Durability, Fua, Handle, MAX_BLOCK, NoSignal, OpenFile, OpenMode, file_limit, name_of,
+    os_file,
 };
-use crate::options::{BackendChoice, DiskFull, FenceForm, Options};
+use crate::follow::Post;
+use crate::options::{BackendChoice, DiskFull, FenceForm, Options, Preallocate};
 use crate::stream::{Doorbell, Stream};
 use crate::sync::{AtomicBool, Mutex, Ordering, ignore_poison};
 
@@ -95,7 +98,10 @@ struct Opened {
     existing: u64,
     block: u64,
     dsync: Dsync,
+    fua: Fua,
     durability: Durability,
+    /// Of zeros that may lie ahead.
+    ahead: u64,
     fallbacks: Vec<String>,
 }
 
@@ -108,9 +114,17 @@ impl Opened {
             existing: opened.existing,
             block: opened.block,
             dsync: opened.place.dsync,
+            fua: opened.place.fua.clone(),
             durability: opened.place.durability.clone(),
+            ahead: opened.ahead,
             fallbacks: opened.fallbacks.clone(),
         }
+    }
+
+    /// No write may end behind it, as far as that is known: direct I/O gives no reason there.
+    fn longest(&self) -> Option<u64> {
+        let of_the_place = (self.block > 1).then(|| self.file.longest()).flatten();
+        [file_limit(), of_the_place].into_iter().flatten().min()
     }
 }
 
@@ -157,18 +171,26 @@ impl Joining {
         // An error of a write with a fence of its own may be the fence's: then nobody may go on.
         let dsync_flushes =
             opened.dsync.flushes(io.abilities().blocking) && options.on_disk_full != DiskFull::Wait;
-        let forms = forms(options.fence_form, io.abilities(), dsync_flushes);
+        let forms = forms(options.fence_form, io.abilities(), dsync_flushes, &opened.fua);
         let plan = Plan::new(geometry, forms, opened.start, self.flights);
-        let facts = self.facts(io);
+        let (facts, filled) = (self.facts(io, forms), self.filled());
         let (bounds, path) = ((floor, opened.start), opened.path.clone());
         let stream = Arc::new(Stream::new(path, self.memory, bounds, (doorbell.clone(), place)));
         let around = Around { block, existing, kept: options.preallocate.kept(existing) };
         let lane = Lane::new(place, stream, id, plan, around, self.flights)
             .on_disk_full(options.on_disk_full)
-            .file_limit(file_limit())
-            .unasked(options.every)
+            .file_limit(opened.longest())
+            .zeros_ahead(opened.ahead, filled)
+            .checksum(options.checksum)
+            .unasked(options.every, io.now())
             .inline_by(options.inline_flush.then(|| io.inline(id)).flatten());
         Ok((lane, facts))
+    }
+
+    /// Below which the file holds what was written once, be it zeros.
+    fn filled(&self) -> u64 {
+        let (existing, ahead) = (self.opened.existing, self.options.preallocate);
+        if matches!(ahead, Preallocate::Zero(_)) { ahead.kept(existing) } else { existing }
     }
 
     /// The block that the first write shares with what is already there.
@@ -190,7 +212,7 @@ impl Joining {
         Ok(())
     }
 
-    fn facts(&self, io: &dyn Io) -> Facts {
+    fn facts(&self, io: &dyn Io, forms: Forms) -> Facts {
         let (options, opened) = (&self.options, &self.opened);
         let fallbacks = opened.fallbacks.iter().chain(&self.fallback).cloned();
         Facts {
@@ -198,7 +220,7 @@ impl Joining {
             backend: io.kind(),
             durability: match options.fence_form {
                 FenceForm::WriteThrough => Durability::trusting_the_drive(),
-                _ => opened.durability.clone(),
+                _ => opened.durability.clone().carried_by(forms.dsync, &opened.fua),
             },
             fallbacks: fallbacks.chain(io.shortfalls()).collect(),
             block: opened.block,
@@ -214,24 +236,33 @@ impl Core {
         Self::over(options, path, || OpenFile::new(&*options.host, options, path, mode))
     }
 
+    /// Goes on at the end of what `recover` has left of the file, under the one lock.
+    pub(crate) fn resume<E: From<Error>>(
+        options: &Options,
+        path: &Path,
+        recover: impl FnOnce(&Arc<dyn Handle>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        Self::over(options, path, || OpenFile::resumed(&*options.host, options, path, recover))
+    }
+
     /// Over a file that is open already.
     pub(crate) fn adopt(options: &Options, file: &File) -> Result<Self, Error> {
         let name = name_of(file);
         Self::over(options, &name, || OpenFile::adopted(options, &name, file))
     }
 
-    fn over(
+    fn over<E: From<Error>>(
         options: &Options,
         path: &Path,
-        open: impl FnOnce() -> Result<OpenFile, Error>,
-    ) -> Result<Self, Error> {
+        open: impl FnOnce() -> Result<OpenFile, E>,
+    ) -> Result<Self, E> {
         options.check()?;
         let _unsignalled = NoSignal::here();
         // What can be refused without touching the file comes first.
         let means = Means::new(options, path)?;
         let mut opened = open()?;
         let started = Self::start_or_fall_back(options, &opened, means);
-        let ready = started.and_then(|core| match opened.cut(options) {
+        let ready = started.and_then(|core| match core.last_steps(&mut opened, options) {
             Ok(()) => Ok(core),
             Err(error) => {
                 core.withdraw();
@@ -241,7 +272,29 @@ impl Core {
         if ready.is_err() {
             opened.take_back(options);
         }
-        ready
+        Ok(ready?)
+    }
+
+    /// What was there goes, and who wants to follow finds the recording.
+    fn last_steps(&self, opened: &mut OpenFile, options: &Options) -> Result<(), Error> {
+        if !options.followed {
+            return opened.cut(options);
+        }
+        let file = opened.file.clone();
+        let refused = |error: io::Error| {
+            let sentence = format!("followers need shared memory in /dev/shm ({error})");
+            Error::io(Operation::Start, &self.stream.path, io::Error::new(error.kind(), sentence))
+        };
+        let post =
+            os_file(&*file).and_then(|file| Post::new(&file, opened.start)).map_err(refused)?;
+        match opened.cut(options).and_then(|()| post.appear().map_err(refused)) {
+            Ok(()) => self.stream.be_followed(post),
+            Err(error) => {
+                post.withdraw();
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// It never came to be: its file is the open's to take back.
@@ -312,11 +365,13 @@ impl Core {
 }
 
 /// Which forms of a fence the planner may choose.
-fn forms(asked: FenceForm, able: Abilities, dsync_flushes: bool) -> Forms {
+fn forms(asked: FenceForm, able: Abilities, dsync_flushes: bool, fua: &Fua) -> Forms {
+    let dsync = able.dsync && dsync_flushes;
     match asked {
-        FenceForm::Auto => Forms { dsync: able.dsync && dsync_flushes, link: able.link },
+        // It would be a write with FUA, and nobody has to trust the drive: a flush is to be had.
+        FenceForm::Auto => Forms { dsync: dsync && !fua.is_assumed(), link: able.link },
         // Asked for by name: but never where it is known not to flush.
-        FenceForm::Dsync => Forms { dsync: able.dsync && dsync_flushes, link: false },
+        FenceForm::Dsync => Forms { dsync, link: false },
         FenceForm::Link => Forms { dsync: false, link: able.link },
         FenceForm::Flush | FenceForm::WriteThrough => Forms { dsync: false, link: false },
     }
@@ -330,8 +385,18 @@ mod tests {
     fn a_form_that_is_not_known_to_flush_is_never_chosen() {
         let able = Abilities { blocking: false, dsync: true, link: true, cancels: true };
         for asked in [FenceForm::Auto, FenceForm::Dsync, FenceForm::Link, FenceForm::Flush] {
-            assert!(!forms(asked, able, false).dsync);
+            assert!(!forms(asked, able, false, &Fua::Unsent).dsync);
         }
-        assert!(forms(FenceForm::Auto, able, true).dsync);
+        assert!(forms(FenceForm::Auto, able, true, &Fua::Unsent).dsync);
+    }
+
+    #[test]
+    fn fua_that_only_a_standard_promises_is_left_to_those_who_ask_for_it() {
+        let able = Abilities { blocking: false, dsync: true, link: true, cancels: true };
+        let assumed = Fua::Assumed("nvme0n1".into());
+        let auto = forms(FenceForm::Auto, able, true, &assumed);
+        assert!(!auto.dsync && auto.link, "a flush is linked behind the write");
+        assert!(forms(FenceForm::Dsync, able, true, &assumed).dsync);
+        assert!(forms(FenceForm::Auto, able, true, &Fua::Announced("sda".into())).dsync);
     }
 }

@@ -211,6 +211,7 @@ mod tests {
         fn carry_out(&self, op: Op) -> std::io::Result<usize> {
             match op {
                 Op::Write { region, .. } => Ok(region.len - 1),
+                Op::Zeros { len, .. } => Ok(len),
                 Op::Flush => Ok(0),
             }
         }

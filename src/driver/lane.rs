@@ -2,12 +2,15 @@
 #![allow(unsafe_code)]
 
 mod idle;
+mod zeros;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::cadence::{Cadence, Every};
+use super::checksum::Checksum;
 use super::length::Length;
 use super::outcome::{InFlight, Outcome, Patience};
 use super::plan::{Covers, Plan, Write, WriteFence};
@@ -35,17 +38,20 @@ enum Kind {
     Write(usize),
     Flush,
     Patch,
+    Zeros,
 }
 
 impl LaneToken {
     const FLUSH: u64 = 0xffff;
     const PATCH: u64 = 0xfffe;
+    const ZEROS: u64 = 0xfffd;
 
     fn pack(self) -> Token {
         let kind = match self.kind {
             Kind::Write(slot) => slot as u64,
             Kind::Flush => Self::FLUSH,
             Kind::Patch => Self::PATCH,
+            Kind::Zeros => Self::ZEROS,
         };
         (self.lane as u64) << 16 | kind
     }
@@ -54,6 +60,7 @@ impl LaneToken {
         let kind = match token & 0xffff {
             Self::FLUSH => Kind::Flush,
             Self::PATCH => Kind::Patch,
+            Self::ZEROS => Kind::Zeros,
             slot => Kind::Write(slot as usize),
         };
         Self { lane: (token >> 16) as usize, kind }
@@ -69,6 +76,7 @@ pub(crate) struct Lane {
     /// Length of the file before the first write: a tail's block may hold older bytes behind it.
     existing: u64,
     length: Length,
+    ahead: Ahead,
     /// From when on its padding may be cut off, if somebody has looked since the last start.
     cut_from: Option<Instant>,
     cadence: Cadence,
@@ -92,6 +100,7 @@ pub(crate) struct Lane {
     /// Blocks whose bytes behind the tail lie in the bounce: the next tail in them needs no read.
     tail_read: Option<TailBlocks>,
     changed: Changed,
+    checksum: Checksum,
     /// A planted bug: the file that flushes go to.
     mixed_up: Option<FileId>,
 }
@@ -144,6 +153,7 @@ impl Lane {
             block,
             existing,
             length: Length::new(kept),
+            ahead: Ahead::new(block, 0, 0, 0),
             cut_from: None,
             cadence: Cadence::new(Every::default(), 0, Instant::now()),
             unasked: false,
@@ -160,6 +170,7 @@ impl Lane {
             last_fence: Duration::ZERO,
             tail_read: None,
             changed: Changed::default(),
+            checksum: Checksum::none(),
             mixed_up: None,
         }
     }
@@ -181,9 +192,24 @@ impl Lane {
         self
     }
 
-    /// What is done though nobody asks.
-    pub(crate) fn unasked(mut self, every: Every) -> Self {
-        self.cadence = Cadence::new(every, self.plan.written(), Instant::now());
+    /// Zeros are written ahead, so many bytes at most; what was written before ends at `filled`.
+    pub(crate) fn zeros_ahead(mut self, most: u64, filled: u64) -> Self {
+        self.ahead = Ahead::new(self.block, most, self.plan.durable(), filled);
+        self
+    }
+
+    /// The checksum of the file is computed, if nothing is in it yet.
+    pub(crate) fn checksum(mut self, wanted: bool) -> Self {
+        if wanted && self.existing == 0 && self.plan.written() == 0 {
+            self.checksum = Checksum::of_nothing();
+            self.stream.set_checksum(self.checksum.sum());
+        }
+        self
+    }
+
+    /// What is done though nobody asks, from now on.
+    pub(crate) fn unasked(mut self, every: Every, now: Instant) -> Self {
+        self.cadence = Cadence::new(every, self.plan.written(), now);
         self
     }
 
@@ -205,13 +231,14 @@ impl Lane {
     pub(crate) fn in_flight(&self) -> bool {
         self.flush_since.is_some()
             || self.writes.iter().any(Option::is_some)
+            || self.ahead.is_writing()
             || self.patch.as_ref().is_some_and(|patch| patch.in_flight.is_some())
     }
 
     /// A whole buffer waits to be written, or a patch.
     pub(crate) fn is_urgent(&self) -> bool {
         let committed = self.stream.committed();
-        self.plan.next_write(committed, &Wanted::default()).is_some() || self.patch_ready(committed)
+        self.next_write(committed, &Wanted::default()).is_some() || self.patch_ready(committed)
     }
 
     /// How long the last fence took: from the moment the lane saw it until it was granted.
@@ -260,10 +287,11 @@ impl Lane {
             }
             _ => {
                 !self.put_off.is_empty()
-                    || self.plan.next_write(committed, &wanted).is_some()
+                    || self.next_write(committed, &wanted).is_some()
                     || self.plan.fence_due(&wanted).is_some()
                     || self.gap_ready(committed).is_some()
                     || self.patch_ready(committed)
+                    || self.zeros_ready(committed, &wanted).is_some()
             }
         }
     }
@@ -307,7 +335,8 @@ impl Lane {
     /// Where a gap ends that can be made now: all before it is in the file, and nothing is in flight.
     fn gap_ready(&self, committed: u64) -> Option<u64> {
         let to = self.stream.gap.wanted()?;
-        (self.plan.is_through(committed) && self.patch.is_none()).then_some(to)
+        let is_free = self.plan.is_through(committed) && !self.ahead.is_writing();
+        (is_free && self.patch.is_none()).then_some(to)
     }
 
     /// Makes the gap that the producer waits for. One that is refused harms nobody: nothing of what
@@ -324,6 +353,7 @@ impl Lane {
             // owns what follows, and waits for the answer.
             unsafe { self.stream.memory.fill(head, (to - head) as usize, 0) };
             self.length.reaches(to);
+            self.checksum.give_up();
             self.plan.left_gap(to);
             self.stream.go_on_at(to);
             self.publish();
@@ -338,7 +368,7 @@ impl Lane {
         // What is wanted before what is committed: a fence never asks for more than is accepted.
         let wanted = self.wanted();
         let committed = self.stream.committed();
-        self.note_fence(&wanted);
+        self.note_fence(&wanted, io);
         match self.put_off.obstacle {
             Obstacle::Full(_) => return self.end_full(io),
             Obstacle::Pause { until } if !self.is_over(until, io) => {
@@ -359,7 +389,7 @@ impl Lane {
             false => {
                 self.start_patch(committed, &wanted, io) || self.start_data(committed, &wanted, io)
             }
-        };
+        } || self.start_zeros(committed, &wanted, io);
         if started {
             // Whoever reads along may believe the length behind bytes that nobody asked for.
             self.cut_from = std::mem::take(&mut self.unasked).then(Instant::now);
@@ -379,8 +409,15 @@ impl Lane {
     }
 
     fn start_next_write(&mut self, committed: u64, wanted: &Wanted, io: &mut dyn Io) -> bool {
-        let write = self.plan.next_write(committed, wanted);
+        let write = self.next_write(committed, wanted);
         write.map(|write| self.start_write(write, io)).is_some()
+    }
+
+    /// What the plan says, unless zeros are on their way to the same place.
+    fn next_write(&self, committed: u64, wanted: &Wanted) -> Option<Write> {
+        let write = self.plan.next_write(committed, wanted)?;
+        let is_in_the_way = self.ahead.is_in_the_way(write.from, align_up(write.to, self.block));
+        (!is_in_the_way || Canary::ZerosBesideData.is_planted()).then_some(write)
     }
 
     fn start_due_flush(&mut self, wanted: &Wanted, io: &mut dyn Io) -> bool {
@@ -426,9 +463,13 @@ impl Lane {
         wanted.durable > self.plan.durable() || wanted.patches > self.plan.patches_durable()
     }
 
-    fn note_fence(&mut self, wanted: &Wanted) {
+    fn note_fence(&mut self, wanted: &Wanted, io: &dyn Io) {
         if self.is_behind(wanted) && self.fence_since.is_none() {
-            self.fence_since = Some(Instant::now());
+            let now = io.now();
+            self.fence_since = Some(now);
+            if wanted.durable > self.plan.durable() {
+                self.cadence.fence_begins(now);
+            }
         }
     }
 
@@ -533,9 +574,13 @@ impl Lane {
             // every write that is lies below the floor; released only when written.
             unsafe { self.stream.memory.copy_in(from, bytes) };
             self.plan.patched_memory(from, to);
+            self.checksum.change(from);
         }
         match split.disk {
-            Some((_, to)) => self.patch = Some(PatchOnDisk { patch, to, in_flight: None }),
+            Some((_, to)) => {
+                self.checksum.give_up();
+                self.patch = Some(PatchOnDisk { patch, to, in_flight: None });
+            }
             None => self.plan.patch_applied(patch.number),
         }
         true
@@ -594,6 +639,7 @@ impl Lane {
             Kind::Write(slot) => self.write_ended(slot, result, io),
             Kind::Flush => self.flush_ended(result, io.abilities().cancels),
             Kind::Patch => self.patch_ended(result, io),
+            Kind::Zeros => self.zeros_ended(result),
         }
     }
 
@@ -715,10 +761,11 @@ impl Lane {
             return false;
         }
         let (plan, stream) = (&self.plan, &self.stream);
+        self.checksum.reach(plan.written(), &stream.memory);
+        stream.set_checksum(self.checksum.sum());
         let fenced =
             plan.durable() > stream.durable() || plan.patches_durable() > stream.patches_durable();
-        if stream.publish(plan.submitted(), plan.written(), plan.durable(), plan.patches_durable())
-        {
+        if stream.publish(plan.submitted(), plan.written(), plan.durable(), plan.patches()) {
             self.changed.progress = true;
         }
         if stream.sequencer.release(plan.in_use()) {
@@ -726,6 +773,9 @@ impl Lane {
         }
         stream.set_fencing(plan.fence_in_flight());
         stream.set_waiting_for_space(plan.is_held());
+        if fenced {
+            self.ahead.note_fence(self.plan.durable());
+        }
         if fenced && let Some(since) = self.fence_since.take() {
             self.last_fence = since.elapsed();
             stream.counters.fenced(self.last_fence);

@@ -78,6 +78,7 @@ impl Inline for WillingToo {
 fn len_of(op: Op) -> usize {
     match op {
         Op::Write { region, .. } => region.len,
+        Op::Zeros { len, .. } => len,
         Op::Flush => 0,
     }
 }
@@ -141,6 +142,27 @@ fn two_join_and_leave_a_thread() {
 #[test]
 fn two_join_and_leave_callers() {
     model_with(2, || two_come_and_go(Drive::Caller));
+}
+
+/// Who only looks in, and goes away without another call, leaves nobody asleep behind him.
+#[test]
+fn a_caller_sleeps_through_no_visit() {
+    model(|| {
+        let engine = Engine::new(Box::new(Willing::default()), 1);
+        let hub = Hub::start(engine, Drive::Caller, &Default::default(), 1 << 30).unwrap();
+        let (stream, place) = hub.visit(|engine| join(engine, 1, true)).unwrap();
+        let member = hub.reserve(1).unwrap().at(place);
+        let runner = Runner::sharing(member, stream.clone());
+        let visitor = thread::spawn({
+            let hub = hub.clone();
+            move || hub.visit(|_| ()).unwrap()
+        });
+        stream.note_wanted(1, 0);
+        let waited = runner.commit(&stream.progress, || stream.durable() >= 1);
+        assert_eq!(waited, Waited::Ready);
+        visitor.join().unwrap();
+        runner.retire();
+    });
 }
 
 /// Whoever waits carries a fence out himself or finds that another does; no fence is forgotten when

@@ -9,7 +9,9 @@
 //! An [`Engine`] is a state machine over one backend and any number of lanes, one a file. It knows
 //! nothing of threads: [`run`] says who turns it, [`own_thread`] how a thread does.
 
+mod ahead;
 mod cadence;
+mod checksum;
 mod company;
 mod inline;
 mod lane;
@@ -41,8 +43,9 @@ pub(crate) use plan::{Forms, Geometry, Plan};
 use run::CloseLater;
 use thread::spawn;
 
-/// What a lane may have in flight beside its data: a flush, a patch, and a linked pair's second half.
-pub(crate) const BESIDE_WRITES: usize = 3;
+/// What a lane may have in flight beside its data: a flush, a patch, zeros, and a linked pair's second
+/// half.
+pub(crate) const BESIDE_WRITES: usize = 4;
 
 /// After so many rounds a turn ends though there is more to do: whoever turns has a time limit to
 /// keep, other files to let in, a periodic fence to ask for, or came only to look.
@@ -73,6 +76,8 @@ pub(crate) struct Engine {
     last_fence: Duration,
     /// Whose turn it is to be first.
     first: usize,
+    /// What comes by time comes to all files together, counted from here.
+    began: Instant,
     /// Lanes that want to leave.
     leaving: usize,
     streams: Arc<Streams>,
@@ -180,6 +185,7 @@ impl Streams {
 impl Engine {
     /// For so many files at most.
     pub(crate) fn new(io: Box<dyn Io>, files: usize) -> Self {
+        let began = io.now();
         Self {
             doorbell: Arc::new(Doorbell::new(io.waker(), files)),
             io,
@@ -192,6 +198,7 @@ impl Engine {
             due: Vec::with_capacity(1),
             last_fence: Duration::ZERO,
             first: 0,
+            began,
             leaving: 0,
             streams: Arc::default(),
             answers: Arc::new(Answers::new()),
@@ -222,7 +229,8 @@ impl Engine {
     ) -> Result<usize, E> {
         let free = self.lanes.iter().position(Option::is_none);
         let place = free.unwrap_or(self.lanes.len());
-        let lane = lane(&mut *self.io, place, &self.doorbell)?;
+        let mut lane = lane(&mut *self.io, place, &self.doorbell)?;
+        lane.in_step_with(self.began);
         ignore_poison(self.streams.0.lock()).push(lane.stream().clone());
         self.answers.reserve(self.lanes.len() + 1);
         let served = Some(Served { lane, lent: 0, leaves: None });
@@ -465,7 +473,9 @@ impl Engine {
         if self.is_in_backend() || !waker.sleeps_apart() {
             return None;
         }
+        waker.goes_apart(true);
         if self.pauses_until().is_some() || !self.falls_asleep(&reason) {
+            waker.goes_apart(false);
             self.wakes_up();
             return None;
         }
@@ -550,6 +560,12 @@ impl Engine {
     }
 
     // ---- what comes by time ------------------------------------------------------------------------
+
+    /// By the backend's clock: a simulated computer has one of its own, so that its programs do not depend
+    /// on how fast they run.
+    pub(crate) fn now(&self) -> Instant {
+        self.io.now()
+    }
 
     /// When some file has to be seen to though nothing happens; `None`: never. (The checkers of
     /// interleavings know no time.)

@@ -130,6 +130,11 @@ impl Patience {
         never_ran(error) && self.may_ask_again(MOST_FRUITLESS)
     }
 
+    /// Whether a write with this error may be asked for again later.
+    pub(super) fn is_passing(error: &io::Error) -> bool {
+        lacks_memory(error) || is_dropped(error)
+    }
+
     pub(super) fn next_pause(&mut self) -> Duration {
         let [first, longest] = PAUSES;
         self.pause = (self.pause * 2).clamp(first, longest);

@@ -98,6 +98,7 @@ pub(super) fn sleep(mut engine: Engine, seat: &Seat, reason: impl Fn() -> bool) 
     let streams = engine.streams().clone();
     *ignore_poison(seat.lock()) = Some(engine);
     bell.sleep(until);
+    bell.goes_apart(false);
     let Ok(mut taken) = seat.lock() else {
         streams.fail_all(panicked);
         return ignore_poison(seat.lock()).take();

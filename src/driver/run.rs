@@ -1,7 +1,7 @@
 //! Who turns the driver of a stream: a thread of its own, one that others share, or whoever waits.
 
 use std::cell::Cell;
-use std::sync::{Arc, TryLockError};
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::Engine;
@@ -335,10 +335,7 @@ impl Runner {
             }
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Poisoned(poisoned)) => {
-                if let Some(driver) = &*poisoned.into_inner() {
-                    driver.streams().fail_all(panicked);
-                }
-                clear_poison(driver);
+                after_panic(driver, poisoned);
                 self.stream.fail(panicked(&self.stream));
                 None
             }
@@ -438,7 +435,7 @@ impl Runner {
                 if !driver.turn() && driver.is_at_rest() {
                     break;
                 }
-                driver.wait(Some(Instant::now()));
+                driver.wait(Some(driver.now()));
             }
         }
         driver.cut_padding(Instant::now() + Duration::from_secs(1));
@@ -603,6 +600,11 @@ impl Driving {
     }
 }
 
+/// Whether this thread turns a driver, as that of a waker does: it must not wait for one.
+pub(crate) fn is_driving() -> bool {
+    Driving::is_any()
+}
+
 impl Drop for Driving {
     fn drop(&mut self) {
         DRIVEN.with(|driven| driven.set(self.before));
@@ -644,7 +646,7 @@ impl Lead<'_> {
     /// Asks for what is due by now, though nobody asks; `looks`: whether there is such a thing.
     fn look(&mut self, looks: bool) {
         if looks && let Some(driver) = self.driver() {
-            driver.look(Instant::now());
+            driver.look(driver.now());
         }
     }
 }
@@ -664,14 +666,8 @@ impl Drop for Lead<'_> {
             return;
         }
         match streams {
-            Some(streams) => streams.each(|stream| {
-                stream.progress.announce();
-                stream.space.announce();
-            }),
-            None => {
-                self.stream.progress.announce();
-                self.stream.space.announce();
-            }
+            Some(streams) => streams.each(Stream::driver_is_free),
+            None => self.stream.driver_is_free(),
         }
     }
 }
@@ -687,6 +683,16 @@ fn see_to_visitors(visits: Option<&Visits>, engine: &mut Engine) {
 /// After which what is still under way never ends: the medium is full.
 #[cfg(all(test, unix, not(any(loom, shuttle))))]
 const STEPS_OF_A_REST: u32 = 100;
+
+/// Whoever had the driver has panicked: all streams fail, and it can be taken again.
+pub(super) fn after_panic<'a>(
+    seat: &'a Seat,
+    poisoned: PoisonError<MutexGuard<'a, Option<Engine>>>,
+) {
+    let streams = poisoned.into_inner().as_ref().map(|driver| driver.streams().clone());
+    clear_poison(seat);
+    streams.iter().for_each(|streams| streams.fail_all(panicked));
+}
 
 pub(super) fn panicked(stream: &Stream) -> Error {
     let error = std::io::Error::other("the driver panicked; please report this");

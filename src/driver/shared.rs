@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
 use super::own_thread::{Pace, PanicGuard, see_to_what_is_due, sleep};
-use super::run::{CloseLater, Driving, Mark, Seat, leak};
+use super::run::{CloseLater, Driving, Mark, Seat, after_panic, leak};
 use super::thread::{set_up, spawn};
 use super::{Engine, Leaves, Streams};
 use crate::error::Error;
@@ -19,7 +19,7 @@ use crate::stream::{Doorbell, Stream};
 #[cfg(all(unix, not(any(loom, shuttle))))]
 use crate::sync::Instant;
 use crate::sync::thread::JoinHandle;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, ignore_poison, mpsc};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence, ignore_poison, mpsc};
 
 /// What somebody does with the engine, on its thread.
 type Visit = Box<dyn FnOnce(&mut Engine) + Send>;
@@ -102,14 +102,26 @@ impl Visits {
         self.any.load(Ordering::Acquire)
     }
 
-    /// Of whoever has let go of the engine: nobody who came meanwhile may have to wait for the next.
+    /// Lets them in where nobody has the engine who would: of whoever comes, and of whoever has let go
+    /// of it. Who waits for a fence and found it taken by this sleeps: so it wakes them.
     pub(super) fn let_in_where_free(&self, seat: &Seat) {
+        // Of who comes and finds the engine taken, and of who gives it back and finds nobody, one sees
+        // the other: the bell that a visit rings has the other fence.
+        fence(Ordering::SeqCst);
         while self.is_any() {
-            let Ok(mut engine) = seat.try_lock() else { return }; // then that one does it
-            match &mut *engine {
-                Some(engine) => self.let_in(engine),
-                None => return,
-            }
+            let streams = match seat.try_lock() {
+                Ok(mut engine) => {
+                    let Some(engine) = &mut *engine else { return };
+                    self.let_in(engine);
+                    engine.streams().clone()
+                }
+                Err(TryLockError::WouldBlock) => return, // then that one does it
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    after_panic(seat, poisoned);
+                    continue;
+                }
+            };
+            streams.each(Stream::driver_is_free);
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::backend::{Abilities, Backend, Completion, FileId, Op, Token, Wake};
-use crate::buffers::{Memory, Region};
+use crate::buffers::{Memory, Region, zeros};
 use crate::error::Error;
 use crate::file::Handle;
 use crate::options::DiskFull;
@@ -38,6 +38,9 @@ struct Disk {
     writes_seen: usize,
     /// What becomes of every write, for ever.
     stuck: Option<Fate>,
+    /// Of those ahead of the data.
+    zeros: VecDeque<Fate>,
+    zeros_seen: Vec<(u64, usize)>,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,18 @@ impl ScriptedIo {
     fn perform(&mut self, op: Op) -> io::Result<usize> {
         let mut disk = self.disk.lock().unwrap();
         match op {
+            Op::Zeros { at, len } => {
+                let size = disk.bytes.len().max(at as usize + len);
+                let taken = match disk.zeros.pop_front().unwrap_or(Fate::Fine) {
+                    Fate::Fine => len,
+                    Fate::Short(taken) => taken.min(len),
+                    Fate::Error(code) => return Err(io::Error::from_raw_os_error(code)),
+                };
+                disk.zeros_seen.push((at, len));
+                disk.bytes.resize(size, 0);
+                disk.bytes[at as usize..][..taken].copy_from_slice(&zeros(len)[..taken]);
+                Ok(taken)
+            }
             Op::Write { at, region, link, .. } => {
                 disk.writes_seen += 1;
                 let stuck = disk.stuck;
@@ -721,4 +736,93 @@ fn a_patch_waits_for_space_too() {
         rig.assert_durable();
         assert_eq!(rig.stream.patches_durable(), 1);
     });
+}
+
+// ---- zeros ahead ----------------------------------------------------------------------------------
+
+const WINDOW: u64 = 256 << 10;
+
+/// That has its habit: fences of 700 bytes.
+fn going_ahead(forms: Forms, block: u64, zeros: &[Fate]) -> Rig {
+    let mut rig = Rig::new(forms, block);
+    rig.disk().zeros = zeros.iter().copied().collect();
+    let lane = rig.driver.lanes[0].take().unwrap();
+    rig.driver.lanes[0] = Some(Served { lane: lane.lane.zeros_ahead(WINDOW, 0), ..lane });
+    for _ in 0..8 {
+        rig.push(700).fence();
+    }
+    rig
+}
+
+#[test]
+fn zeros_go_ahead_of_the_data_and_only_there() {
+    for forms in EVERY_FORM {
+        for block in [1, 4096] {
+            let mut rig = going_ahead(forms, block, &[]);
+            for _ in 0..200 {
+                rig.push(700).fence();
+                rig.assert_durable();
+                let disk = rig.disk();
+                assert!(disk.bytes[rig.model.len()..].iter().all(|byte| *byte == 0));
+            }
+            let (disk, mut end) = (rig.disk(), 0);
+            assert!(disk.zeros_seen.len() >= 2);
+            for (at, len) in &disk.zeros_seen {
+                assert!(
+                    *at >= end && at.is_multiple_of(block) && (*len as u64).is_multiple_of(block)
+                );
+                end = at + *len as u64;
+            }
+            assert_eq!(disk.bytes.len() as u64, end, "every fence found them there");
+            drop(disk);
+            assert_eq!(
+                rig.stream.counters.zeros.get(),
+                rig.disk().zeros_seen.iter().map(|it| it.1 as u64).sum()
+            );
+        }
+    }
+}
+
+/// The next fence takes along what the file system has to record of them.
+#[test]
+fn the_fence_behind_zeros_is_a_flush() {
+    let mut rig = going_ahead(Forms { dsync: true, link: false }, 4096, &[]);
+    let before = rig.disk().flushes_seen;
+    rig.push(700).fence();
+    assert_eq!(rig.disk().flushes_seen, before + 1);
+    rig.push(700).fence();
+    assert_eq!(rig.disk().flushes_seen, before + 1, "and those behind it are as ever");
+}
+
+#[test]
+fn zeros_that_find_no_space_are_given_up_and_harm_nobody() {
+    for code in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG, libc::EINVAL] {
+        let mut rig = going_ahead(EVERY_FORM[0], 4096, &[Fate::Error(code)]);
+        for _ in 0..100 {
+            rig.push(700).fence();
+        }
+        rig.assert_durable();
+        assert!(rig.disk().zeros_seen.is_empty() && rig.stream.failure().is_none());
+    }
+}
+
+#[test]
+fn zeros_that_pass_by_are_tried_again_later() {
+    for fate in [Fate::Error(libc::EAGAIN), Fate::Error(libc::ECANCELED), Fate::Short(100)] {
+        let mut rig = going_ahead(EVERY_FORM[0], 4096, &[fate, Fate::Short(9000)]);
+        for _ in 0..100 {
+            rig.push(700).fence();
+        }
+        rig.assert_durable();
+        let whole = rig.disk().zeros_seen.iter().filter(|(_, len)| *len > 9000).count();
+        assert!(whole >= 1 && rig.stream.failure().is_none(), "{fate:?}");
+    }
+}
+
+/// The data would meet the same.
+#[test]
+fn a_medium_that_is_ill_under_the_zeros_fails_the_stream() {
+    let rig = going_ahead(EVERY_FORM[0], 4096, &[Fate::Error(libc::EIO)]);
+    assert!(rig.stream.failure().is_some());
+    assert_eq!(rig.stream.durable(), rig.model.len() as u64, "what was granted stays so");
 }

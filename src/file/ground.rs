@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::place::Fua;
+
 /// How a file system is mounted (proc_pid_mountinfo(5)).
 #[derive(Debug)]
 pub(super) struct Mount {
@@ -99,11 +101,28 @@ fn bottoms(sysfs: &Path, device: PathBuf) -> Vec<Bottom> {
     found
 }
 
+/// Who vouches for it, as sysfs shows it.
+fn fua(folder: &Path, name: &str) -> Fua {
+    let is = |it: &str, value: &str| {
+        fs::read_to_string(folder.join(it)).is_ok_and(|text| text.trim() == value)
+    };
+    if !is("queue/fua", "1") || is("queue/write_cache", "write through") {
+        return Fua::Unsent;
+    }
+    let mut parts = folder.components().map(|part| part.as_os_str().to_string_lossy());
+    let bridged = parts.any(|part| part.starts_with("usb") || part.starts_with("ata"));
+    let scsi = name.starts_with("sd") && folder.join("device/vendor").exists();
+    match scsi && !bridged && !is("device/vendor", "ATA") {
+        true => Fua::Announced(name.into()),
+        false => Fua::Assumed(name.into()),
+    }
+}
+
 /// Where data ends, as far as sysfs shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Bottom {
     /// A disk.
-    Disk,
+    Disk(Fua),
     /// A device in memory.
     Memory(String),
     /// A device that another machine serves.
@@ -145,7 +164,7 @@ fn descend(folder: &Path, deepest: usize, found: &mut Vec<Bottom>) {
         }
         None if begins(&["zram"]) || is_ram_disk(&name) => Bottom::Memory(name),
         None if begins(&["nbd", "rbd", "drbd"]) => Bottom::Away(name),
-        None => Bottom::Disk,
+        None => Bottom::Disk(fua(folder, &name)),
     });
 }
 
@@ -200,6 +219,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
+    const DISK: Bottom = Bottom::Disk(Fua::Unsent);
+
     /// A made-up sysfs.
     struct Fake(tempfile::TempDir);
 
@@ -243,8 +264,8 @@ mod tests {
         fake.slave(&array, &memory);
         let mapped = fake.block("dm-0", "253:0");
         fake.slave(&mapped, &array);
-        assert_eq!(fake.under("8:1"), [Bottom::Disk]);
-        assert_eq!(fake.under("253:0"), [Bottom::Disk, Bottom::Memory("zram0".into())]);
+        assert_eq!(fake.under("8:1"), [DISK]);
+        assert_eq!(fake.under("253:0"), [DISK, Bottom::Memory("zram0".into())]);
         assert!(fake.under("8:7").is_empty(), "out of sight");
         fake.slave(&disk, &mapped);
         assert!(fake.under("253:0").contains(&Bottom::TooDeep), "a circle");
@@ -269,9 +290,34 @@ mod tests {
             fake.block(name, &format!("1:{number}"));
         }
         assert_eq!(fake.under("1:0"), [Bottom::Memory("ram0".into())]);
-        assert_eq!(fake.under("1:1"), [Bottom::Disk]);
+        assert_eq!(fake.under("1:1"), [DISK]);
         assert_eq!(fake.under("1:2"), [Bottom::Away("nbd1".into())]);
         assert_eq!(fake.under("1:3"), [Bottom::Away("drbd0".into())]);
-        assert_eq!(fake.under("1:4"), [Bottom::Disk]);
+        assert_eq!(fake.under("1:4"), [DISK]);
+    }
+    #[test]
+    fn fua_is_announced_by_a_drive_itself_or_assumed_of_it() {
+        let fua = |folder: &str, name: &str, vendor: &str, cache: &str| {
+            let fake = Fake::new();
+            let disk = fake.block(folder, "8:0");
+            fs::create_dir(disk.join("device")).unwrap();
+            fs::write(disk.join("device/vendor"), format!("{vendor}\n")).unwrap();
+            fs::write(disk.join("queue/fua"), "1\n").unwrap();
+            fs::write(disk.join("queue/write_cache"), format!("{cache}\n")).unwrap();
+            let found = fake.under("8:0");
+            let [Bottom::Disk(fua)] = &found[..] else { panic!("{found:?}") };
+            let told = |known: &str| assert_eq!(known, name);
+            match fua {
+                Fua::Unsent => "unsent",
+                Fua::Announced(known) => (told(known), "announced").1,
+                Fua::Assumed(known) => (told(known), "assumed").1,
+            }
+        };
+        assert_eq!(fua("host0/sda", "sda", "SEAGATE", "write back"), "announced");
+        assert_eq!(fua("host0/sda", "sda", "ATA", "write back"), "assumed");
+        assert_eq!(fua("ata1/host0/sda", "sda", "SEAGATE", "write back"), "assumed");
+        assert_eq!(fua("usb1/host0/sda", "sda", "SEAGATE", "write back"), "assumed");
+        assert_eq!(fua("nvme0/nvme0n1", "nvme0n1", "0x8086", "write back"), "assumed");
+        assert_eq!(fua("nvme0/nvme0n1", "nvme0n1", "0x8086", "write through"), "unsent");
     }
 }

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::directory::{Entry, Wanted};
 #[cfg(unix)]
 use super::identity::Identity;
+#[cfg(target_os = "linux")]
+use super::limit;
 use super::lock::{self, Share};
 use super::mark::{self, Mark};
 use super::open::{MAX_BLOCK, OpenMode};
@@ -36,6 +38,12 @@ pub(crate) trait Handle: Debug + Send + Sync {
 
     /// Switches to direct I/O; returns the block that writes have to be aligned to.
     fn go_direct(&self, buffer_size: usize) -> io::Result<u64>;
+
+    /// How long the file may be where it lies, if that is less than 4 GiB. Only of a file that has
+    /// gone direct: of those the kernel does not say so.
+    fn longest(&self) -> Option<u64> {
+        None
+    }
 
     /// Space up to `bytes` that can't run out any more; the length grows to it.
     fn reserve(&self, bytes: u64) -> io::Result<()>;
@@ -66,6 +74,12 @@ pub(crate) trait Handle: Debug + Send + Sync {
 
     /// Reads what is there through the page cache, before direct I/O begins.
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Where the first bytes from `from` on are that nobody has written; `None`: there are none, or that
+    /// can't be seen here. May move the offset of the open file.
+    fn hole(&self, _from: u64) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 
     /// The file once more, for reading what was written, whatever its name is by now.
     fn open_for_reading(&self, name: &Path) -> io::Result<Box<dyn ReadAt>>;
@@ -285,7 +299,7 @@ impl Handle for SystemFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.ours()?.metadata()?.len())
+        length(self.file.ours()?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -300,6 +314,11 @@ impl Handle for SystemFile {
             )),
             None => go_direct(&self.file, buffer_size),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn longest(&self) -> Option<u64> {
+        limit::longest(self.file.ours().ok()?)
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
@@ -333,6 +352,27 @@ impl Handle for SystemFile {
 
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         self.file.read_at(bytes, at)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn hole(&self, from: u64) -> io::Result<Option<u64>> {
+        let file = self.file.ours()?;
+        let len = length(file)?;
+        let Ok(from) = i64::try_from(from) else { return Ok(None) };
+        let fd = file.as_raw_fd();
+        // What was read of space that nobody has written counts as data while the page cache has it.
+        // SAFETY: a live descriptor; plain integers.
+        unsafe { libc::posix_fadvise64(fd, 0, 0, libc::POSIX_FADV_DONTNEED) };
+        // SAFETY: as above.
+        match u64::try_from(unsafe { libc::lseek64(fd, from, libc::SEEK_HOLE) }) {
+            Ok(found) => Ok((found < len).then_some(found)), // behind the end is one, too
+            Err(_) => match io::Error::last_os_error() {
+                error if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::EINVAL)) => {
+                    Ok(None)
+                }
+                error => Err(error),
+            },
+        }
     }
 
     fn open_for_reading(&self, name: &Path) -> io::Result<Box<dyn ReadAt>> {
@@ -369,6 +409,26 @@ impl Handle for SystemFile {
 
     fn os_file(&self) -> Option<&Arc<OsFile>> {
         Some(&self.file)
+    }
+}
+
+/// Bytes of an open file.
+#[cfg(not(windows))]
+pub(crate) fn length(file: &File) -> io::Result<u64> {
+    Ok(file.metadata()?.len())
+}
+
+/// Bytes of an open file. `File::metadata` also asks for the volume, which takes a millisecond under
+/// Wine.
+#[cfg(windows)]
+pub(crate) fn length(file: &File) -> io::Result<u64> {
+    use std::os::windows::io::AsRawHandle;
+    use windows_sys::Win32::Storage::FileSystem::GetFileSizeEx;
+    let mut bytes = 0;
+    // SAFETY: a live handle and a live place for the result.
+    match unsafe { GetFileSizeEx(file.as_raw_handle(), &raw mut bytes) } {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(bytes.cast_unsigned()),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The limit on the length of files (RLIMIT_FSIZE). A write beyond it fails with EFBIG, and raises a
-//! signal that ends the process (SIGXFSZ, signal(7)): the thread that makes the call gets it, and
-//! that may be one of the program's own.
+//! How long a file may be. The process may have a limit (RLIMIT_FSIZE): a write beyond it fails with
+//! EFBIG, and raises a signal that ends the process (SIGXFSZ, signal(7)): the thread that makes the
+//! call gets it, and that may be one of the program's own. And a file system may: FAT, 4 GiB less a byte.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -21,6 +21,35 @@ pub(crate) fn file_limit() -> Option<u64> {
     }
     #[cfg(not(unix))]
     None
+}
+
+/// The limit of the file system that an open file lies on, where that is below 4 GiB. Nobody else may
+/// use the file's own place in it meanwhile.
+#[cfg(target_os = "linux")]
+pub(super) fn longest(file: &std::fs::File) -> Option<u64> {
+    use std::io::{Seek, SeekFrom};
+    let mut file = file;
+    let longest = last_taken(1 << 32, |place| file.seek(SeekFrom::Start(place)).is_ok());
+    let _ = file.rewind();
+    longest
+}
+
+/// The last place that is taken (lseek(2) refuses those that no file reaches), if `beyond` is not.
+#[cfg(target_os = "linux")]
+fn last_taken(beyond: u64, mut is_taken: impl FnMut(u64) -> bool) -> Option<u64> {
+    if is_taken(beyond) {
+        return None;
+    }
+    let (mut last, mut refused) = (0, beyond);
+    while refused - last > 1 {
+        let middle = last.midpoint(refused);
+        if is_taken(middle) {
+            last = middle;
+        } else {
+            refused = middle;
+        }
+    }
+    Some(last)
 }
 
 /// As long as it lives the signal does not reach this thread, and one that came meanwhile is taken
@@ -105,4 +134,18 @@ fn only_it(set: &mut libc::sigset_t) -> &libc::sigset_t {
         libc::sigaddset(set, libc::SIGXFSZ);
     }
     set
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_place_is_found() {
+        for last in [0, 1, 4095, (1 << 31) - 1, (1 << 32) - 2, (1 << 32) - 1] {
+            assert_eq!(last_taken(1 << 32, |place| place <= last), Some(last));
+        }
+        assert_eq!(last_taken(1 << 32, |_| true), None);
+        assert_eq!(longest(&tempfile::tempfile().unwrap()), None, "no FAT");
+    }
 }

@@ -21,7 +21,7 @@ const LARGEST_BLOCK: u64 = super::open::MAX_BLOCK as u64;
 
 /// Where the zeros begin at which a file of this length may have ended, if that can't be told from
 /// the file. Reads through the page cache.
-pub(super) fn unfinished_from(file: &dyn Handle, mark: Mark, len: u64) -> io::Result<Option<u64>> {
+pub(crate) fn unfinished_from(file: &dyn Handle, mark: Mark, len: u64) -> io::Result<Option<u64>> {
     let least = match mark {
         Mark::Padding if !len.is_multiple_of(LEAST_BLOCK) => return Ok(None),
         Mark::Padding => len.saturating_sub(LARGEST_BLOCK),
@@ -32,7 +32,7 @@ pub(super) fn unfinished_from(file: &dyn Handle, mark: Mark, len: u64) -> io::Re
 }
 
 /// The end of the last byte in `least..len` that is not zero; `least` if there is none.
-fn end_of_data(file: &dyn Handle, least: u64, len: u64) -> io::Result<u64> {
+pub(crate) fn end_of_data(file: &dyn Handle, least: u64, len: u64) -> io::Result<u64> {
     let mut piece = vec![0; 64 << 10];
     let mut end = len;
     while end > least {

@@ -3,6 +3,7 @@
 mod adopted;
 mod ahead;
 mod directory;
+mod folder;
 #[cfg(target_os = "linux")]
 mod ground;
 mod handle;
@@ -16,16 +17,22 @@ mod place;
 mod rename;
 
 pub(crate) use adopted::name_of;
-pub(crate) use handle::{Handle, OsFile, ReadAt, open as open_system_file, os_file};
+pub(crate) use folder::{Folder, Original, folder as system_folder};
+#[cfg(all(test, unix, not(loom)))]
+pub(crate) use folder::{Found, Space};
+pub(crate) use handle::{Handle, OsFile, ReadAt, length, open as open_system_file, os_file};
 #[cfg(unix)]
 pub(crate) use identity::Identity;
 pub(crate) use limit::{NoSignal, file_limit};
 pub(crate) use lock::{Share, try_share, unlock};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use mark::Mark;
-pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, below_the_end, close, finish};
-pub(crate) use place::Dsync;
+pub(crate) use mark::{end_of_data, unfinished_from};
+pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, below_the_end, close, finish, open_locked};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use place::Place;
+#[cfg(target_os = "linux")]
+pub(crate) use place::free_space;
+pub(crate) use place::{Dsync, Fua};
 pub use place::{Durability, Medium};
 pub(crate) use rename::rename;

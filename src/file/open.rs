@@ -12,9 +12,10 @@ use super::ahead::{self, PIECE, Stopped};
 use super::handle::Handle;
 use super::mark::{self, Mark};
 use super::place::Place;
-use crate::buffers::Memory;
+use crate::buffers::{Memory, zeros_are_there};
 use crate::canary::Canary;
 use crate::error::{Error, Operation, lacks_space};
+use crate::follow::retire;
 use crate::host::Host;
 use crate::options::{Direct, Options, Preallocate};
 
@@ -50,6 +51,8 @@ pub(crate) struct OpenFile {
     mark: Option<Mark>,
     /// It is of this open, and the close takes it away.
     pub(crate) marked: bool,
+    /// Of zeros that may be written ahead.
+    pub(crate) ahead: u64,
 }
 
 /// What was there, and what the open has done to it: a failure takes it back.
@@ -73,15 +76,27 @@ impl OpenFile {
         mode: OpenMode,
     ) -> Result<Self, Error> {
         let path: Arc<Path> = path.into();
-        if host.is_special(&path) {
-            // A FIFO would block the open, and neither it nor a device or directory can be made
-            // durable.
-            let shown = path.display();
-            let sentence = format!("{shown} is not a regular file: name a file to record to");
-            return Err(Error::Options(sentence.into()));
-        }
-        let (file, created) = named(host, options, &path, mode)?;
+        let (file, created) = open_locked(host, options, &path, mode)?;
         Self::prepared(options, path, mode, file, created)
+    }
+
+    /// For an append to what `recover` has left of the file, under the one lock; it is not asked about
+    /// a new one.
+    pub(crate) fn resumed<E: From<Error>>(
+        host: &dyn Host,
+        options: &Options,
+        path: &Path,
+        recover: impl FnOnce(&Arc<dyn Handle>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (path, mode): (Arc<Path>, _) = (path.into(), OpenMode::Append);
+        let (file, created) = open_locked(host, options, &path, mode)?;
+        if !created && let Err(error) = recover(&file) {
+            if options.lock {
+                file.unlock(); // explicitly: a forked child may hold the descriptor still
+            }
+            return Err(error);
+        }
+        Ok(Self::prepared(options, path, mode, file, created)?)
     }
 
     /// Of a file that somebody else has opened: an append.
@@ -92,6 +107,7 @@ impl OpenFile {
     ) -> Result<Self, Error> {
         let (file, is_a_copy) = adopt(theirs, name)?;
         lock(&*options.host, options, &*file, name)?;
+        retire_followed(options, &*file);
         let mut opened = Self::prepared(options, name.clone(), OpenMode::Append, file, false)?;
         if let Some(reason) = is_a_copy {
             let also = "a duplicate of the descriptor serves, through the page cache";
@@ -121,6 +137,7 @@ impl OpenFile {
             found_mark: None,
             mark: None,
             marked: false,
+            ahead: 0,
         };
         match opened.prepare(options) {
             Ok(()) => Ok(opened),
@@ -167,6 +184,7 @@ impl OpenFile {
         if self.mode == OpenMode::Append {
             self.check_end(options)?;
         }
+        self.look_ahead(options);
         if self.may_go_direct(options)? {
             match self.file.go_direct(options.buffer_size) {
                 Ok(block) => self.block = block,
@@ -175,9 +193,12 @@ impl OpenFile {
                 }
                 Err(error) => {
                     self.fallbacks.push(format!("direct I/O was refused ({error})"));
-                    self.mark((options.preallocate != Preallocate::None).then_some(Mark::Ahead));
+                    self.mark(self.goes_ahead(options).then_some(Mark::Ahead));
                 }
             }
+        }
+        if self.ahead > 0 && self.mark != Some(Mark::Ahead) {
+            self.goes_not_ahead("no mark could tell a killed writer's zeros from data");
         }
         let found = self.file.len().map_err(fail(Operation::Open))?;
         if self.found != Found::Nothing {
@@ -196,14 +217,51 @@ impl OpenFile {
             self.cut(options)?;
         }
         self.preallocate(options, found)?;
+        self.make_durable()
+    }
+
+    /// What the file has by now, and its name.
+    fn make_durable(&mut self) -> Result<(), Error> {
+        let path = self.path.clone();
+        let fail = |operation| {
+            let path = &path;
+            move |error| Error::io(operation, path, error)
+        };
         self.file.sync_all().map_err(fail(Operation::Flush))?;
-        if !Canary::NoDirectorySync.is_planted() {
-            match sync_name(&*self.file, &path) {
-                Err(error) if cannot_sync(&error) => self.name_is_unconfirmed(&error),
-                synced => synced.map_err(fail(Operation::SyncDirectory))?,
-            }
+        if Canary::NoDirectorySync.is_planted() {
+            return Ok(());
         }
-        Ok(())
+        match sync_name(&*self.file, &path) {
+            Err(error) if cannot_sync(&error) => {
+                self.name_is_unconfirmed(&error);
+                Ok(())
+            }
+            synced => synced.map_err(fail(Operation::SyncDirectory)),
+        }
+    }
+
+    /// Whether the file may end in space or zeros that are no data, and more of them than a block.
+    fn goes_ahead(&self, options: &Options) -> bool {
+        options.preallocate != Preallocate::None || self.ahead > 0
+    }
+
+    /// How many zeros may be written ahead here.
+    fn look_ahead(&mut self, options: &Options) {
+        if options.zero_ahead == 0 {
+            return;
+        }
+        match () {
+            () if !zeros_are_there() => self.goes_not_ahead("the system gives no memory for them"),
+            () if !self.place.writes_in_place() => {
+                self.goes_not_ahead("the file system is not known to write in place");
+            }
+            () => self.ahead = options.zero_ahead,
+        }
+    }
+
+    fn goes_not_ahead(&mut self, obstacle: &str) {
+        self.ahead = 0;
+        self.fallbacks.push(format!("no zeros are written ahead: {obstacle}"));
     }
 
     /// Space behind the `found` bytes. Of a file that will be emptied too: what is there counts, and
@@ -288,12 +346,18 @@ impl OpenFile {
 
 /// Opens and locks, until the name is that of the file whose lock was had: somebody may have removed
 /// or replaced it meanwhile. Says whether it is new.
-fn named(
+pub(crate) fn open_locked(
     host: &dyn Host,
     options: &Options,
     path: &Arc<Path>,
     mode: OpenMode,
 ) -> Result<(Arc<dyn Handle>, bool), Error> {
+    if host.is_special(path) {
+        // A FIFO would block the open, and neither it nor a device or directory can be made durable.
+        let shown = path.display();
+        let sentence = format!("{shown} is not a regular file: name a file to record to");
+        return Err(Error::Options(sentence.into()));
+    }
     const TRIES: usize = 16;
     let fail = |error| Error::io(Operation::Open, path, error);
     let mut last = None;
@@ -306,6 +370,7 @@ fn named(
             return Err(error);
         }
         if Canary::AnyName.is_planted() || file.has_its_name().map_err(fail)? {
+            retire_followed(options, &*file);
             return Ok((file, created));
         }
         last = Some(file);
@@ -317,6 +382,13 @@ fn named(
             io::ErrorKind::NotFound,
             "others replace it all the time, so that no open gets hold of it",
         ))),
+    }
+}
+
+/// Whose lock was had is the only writer.
+fn retire_followed(options: &Options, file: &dyn Handle) {
+    if let Some(file) = file.os_file().filter(|_| options.lock) {
+        retire(file);
     }
 }
 
@@ -398,8 +470,10 @@ impl OpenFile {
                 ));
             }
             (None, Some(mark)) => {
-                let from = mark::unfinished_from(&*self.file, mark, len);
-                if let Some(from) = from.map_err(fail(Operation::Read))? {
+                let zeros = mark::unfinished_from(&*self.file, mark, len);
+                let zeros = zeros.map_err(fail(Operation::Read))?;
+                let hole = self.file.hole(0).map_err(fail(Operation::Read))?;
+                if let Some(from) = zeros.into_iter().chain(hole).min() {
                     let path = self.path.clone();
                     return Err(Error::Unfinished { path, from, to: len });
                 }
@@ -417,9 +491,9 @@ impl OpenFile {
             Direct::Auto => !cfg!(windows),
             direct => direct == Direct::On,
         };
-        let mark = match options.preallocate {
-            Preallocate::None => direct.then_some(Mark::Padding),
-            _ => Some(Mark::Ahead),
+        let mark = match self.goes_ahead(options) {
+            false => direct.then_some(Mark::Padding),
+            true => Some(Mark::Ahead),
         };
         match self.mark(mark) {
             Some(error) if direct && options.direct == Direct::Auto => {

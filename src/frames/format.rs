@@ -19,6 +19,8 @@ pub const LONGEST: usize = 1 << 30;
 
 /// The greatest number that a recording begins with: far from the end of all numbers.
 pub(super) const LAST_FIRST: u64 = 1 << 62;
+/// The greatest number that a segment of it begins with.
+const LAST_SEGMENT: u64 = 1 << 63;
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
@@ -32,8 +34,14 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) generation: u64,
-    pub(super) first: u64,
+    /// Number of the first frame; `None` in a segment whose head was written before that was known.
+    pub(super) first: Option<u64>,
+    /// Number of the first frame of the whole recording, where this file is a segment of one.
+    pub(super) origin: u64,
 }
+
+/// In the place of a number that was not known.
+const UNKNOWN: u64 = u64::MAX;
 
 /// Why the first bytes of a file are no head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +65,8 @@ impl Head {
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[12..16].copy_from_slice(&(HEAD as u32).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.generation.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.first.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.first.unwrap_or(UNKNOWN).to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.origin.to_le_bytes());
         let sum = crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -84,11 +93,13 @@ impl Head {
         if version != VERSION || frames as usize != HEAD {
             return Err(NoHead::Version(version));
         }
-        match (u64_at(bytes, 16), u64_at(bytes, 24)) {
-            (0, _) => Err(NoHead::Damaged),
-            (_, first) if first > LAST_FIRST => Err(NoHead::Damaged),
-            (generation, first) => Ok(Self { generation, first }),
+        let (generation, origin) = (u64_at(bytes, 16), u64_at(bytes, 32));
+        let first = Some(u64_at(bytes, 24)).filter(|first| *first != UNKNOWN);
+        if generation == 0 || origin > LAST_FIRST || first.is_some_and(|first| first > LAST_SEGMENT)
+        {
+            return Err(NoHead::Damaged);
         }
+        Ok(Self { generation, first, origin })
     }
 }
 
@@ -252,10 +263,13 @@ mod tests {
     /// What is on disks can't change: these are the bytes of version 1.
     #[test]
     fn the_bytes_are_those_of_the_page() {
-        let head = Head { generation: 0x0102_0304_0506_0708, first: 3 }.encode();
+        let head = Head { generation: 0x0102_0304_0506_0708, first: Some(3), origin: 2 }.encode();
         assert_eq!(&head[..16], b"\x89wfFR\r\n\x1a\x01\0\0\0\x40\0\0\0");
         assert_eq!(&head[16..32], b"\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\0\0\0\0");
-        assert_eq!(head[32..60], [0; 28]);
+        assert_eq!(head[32..40], 2u64.to_le_bytes());
+        assert_eq!(head[40..60], [0; 20]);
+        let ahead = Head { generation: 1, first: None, origin: 0 }.encode();
+        assert_eq!(ahead[24..60], [&[0xFF; 8][..], &[0; 28]].concat());
         let frame = HEADER_OF.encode(64);
         assert_eq!(&frame[..16], b"\xF1wf\x01\x05\0\0\0\x06\0\0\0\0\0\0\0");
         assert_eq!(&frame[16..36], b"\x07\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x09\0\0\0");
@@ -266,7 +280,9 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_and_nothing_else_is() {
-        let head = Head { generation: 7, first: 9 };
+        let ahead = Head { generation: 7, first: None, origin: 5 };
+        assert_eq!(Head::decode(&ahead.encode()), Ok(ahead));
+        let head = Head { generation: 7, first: Some(9), origin: 0 };
         let bytes = head.encode();
         assert_eq!(Head::decode(&bytes), Ok(head));
         for at in 0..HEAD {
@@ -286,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_file_without_a_head_says_why() {
-        let head = Head { generation: 7, first: 9 }.encode();
+        let head = Head { generation: 7, first: Some(9), origin: 0 }.encode();
         assert_eq!(Head::decode(&[]), Err(NoHead::Unfinished));
         assert_eq!(Head::decode(&head[..30]), Err(NoHead::Unfinished));
         assert_eq!(Head::decode(&[0; 100]), Err(NoHead::Zeros));

@@ -17,8 +17,9 @@
 //! | 8 | 4 | version: 1 |
 //! | 12 | 4 | position of the first frame: 64 |
 //! | 16 | 8 | generation, never 0 |
-//! | 24 | 8 | sequence number of the first frame |
-//! | 32 | 28 | zeros; a reader does not look at them |
+//! | 24 | 8 | sequence number of the first frame; all ones: that which it has (see [`segments`]) |
+//! | 32 | 8 | of a segment: sequence number of the first frame of the whole recording; else 0 |
+//! | 40 | 20 | zeros; a reader does not look at them |
 //! | 60 | 4 | CRC32C of the 60 bytes before it |
 //!
 //! The **generation** is a random number that each recording draws for itself. A file that is
@@ -125,12 +126,21 @@
 //! it is. (The head is durable before an open returns, so a crash leaves a file without one only in
 //! the midst of an open: it is empty, or zeros, or shorter than a head and the beginning of one.)
 //!
+//! # In segments
+//!
+//! A recording that never ends lies in many files ([`segments`]), each of which is a framed file of
+//! its own, with its head and its footer. They have one generation, and numbers rise through all of
+//! them. The head of a segment is durable before it is known which frame will be its first, so all but
+//! the first leave that open.
+//!
 //! # Costs
 //!
 //! 40 bytes a frame, and one pass of CRC32C over the payload by whoever pushes (crate `crc32c`: the
 //! CPU's instruction, three at a time, and tables where there is none).
 
 mod error;
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+mod follow;
 mod format;
 mod index;
 mod options;
@@ -139,11 +149,18 @@ mod power;
 mod reader;
 mod recover;
 mod scan;
+pub mod segments;
 mod writer;
 
 pub use error::Error;
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+pub use follow::Follower;
 pub use format::LONGEST;
 pub use options::Options;
 pub use reader::{End, Frame, Hole, Item, Reader, View};
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
+pub(crate) use recover::plan_of;
 pub use recover::{Recovered, Torn, recover};
-pub use writer::{Grant, Placed, Push, Writer, now};
+pub(crate) use segments::Framing;
+pub(crate) use writer::Book;
+pub use writer::{Framed, Grant, Placed, Push, Writer, now};

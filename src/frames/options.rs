@@ -1,17 +1,15 @@
 //! How a framed file is opened.
 
-use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::path::Path;
-use std::time::SystemTime;
 
 use super::error::Error;
 use super::format::{HEAD, Head, LAST_FIRST, LONGEST};
-use super::reader::DEFAULT_LIMIT;
+use super::reader::{DEFAULT_LIMIT, End};
 use super::recover::{self, Goes, Recovered};
 use super::writer::Writer;
-use crate::error;
 use crate::overrun::OnFull;
+use crate::random;
+use crate::recover::Locked;
 
 /// How to open a framed [`Writer`]: the [options](crate::Options) of the writer below, and what is the
 /// frames' own.
@@ -112,8 +110,7 @@ impl Options {
     /// and its generation; creates it if it is not there, or is empty. A closed file is not read but
     /// for its footer.
     ///
-    /// The lock is let go of for a moment between the two. Whoever writes in that moment loses
-    /// nothing: the file is looked at again under the lock, and recovered again if it has changed.
+    /// The lock is held from the one to the other.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -138,32 +135,18 @@ impl Options {
     /// [`Options::append`](crate::Options::append). Options for the number and the generation of a
     /// new file are looked at, too.
     pub fn resume(&self, path: impl AsRef<Path>) -> Result<(Writer, Recovered), Error> {
-        const TRIES: usize = 16;
         let path = path.as_ref();
         let fresh = self.head(None)?;
-        for _ in 0..TRIES {
-            let (recovered, goes) = match recover::run(self, path) {
-                Err(Error::Writer(error)) if is_missing(&error) => {
-                    (Recovered::nothing(), Goes::anew())
-                }
-                found => found?,
-            };
-            let below = match self.below.append(path) {
-                // Somebody has written to it since, and was killed.
-                Err(crate::Error::Unfinished { .. }) => continue,
-                opened => opened?,
-            };
-            if !goes.is_still(&below)? {
-                drop(below); // as it is
-                continue;
-            }
-            let writer = match goes.head {
-                Some(head) => Writer::over(below, head, self.longest, goes.book),
-                None => self.begin(below, fresh)?,
-            };
-            return Ok((writer, recovered));
-        }
-        Err(Error::io("resume", Some(path), io::Error::other("others write to it all the time")))
+        let (mut recovered, mut goes) = (Recovered::nothing(), Goes::anew());
+        let below = crate::Writer::resume(&self.below, path, |file| {
+            (recovered, goes) = recover::run(self, path, file)?;
+            Ok::<_, Error>(())
+        })?;
+        let writer = match goes.head {
+            Some(head) => Writer::over(below, head, self.longest, goes.book),
+            None => self.begin(below, fresh)?,
+        };
+        Ok((writer, recovered))
     }
 
     /// Finds the valid prefix of a file whose writer is gone, keeps what is damaged behind it as
@@ -181,7 +164,24 @@ impl Options {
     /// behind the cut that failed.
     pub fn recover(&self, path: impl AsRef<Path>) -> Result<Recovered, Error> {
         self.check()?;
-        recover::run(self, path.as_ref()).map(|(recovered, _)| recovered)
+        let path = path.as_ref();
+        let locked = Locked::new(&self.below, path)?;
+        recover::run(self, path, &locked.file).map(|(recovered, _)| recovered)
+    }
+
+    /// Recovers a file that has a head, and gives it its footer, unless it has one.
+    pub(super) fn finish(&self, path: &Path) -> Result<Recovered, Error> {
+        let (writer, recovered) = self.resume(path)?;
+        let closed = match recovered.found {
+            Some(End::Closed { .. }) => writer.into_inner().close(),
+            _ => writer.close(),
+        };
+        closed.map_err(crate::Error::from)?;
+        Ok(recovered)
+    }
+
+    pub(super) fn below(&self) -> &crate::Options {
+        &self.below
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -215,29 +215,13 @@ impl Options {
                 "the recycled file has this generation: give another, or none for a random one",
             ));
         }
-        let generation = self.generation.unwrap_or_else(random);
-        Ok(Head { generation, first: self.first })
+        let generation = self.generation.unwrap_or_else(random::number);
+        Ok(Head { generation, first: Some(self.first), origin: 0 })
     }
 
     /// With the head durable: no power cut shows an older head, or none, before the first frame.
     fn begin(&self, mut below: crate::Writer, head: Head) -> Result<Writer, Error> {
         below.write_flush(&head.encode())?;
         Ok(Writer::over(below, head, self.longest, super::writer::Book::new(&head)))
-    }
-}
-
-fn is_missing(error: &crate::Error) -> bool {
-    matches!(error, error::Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-}
-
-/// Never 0. Each `RandomState` is another, from a seed of the system's; time and process beside it,
-/// since some systems have a poor one when they start.
-fn random() -> u64 {
-    let moment = (SystemTime::now(), std::process::id());
-    loop {
-        match RandomState::new().hash_one(moment) {
-            0 => {}
-            number => return number,
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::error::Error;
-use super::format::{self, END, HEAD, Head, Header, Kind};
+use super::format::{self, END, HEAD, Head, Header, Kind, NoHead};
 use super::index::Table;
 use super::scan::{Look, Rest, Scanner, Source, Step};
 
@@ -110,6 +110,22 @@ impl End {
     }
 }
 
+/// A frame that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    pub(super) position: u64,
+    pub(super) header: Header,
+    pub(super) missing: u64,
+}
+
+/// What a step has met.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stepped {
+    Frame(Spot),
+    Hole(Hole),
+    End(End),
+}
+
 /// A source that is read at positions.
 #[derive(Debug)]
 struct Seekable<R> {
@@ -170,6 +186,8 @@ impl<R: Read + Seek> Source for Seekable<R> {
 #[derive(Debug)]
 pub struct Reader<R> {
     scanner: Scanner<Seekable<R>>,
+    /// `None`: it is damaged.
+    head: Option<Head>,
     end: Option<End>,
     /// The iterator has met an error.
     failed: bool,
@@ -187,6 +205,38 @@ impl Reader<File> {
     }
 }
 
+impl Reader<File> {
+    /// `None`: the file is gone, or has not got a head yet. One whose head is damaged is read if its
+    /// generation is known.
+    pub(super) fn open_if_begun(
+        path: &Path,
+        generation: Option<u64>,
+    ) -> Result<Option<Self>, Error> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(|error| Error::io("open", Some(path), error))?,
+        };
+        let mut scanner = Scanner::new(Seekable { inner: file, at: None })?;
+        let head = Head::decode(scanner.bytes(0, HEAD).map_err(|error| error.of(path))?);
+        let (head, generation) = match (head, generation) {
+            (Ok(head), _) => (Some(head), head.generation),
+            (Err(NoHead::Unfinished | NoHead::Zeros), _) => return Ok(None),
+            (Err(NoHead::Damaged), Some(generation)) => (None, generation),
+            (Err(found), _) => return Err(Error::no_head(found, Some(path))),
+        };
+        scanner.belong(generation);
+        scanner.stand(HEAD as u64, head.and_then(|head| head.first));
+        Ok(Some(Self { scanner, head, end: None, failed: false }))
+    }
+
+    /// Whether it ends with the footer of a close. Stands at the first frame then.
+    pub(super) fn is_closed(&mut self) -> Result<bool, Error> {
+        let footer = read_footer(&mut self.scanner)?;
+        self.stand(HEAD as u64);
+        Ok(footer.is_some())
+    }
+}
+
 impl<R: Read + Seek> Reader<R> {
     /// Reads the head, and stands at the first frame, wherever the source stood.
     ///
@@ -196,8 +246,8 @@ impl<R: Read + Seek> Reader<R> {
         let mut scanner = Scanner::new(Seekable { inner: source, at: None })?;
         let head = read_head(&mut scanner)?;
         scanner.belong(head.generation);
-        scanner.stand(HEAD as u64, Some(head.first));
-        Ok(Self { scanner, end: None, failed: false })
+        scanner.stand(HEAD as u64, head.first);
+        Ok(Self { scanner, head: Some(head), end: None, failed: false })
     }
 
     /// For a file whose head is damaged: reads the frames of this generation, wherever the first of
@@ -209,7 +259,7 @@ impl<R: Read + Seek> Reader<R> {
         let mut scanner = Scanner::new(Seekable { inner: source, at: None })?;
         scanner.belong(generation);
         scanner.stand(HEAD as u64, None);
-        Ok(Self { scanner, end: None, failed: false })
+        Ok(Self { scanner, head: None, end: None, failed: false })
     }
 
     /// The longest payload to read, in bytes (default 64 MiB): no more memory is taken, whatever a
@@ -241,18 +291,34 @@ impl<R: Read + Seek> Reader<R> {
     /// # Errors
     /// [`Error::TooLong`] and [`Error::Io`]; the next call tries the same place again.
     pub fn read(&mut self) -> Result<Option<Item<View<'_>>>, Error> {
-        match self.scanner.step()? {
-            Step::Frame { position, header, missing } => {
-                let Header { sequence, time, .. } = header;
-                let payload = self.scanner.payload(position, &header)?;
-                Ok(Some(Item::Frame(View { position, sequence, time, missing, payload })))
-            }
-            Step::Hole { from, to } => Ok(Some(Item::Hole(Hole { from, to }))),
-            Step::End(rest) => {
-                self.end = Some(End::of(&rest));
-                Ok(None)
-            }
+        match self.step()? {
+            Stepped::Frame(spot) => self.view(spot).map(|view| Some(Item::Frame(view))),
+            Stepped::Hole(hole) => Ok(Some(Item::Hole(hole))),
+            Stepped::End(_) => Ok(None),
         }
+    }
+
+    /// As [`read`](Self::read), and lends nothing.
+    pub(super) fn step(&mut self) -> Result<Stepped, Error> {
+        Ok(match self.scanner.step()? {
+            Step::Frame { position, header, missing } => {
+                Stepped::Frame(Spot { position, header, missing })
+            }
+            Step::Hole { from, to } => Stepped::Hole(Hole { from, to }),
+            Step::End(rest) => {
+                let end = End::of(&rest);
+                self.end = Some(end);
+                Stepped::End(end)
+            }
+        })
+    }
+
+    /// The frame that was just stepped over.
+    pub(super) fn view(&mut self, spot: Spot) -> Result<View<'_>, Error> {
+        let Spot { position, header, missing } = spot;
+        let Header { sequence, time, .. } = header;
+        let payload = self.scanner.payload(position, &header)?;
+        Ok(View { position, sequence, time, missing, payload })
     }
 
     /// Looks at the source anew: what has been written since it was opened, or last refreshed, is
@@ -300,6 +366,20 @@ impl<R: Read + Seek> Reader<R> {
     /// As [`seek_sequence`](Self::seek_sequence).
     pub fn seek_time(&mut self, time: u64) -> Result<bool, Error> {
         self.seek_first(|_, of| of < time)
+    }
+
+    pub(super) fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Bytes in the source, when it was last looked at.
+    pub(super) fn len(&self) -> u64 {
+        self.scanner.len()
+    }
+
+    /// The source, which the next [`refresh`](Self::refresh) looks at anew.
+    pub(super) fn source(&mut self) -> &mut R {
+        &mut self.scanner.source().inner
     }
 
     /// The source, wherever it stands.

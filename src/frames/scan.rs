@@ -188,6 +188,10 @@ impl<S: Source> Scanner<S> {
         self.given = due.unwrap_or(0);
     }
 
+    pub(super) fn source(&mut self) -> &mut S {
+        &mut self.window.source
+    }
+
     pub(super) fn into_source(self) -> S {
         self.window.source
     }
@@ -363,7 +367,7 @@ mod tests {
     #[test]
     fn a_frame_whose_number_has_passed_is_none() {
         let (generation, sum) = (9, crc32c::crc32c(b""));
-        let mut file = Head { generation, first: 5 }.encode().to_vec();
+        let mut file = Head { generation, first: Some(5), origin: 0 }.encode().to_vec();
         for sequence in [5, 3, 6, 5] {
             let header = Header { kind: Kind::Data, len: 0, sequence, time: 0, generation, sum };
             file.extend(header.encode(file.len() as u64));

@@ -30,6 +30,32 @@ pub struct Placed {
     pub end: u64,
 }
 
+/// Which frames are in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Framed {
+    /// How many.
+    pub frames: u64,
+    /// Number of the first; that of the next one, if there is none.
+    pub first_sequence: u64,
+    /// The number behind the last that was given in this file.
+    pub next_sequence: u64,
+    /// Numbers that were given, and that no frame has: messages that were lost.
+    pub missing: u64,
+    /// Time of the first frame, as the producer gave it; 0 if there is none.
+    pub first_time: u64,
+    /// Time of the last.
+    pub last_time: u64,
+}
+
+impl Placed {
+    /// In a recording of which the file is a part; with wrapping.
+    pub(super) fn raised(self, shift: u64) -> Self {
+        let (position, end) = (self.position.wrapping_add(shift), self.end.wrapping_add(shift));
+        Self { position, end, ..self }
+    }
+}
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Push {
@@ -45,7 +71,7 @@ pub enum Push {
 
 /// What the writer knows of its frames.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(crate) struct Book {
     generation: u64,
     /// Where the next frame begins.
     pub(super) position: u64,
@@ -55,6 +81,8 @@ pub(super) struct Book {
     pub(super) first_time: u64,
     pub(super) last_time: u64,
     pub(super) table: Table,
+    /// The number that was due when the file began.
+    begun: u64,
 }
 
 impl Book {
@@ -63,12 +91,53 @@ impl Book {
         Self {
             generation: head.generation,
             position: super::format::HEAD as u64,
-            next: head.first,
+            next: head.first.unwrap_or(head.origin),
             frames: 0,
             first_time: 0,
             last_time: 0,
             table: Table::new(),
+            begun: head.first.unwrap_or(head.origin),
         }
+    }
+
+    /// The number of the first frame, as far as its place is known.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.table.entries().first().map(|entry| entry.sequence)
+    }
+
+    /// The header of the next data frame.
+    pub(super) fn data(&self, time: u64, len: usize, sum: u32) -> [u8; HEADER] {
+        self.header(Kind::Data, time, len, sum)
+    }
+
+    /// The next `messages` numbers are of messages that were lost.
+    pub(super) fn lose(&mut self, messages: u64) {
+        const LAST: u64 = 1 << 63; // far from the end, which no push then reaches
+        self.next = self.next.max(self.next.saturating_add(messages).min(LAST));
+    }
+
+    /// Of a file that follows another one of the same recording, which gets no more frames.
+    pub(crate) fn follow(&mut self, before: &Self) {
+        (self.next, self.begun) = (before.next, before.next);
+    }
+
+    /// What is in the file.
+    pub(crate) fn framed(&self) -> Framed {
+        Framed {
+            frames: self.frames,
+            first_sequence: self.first().unwrap_or(self.next),
+            next_sequence: self.next,
+            missing: (self.next - self.begun).saturating_sub(self.frames),
+            first_time: self.first_time,
+            last_time: self.last_time,
+        }
+    }
+
+    /// Behind frames that are durable, which it vouches for. A failure is sticky: the close tells of it.
+    pub(crate) fn write_footer(&mut self, below: &mut crate::Writer) -> Result<(), Error> {
+        below.flush()?;
+        let footer = self.footer();
+        below.write_flush(&footer).map(drop)
     }
 
     fn header(&self, kind: Kind, time: u64, len: usize, sum: u32) -> [u8; HEADER] {
@@ -91,7 +160,7 @@ impl Book {
     }
 
     #[inline]
-    fn placed(&mut self, position: u64, time: u64, payload: usize) -> Placed {
+    pub(super) fn placed(&mut self, position: u64, time: u64, payload: usize) -> Placed {
         debug_assert_eq!(position, self.position, "somebody else has pushed");
         let (sequence, bytes) = (self.next, (HEADER + payload) as u64);
         self.note(Entry { position, sequence, time }, bytes);
@@ -214,15 +283,13 @@ impl Writer {
     pub fn grant(&mut self, len: usize) -> Result<Grant<'_>, Error> {
         self.fits(len)?;
         let memory = self.below.grant(HEADER + len)?;
-        Ok(Grant { memory, book: &mut self.book })
+        Ok(Grant { memory, book: &mut self.book, shift: 0 })
     }
 
     /// The next `messages` numbers are of messages that the source lost before they could be offered:
     /// a reader sees them missing. Never waits.
     pub fn lose(&mut self, messages: u64) {
-        const LAST: u64 = 1 << 63; // far from the end, which no push then reaches
-        let next = self.book.next.saturating_add(messages).min(LAST);
-        self.book.next = self.book.next.max(next);
+        self.book.lose(messages);
     }
 
     /// The number of the next message.
@@ -247,11 +314,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::close`](crate::Writer::close).
     pub fn close(mut self) -> Result<Summary, CloseError> {
-        // A failure is sticky: the close tells of it.
-        if self.below.flush().is_ok() {
-            let footer = self.book.footer();
-            let _ = self.below.write_flush(&footer);
-        }
+        let _ = self.book.write_footer(&mut self.below);
         self.below.close()
     }
 
@@ -295,8 +358,10 @@ impl Deref for Writer {
 #[derive(Debug)]
 #[must_use = "a grant that is not committed takes no bytes"]
 pub struct Grant<'a> {
-    memory: crate::Grant<'a>,
-    book: &'a mut Book,
+    pub(super) memory: crate::Grant<'a>,
+    pub(super) book: &'a mut Book,
+    /// What a position in the file has to be raised by, to be one of the recording.
+    pub(super) shift: u64,
 }
 
 impl Grant<'_> {
@@ -305,12 +370,12 @@ impl Grant<'_> {
     /// # Panics
     /// If `len` is more than was granted.
     pub fn commit(self, time: u64, len: usize) -> Placed {
-        let Self { mut memory, book } = self;
+        let Self { mut memory, book, shift } = self;
         let sum = crc32c(&memory[HEADER..HEADER + len]);
         let header = book.header(Kind::Data, time, len, sum);
         memory[..HEADER].copy_from_slice(&header);
         let position = memory.commit(HEADER + len);
-        book.placed(position, time, len)
+        book.placed(position, time, len).raised(shift)
     }
 }
 

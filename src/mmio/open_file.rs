@@ -2,7 +2,7 @@
 
 use super::abi::*;
 use super::failure::Failure;
-use super::storage::{Identity, Storage};
+use super::storage::Storage;
 use crate::control::Control;
 use crate::ticket::Ticket;
 
@@ -39,9 +39,9 @@ impl OpenFile {
         self.position
     }
 
-    /// Which file is being recorded, and by whom.
-    pub(super) fn recorded(&self) -> Option<(Identity, Control)> {
-        self.storage.recorded()
+    /// The handle of the writer that records to it, if one does.
+    pub(super) fn recorder(&self) -> Option<Control> {
+        self.storage.control().cloned()
     }
 
     /// What went wrong last; what went wrong on the way to the disk weighs more.

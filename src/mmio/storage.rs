@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::table::table;
 use crate::control::Control;
 use crate::error::Error;
-use crate::file::{OsFile, ReadAt, Share, try_share, unlock};
+use crate::file::{OsFile, ReadAt, Share, length, try_share, unlock};
 use crate::fork::Process;
 use crate::options::FenceForm;
 use crate::stream::Stream;
@@ -49,28 +49,27 @@ pub(super) struct Recording {
     _name: Option<File>,
 }
 
-/// Where the file may show older bytes than were written: overwrites on their way have no position
-/// of their own, but a fence is behind them.
+/// Where the file may show older bytes than were written: overwrites on their way.
 #[derive(Debug, Default)]
 struct Overwritten {
     /// All of them lie in here.
     places: Range<u64>,
-    /// The last of them: what is durable up to there is in the file.
+    /// The number of the last of them.
     patches: u64,
 }
 
 impl Overwritten {
-    /// One more, since `durable` of them are.
-    fn add(&mut self, places: Range<u64>, durable: u64) {
-        self.places = match self.places.is_empty() || durable >= self.patches {
+    /// One more, since so many of them are in the file.
+    fn add(&mut self, places: Range<u64>, in_file: u64) {
+        self.places = match self.places.is_empty() || in_file >= self.patches {
             true => places,
             false => self.places.start.min(places.start)..self.places.end.max(places.end),
         };
     }
 
-    fn meets(&self, places: &Range<u64>, durable: u64) -> bool {
+    fn meets(&self, places: &Range<u64>, in_file: u64) -> bool {
         let both = self.places.start.max(places.start)..self.places.end.min(places.end);
-        durable < self.patches && !both.is_empty()
+        in_file < self.patches && !both.is_empty()
     }
 }
 
@@ -166,13 +165,6 @@ impl Storage {
         self.control().map(Control::fence)
     }
 
-    /// What is being recorded: which file, and by whom.
-    pub(super) fn recorded(&self) -> Option<(Identity, Control)> {
-        let control = self.control()?.clone();
-        let file = control.core.os_file().ok()?;
-        Some((identity(file.ours().ok()?).ok()?, control))
-    }
-
     /// Drains, fences, trims, lets go.
     pub(super) fn close(self) -> Result<(), Failure> {
         match self {
@@ -210,7 +202,7 @@ impl ReadOnly {
 
     fn len(&self) -> io::Result<u64> {
         let recorded = self.recorded_end();
-        recorded.map_or_else(|| Ok(self.file.ours()?.metadata()?.len()), Ok)
+        recorded.map_or_else(|| length(self.file.ours()?), Ok)
     }
 
     fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
@@ -249,7 +241,7 @@ impl Recording {
         let end = self.writer.positions().accepted;
         let over = at..end.min(at + bytes.len() as u64);
         if !over.is_empty() {
-            self.overwritten.add(over, self.stream().patches_durable());
+            self.overwritten.add(over, self.stream().patches_in_file());
         }
         self.writer.seek(SeekFrom::Start(at))?;
         let written = self.writer.write_all(bytes);
@@ -276,9 +268,9 @@ impl Recording {
         let left = positions.accepted.saturating_sub(at);
         let len = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let places = at..at + len as u64;
-        if self.overwritten.meets(&places, self.stream().patches_durable()) {
-            self.writer.control().flush()?;
-        } else if positions.written < places.end {
+        if positions.written < places.end
+            || self.overwritten.meets(&places, self.stream().patches_in_file())
+        {
             Write::flush(&mut self.writer)?;
         }
         read_at(&**file, at, &mut bytes[..len])
@@ -314,6 +306,12 @@ fn identity(file: &File) -> io::Result<Identity> {
     return Identity::of(std::os::fd::AsRawFd::as_raw_fd(file));
     #[cfg(windows)]
     return super::windows::identity(file);
+}
+
+/// Which file this writer records to, while it is open.
+pub(super) fn recorded_by(control: &Control) -> Option<Identity> {
+    let file = control.core.os_file().ok()?;
+    identity(file.ours().ok()?).ok()
 }
 
 /// Nobody else may have it open; on Windows nobody may rename or delete it either.

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::abi::MMIOINFO;
 use super::open_file::OpenFile;
-use super::storage::Identity;
+use super::storage::{Identity, recorded_by};
 use crate::control::Control;
 use crate::sync::ignore_poison;
 
@@ -19,7 +19,21 @@ struct Entry {
     /// Where its MMIOINFO lies: whoever else has the number has a copy.
     info: usize,
     /// Outside of the lock, which may be held for as long as a WRITE waits for room.
-    recorded: Option<(Identity, Control)>,
+    recorder: Option<Recorder>,
+}
+
+#[derive(Debug)]
+struct Recorder {
+    control: Control,
+    /// Of the file. Asked for when somebody reads one that may be the same: under Wine the answer
+    /// takes a millisecond.
+    identity: OnceLock<Option<Identity>>,
+}
+
+impl Recorder {
+    fn records_to(&self, file: Identity) -> bool {
+        *self.identity.get_or_init(|| recorded_by(&self.control)) == Some(file)
+    }
 }
 
 #[derive(Debug)]
@@ -39,7 +53,8 @@ impl Table {
     /// Takes a file in; returns its number: odd, so that it is the value of no Windows handle
     /// (winmm of Wine takes the word for one), and not used again before 2³¹ others.
     pub(super) fn insert(&self, file: OpenFile, info: *const MMIOINFO) -> u32 {
-        let recorded = file.recorded();
+        let recorder =
+            file.recorder().map(|control| Recorder { control, identity: OnceLock::new() });
         let mut files = ignore_poison(self.files.write());
         let files = files.get_or_insert_default();
         let mut next = ignore_poison(self.next.lock());
@@ -48,7 +63,7 @@ impl Table {
             let number = *next << 1 | 1;
             if let hash_map::Entry::Vacant(free) = files.entry(number) {
                 let file = Arc::new(Mutex::new(Some(file)));
-                free.insert(Entry { file, info: info.addr(), recorded });
+                free.insert(Entry { file, info: info.addr(), recorder });
                 return number;
             }
         }
@@ -62,8 +77,8 @@ impl Table {
     /// Who records to this file, if this process does.
     pub(super) fn recording(&self, of: Identity) -> Option<Control> {
         let files = ignore_poison(self.files.read());
-        let mut recorded = files.as_ref()?.values().filter_map(|entry| entry.recorded.as_ref());
-        recorded.find(|(identity, _)| *identity == of).map(|(_, control)| control.clone())
+        let mut recorders = files.as_ref()?.values().filter_map(|entry| entry.recorder.as_ref());
+        recorders.find(|recorder| recorder.records_to(of)).map(|it| it.control.clone())
     }
 
     /// Whether this very MMIOINFO, and no copy of it, has the file with this number.

@@ -150,6 +150,8 @@ pub(super) struct FileOnMedium {
     /// Empty for a file that has lost its name.
     path: PathBuf,
     name_is_certain: bool,
+    /// Its name was taken away, which no flush of the directory has made certain.
+    is_removed: bool,
     /// The directory that it is in.
     folder: u64,
     pub(super) locked: bool,
@@ -286,6 +288,16 @@ impl Computer {
         medium.told.iter().filter(|told| told.path == path).cloned().collect()
     }
 
+    /// Somebody removes this file, and makes another one with its name, for certain.
+    pub(crate) fn replace(&self, path: &Path, content: &[u8]) {
+        let mut medium = self.medium();
+        if let Some(number) = medium.find(path) {
+            medium.remove(number);
+        }
+        drop(medium);
+        self.put(path, content);
+    }
+
     /// A file that has always been there.
     pub(crate) fn put(&self, path: &Path, content: &[u8]) {
         let mut medium = self.medium();
@@ -301,6 +313,7 @@ impl FileOnMedium {
         Self {
             path: path.into(),
             name_is_certain: false,
+            is_removed: false,
             folder: 0,
             locked: false,
             certain: content.to_vec(),
@@ -352,7 +365,9 @@ impl Medium {
 
     /// What the path leads to: nothing of a directory that has moved away.
     pub(super) fn find(&self, path: &Path) -> Option<u64> {
-        let is_it = |file: &FileOnMedium| file.path == path && file.folder == self.folder;
+        let is_it = |file: &FileOnMedium| {
+            file.path == path && file.folder == self.folder && !file.is_removed
+        };
         self.files.iter().find(|(_, file)| is_it(file)).map(|(number, _)| *number)
     }
 
@@ -388,6 +403,39 @@ impl Medium {
     pub(super) fn remove(&mut self, number: u64) {
         let file = self.file(number);
         *file = FileOnMedium::new(Path::new(""), b"");
+    }
+
+    /// Takes a name away, for good once the directory is flushed.
+    pub(super) fn remove_name(&mut self, path: &Path) -> io::Result<()> {
+        let number = self.find(path).ok_or(io::ErrorKind::NotFound)?;
+        self.file(number).is_removed = true;
+        self.happened();
+        Ok(())
+    }
+
+    /// What was removed is gone for certain.
+    pub(super) fn sync_removals(&mut self) -> io::Result<()> {
+        if let Some(code) = self.flush_fails() {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        self.files.values_mut().filter(|file| file.is_removed).for_each(|file| {
+            file.path = PathBuf::new();
+        });
+        self.happened();
+        Ok(())
+    }
+
+    /// Every file that a program finds: path, number, length, whether a writer has it.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (&Path, u64, u64, bool)> {
+        let files = self.files.iter().filter(|(_, file)| file.is_named() && !file.is_removed);
+        files.map(|(number, file)| (&*file.path, *number, file.current.len() as u64, file.locked))
+    }
+
+    /// Bytes that are free, and that there are.
+    pub(super) fn space(&self) -> (u64, u64) {
+        let used: u64 = self.listed().map(|(_, _, bytes, _)| bytes).sum();
+        let size = self.faults.space.unwrap_or(1 << 40);
+        (size.saturating_sub(used), size)
     }
 
     pub(super) fn close(&mut self, number: u64) -> io::Result<()> {
@@ -533,7 +581,8 @@ impl Medium {
     /// How many bytes of a write up to `end` find room: `None`, all of them.
     pub(super) fn room(&self, file: u64, end: usize) -> Option<usize> {
         let space = self.faults.space? as usize;
-        let others = self.files.iter().filter(|(number, _)| **number != file);
+        let is_other = |it: &(&u64, &FileOnMedium)| *it.0 != file && !it.1.is_removed;
+        let others = self.files.iter().filter(is_other);
         let used: usize = others.map(|(_, file)| file.current.len()).sum();
         let room = space.saturating_sub(used).max(self.files[&file].current.len());
         (end > room).then_some(room)
@@ -553,7 +602,8 @@ impl Medium {
     pub(crate) fn cut(&mut self, random: &mut fastrand::Rng) -> Image {
         let mut image = Image::new();
         for file in self.files.values().filter(|file| file.is_named()) {
-            if file.name_is_certain || random.bool() {
+            let is_there = file.name_is_certain && !file.is_removed;
+            if is_there || random.bool() {
                 image.insert(file.path.clone(), file.cut(random));
             }
         }

@@ -1,15 +1,16 @@
 //! The simulated file system.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::disk::{Asked, Computer, Folder};
+use super::disk::{Asked, Computer, Folder as Which};
 use super::io::{Kernel, SimulatedIo};
 use crate::backend::{Files, Io};
 use crate::file::{
-    Dsync, Durability, Handle, Mark, Medium as Promise, OpenMode, OsFile, Place, ReadAt,
+    Dsync, Durability, Folder, Found, Fua, Handle, Mark, Medium as Promise, OpenMode, Original,
+    OsFile, Place, ReadAt, Space,
 };
 use crate::host::Host;
 use crate::options::Options;
@@ -39,6 +40,10 @@ impl Host for Simulated {
             (None, _) => (medium.create(path), true),
         };
         Ok((Arc::new(SimulatedFile { computer: self.computer.clone(), number }), new))
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn Folder>> {
+        Ok(Box::new(SimulatedFolder { computer: self.computer.clone(), path: path.into() }))
     }
 
     /// There is no clock.
@@ -120,11 +125,11 @@ impl Handle for SimulatedFile {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.computer.medium().sync_name(self.number, Folder::Held)
+        self.computer.medium().sync_name(self.number, Which::Held)
     }
 
     fn sync_directory_at(&self, _path: &Path) -> io::Result<()> {
-        self.computer.medium().sync_name(self.number, Folder::AtPath)
+        self.computer.medium().sync_name(self.number, Which::AtPath)
     }
 
     /// A power cut leaves names and bytes here, no attributes. Without direct I/O there are none.
@@ -166,7 +171,7 @@ impl Handle for SimulatedFile {
 
     fn place(&self) -> Place {
         let durability = Durability { medium: Promise::StableMedia, reason: "simulated".into() };
-        Place { durability, dsync: Dsync::Yes }
+        Place { durability, dsync: Dsync::Yes, fua: Fua::Unsent }
     }
 
     fn os_file(&self) -> Option<&Arc<OsFile>> {
@@ -189,4 +194,53 @@ impl ReadAt for Reading {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         self.computer.medium().read(self.number, bytes, at)
     }
+}
+
+/// Paths lead to one directory, whatever they begin with.
+#[derive(Debug)]
+struct SimulatedFolder {
+    computer: Computer,
+    path: PathBuf,
+}
+
+impl Folder for SimulatedFolder {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let medium = self.computer.medium();
+        let name = |path: &Path| path.file_name()?.to_str().map(str::to_owned);
+        Ok(medium.listed().filter_map(|(path, ..)| name(path)).collect())
+    }
+
+    fn look(&self, name: &str) -> io::Result<Option<Found>> {
+        let (medium, path) = (self.computer.medium(), self.path.join(name));
+        let found = medium.listed().find(|(other, ..)| *other == path);
+        Ok(found.map(|(_, number, bytes, _)| Found {
+            original: Original { device: 0, number, made: None },
+            bytes,
+            modified: UNIX_EPOCH,
+        }))
+    }
+
+    fn is_in_use(&self, name: &str) -> io::Result<bool> {
+        let (medium, path) = (self.computer.medium(), self.path.join(name));
+        Ok(medium.listed().any(|(other, _, _, locked)| other == path && locked))
+    }
+
+    fn is_unfinished(&self, _name: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.computer.medium().remove_name(&self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.computer.medium().sync_removals()
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let (free, size) = self.computer.medium().space();
+        Ok(Space { free, size })
+    }
+
+    fn reclaim(&self) {}
 }

@@ -10,7 +10,7 @@ use super::disk::{Asked, Computer, Medium, SECTOR, fails_at};
 use crate::backend::{
     Abilities, Backend, Bell, Completion, FileId, Inline, Io, Op, Places, Token, Wake,
 };
-use crate::buffers::Region;
+use crate::buffers::{Region, zeros};
 use crate::canary::Canary;
 use crate::file::Handle;
 use crate::sync::{Instant, Mutex, MutexGuard, ignore_poison, thread};
@@ -92,7 +92,7 @@ impl Inline for Beside {
 fn unlinked(op: Op) -> Op {
     match op {
         Op::Write { at, region, dsync, .. } => Op::Write { at, region, dsync, link: false },
-        Op::Flush => Op::Flush,
+        Op::Zeros { .. } | Op::Flush => op,
     }
 }
 
@@ -125,11 +125,11 @@ enum Work {
         bytes: Vec<u8>,
         dsync: bool,
         link: bool,
+        /// Ahead of the data: nobody has to hear that there is no room for them.
+        zeros: bool,
     },
     /// What had completed when it was submitted, or started behind its link.
-    Flush {
-        covered: Option<Vec<u64>>,
-    },
+    Flush { covered: Option<Vec<u64>> },
 }
 
 impl Queue {
@@ -163,16 +163,33 @@ impl Queue {
         self.submitted += 1;
         let work = match op {
             Op::Write { at, region, dsync, link } => {
-                self.check(file, at, region.len, medium.block);
-                let bytes = bytes_of(region);
-                let number = medium.begin_write(file, at, &bytes);
                 let dsync = dsync && !Canary::flushes_nothing();
-                Work::Write { number, at, region, bytes, dsync, link }
+                let (number, bytes) = self.begin_write(medium, file, at, region);
+                Work::Write { number, at, region, bytes, dsync, link, zeros: false }
+            }
+            Op::Zeros { at, len } => {
+                let address = zeros(len).as_ptr().cast_mut(); // nobody writes there
+                let region = Region { address, len, index: 0 };
+                let (number, bytes) = self.begin_write(medium, file, at, region);
+                let (dsync, link, zeros) = (false, false, true);
+                Work::Write { number, at, region, bytes, dsync, link, zeros }
             }
             Op::Flush => Work::Flush { covered: after.is_none().then(|| medium.covered(file)) },
         };
         medium.in_flight += 1;
         self.flights.push(Flight { order: self.submitted, token, file, work, after });
+    }
+
+    fn begin_write(
+        &self,
+        medium: &mut Medium,
+        file: u64,
+        at: u64,
+        region: Region,
+    ) -> (u64, Vec<u8>) {
+        self.check(file, at, region.len, medium.block);
+        let bytes = bytes_of(region);
+        (medium.begin_write(file, at, &bytes), bytes)
     }
 
     /// One operation that can end does; returns whether there was one.
@@ -241,7 +258,7 @@ fn perform(medium: &mut Medium, flight: &Flight) -> (io::Result<usize>, bool) {
             }
             (medium.end_flush(file, covered).map(|()| 0), true)
         }
-        Work::Write { number, at, region, bytes, dsync, .. } => {
+        Work::Write { number, at, region, bytes, dsync, zeros, .. } => {
             assert!(bytes_of(*region) == *bytes, "a buffer has changed in flight");
             let fate = fate(medium, file, *at, bytes.len());
             let taken = match &fate {
@@ -251,6 +268,12 @@ fn perform(medium: &mut Medium, flight: &Flight) -> (io::Result<usize>, bool) {
                     if error.kind() == io::ErrorKind::Interrupted
                         || error.kind() == io::ErrorKind::WouldBlock =>
                 {
+                    medium.cancel_write(file, *number);
+                    return (fate, false);
+                }
+                // A refused write behind the end leaves the file as long as it was, and what it may
+                // have brought there is cut off by the file system (ext4, xfs).
+                Err(error) if *zeros && error.raw_os_error() == Some(libc::ENOSPC) => {
                     medium.cancel_write(file, *number);
                     return (fate, false);
                 }
@@ -434,6 +457,12 @@ impl Io for SimulatedIo {
         // SAFETY: the driver alone touches the memory that it asks to be filled, and it is initialised.
         let bytes = unsafe { std::slice::from_raw_parts_mut(region.address, region.len) };
         self.computer.medium().read(*self.files.of(file), bytes, at)
+    }
+
+    fn free_space(&mut self, _: FileId) -> Option<u64> {
+        let mut medium = self.computer.medium();
+        let is_known = medium.random.bool();
+        is_known.then(|| medium.space().0)
     }
 
     fn set_len(&mut self, file: FileId, len: u64) -> io::Result<()> {

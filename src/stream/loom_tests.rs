@@ -1,8 +1,8 @@
 //! Who wakes whom, in every interleaving and memory order of two or three threads.
 
 use super::*;
-use crate::backend::Bell;
-use crate::sync::{model, thread};
+use crate::backend::{Bell, Wake};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, model, thread};
 
 const CELL: u64 = Sequencer::CELL;
 
@@ -73,6 +73,64 @@ fn a_driver_of_many_hears_who_has_rung() {
         });
         others.into_iter().for_each(|other| other.join().unwrap());
     });
+}
+
+/// A bell that is heard where the driver sleeps, and nowhere else.
+#[derive(Debug, Default)]
+struct TwoEars {
+    apart: AtomicBool,
+    beside: Bell,
+    backend: Bell,
+}
+
+impl TwoEars {
+    fn ear(&self, apart: bool) -> &Bell {
+        if apart { &self.beside } else { &self.backend }
+    }
+}
+
+impl Wake for TwoEars {
+    fn wake(&self) {
+        self.ear(self.apart.load(Ordering::Relaxed)).wake();
+    }
+
+    fn goes_apart(&self, apart: bool) {
+        self.apart.store(apart, Ordering::Relaxed);
+    }
+}
+
+/// Its first sleep ends by itself, while somebody rings for that; its second is elsewhere.
+#[test]
+fn a_driver_that_sleeps_elsewhere_by_now_is_woken_there() {
+    for first_apart in [false, true] {
+        model(move || {
+            let ears = Arc::new(TwoEars::default());
+            let doorbell = Arc::new(Doorbell::new(ears.clone(), 1));
+            let asked = Arc::new(AtomicU64::new(0));
+            let asker = {
+                let (doorbell, asked) = (doorbell.clone(), asked.clone());
+                thread::spawn(move || {
+                    asked.store(1, Ordering::Relaxed);
+                    doorbell.ring();
+                })
+            };
+            for turn in 0.. {
+                let apart = first_apart ^ (turn > 0);
+                ears.goes_apart(apart);
+                doorbell.going_to_sleep();
+                let found = asked.load(Ordering::Relaxed) == 1;
+                if !found && turn > 0 {
+                    ears.ear(apart).wait(None, || false);
+                }
+                ears.goes_apart(false);
+                doorbell.awake();
+                if found {
+                    break;
+                }
+            }
+            asker.join().unwrap();
+        });
+    }
 }
 
 /// Who asks while a fence is in flight rings nothing: its end is what makes the driver look.
@@ -155,7 +213,7 @@ fn a_task_sees_the_fence_or_is_woken_by_it() {
         let driver = {
             let stream = stream.clone();
             thread::spawn(move || {
-                stream.publish(7, 7, 7, 0);
+                stream.publish(7, 7, 7, Patched::default());
                 stream.wake_tasks();
             })
         };
@@ -201,7 +259,7 @@ fn positions_are_in_order() {
             thread::spawn(move || {
                 for at in [3, 7] {
                     stream.sequencer.commit_exclusive(at);
-                    stream.publish(at, at, at, 0);
+                    stream.publish(at, at, at, Patched::default());
                 }
             })
         };

@@ -73,4 +73,12 @@ mod time {
             Self(self.0 + duration)
         }
     }
+
+    impl std::ops::Sub<Duration> for Instant {
+        type Output = Self;
+
+        fn sub(self, duration: Duration) -> Self {
+            Self(self.0 - duration)
+        }
+    }
 }

@@ -21,9 +21,9 @@ use crate::buffers::Refused;
 use crate::control::Control;
 use crate::core::Core;
 use crate::error::Error;
-use crate::file::OpenMode;
 #[cfg(unix)]
 use crate::file::OsFile;
+use crate::file::{Handle, OpenMode};
 use crate::options::Options;
 use crate::overrun::{OnFull, Push};
 use crate::stream::Stream;
@@ -72,6 +72,14 @@ pub struct Writer {
 impl Writer {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
         Core::open(options, path, mode).map(Self::over)
+    }
+
+    pub(crate) fn resume<E: From<Error>>(
+        options: &Options,
+        path: &Path,
+        recover: impl FnOnce(&Arc<dyn Handle>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        Core::resume(options, path, recover).map(Self::over)
     }
 
     pub(crate) fn adopt(options: &Options, file: &File) -> Result<Self, Error> {
@@ -343,12 +351,31 @@ impl Writer {
         &self.control.core
     }
 
-    pub(super) fn accepted(&self) -> u64 {
+    pub(crate) fn accepted(&self) -> u64 {
         self.position
     }
 
-    fn policy(&self) -> OnFull {
+    pub(crate) fn policy(&self) -> OnFull {
         self.core().facts.options.on_full
+    }
+
+    /// Takes all the bytes, whatever the policy.
+    pub(crate) fn append_blocking(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.write_all_blocking(bytes).map(drop)
+    }
+
+    pub(crate) fn longest_whole(&self) -> usize {
+        self.core().longest_whole()
+    }
+
+    /// Refuses what would have to wait in a waker.
+    pub(crate) fn may_wait(&self) -> Result<(), Error> {
+        self.core().may_wait()
+    }
+
+    /// Whether this is a forked child, whose parent has opened it.
+    pub(crate) fn is_not_ours(&self) -> bool {
+        self.stream.is_not_ours()
     }
 
     /// Always inline: where two modules push it would else be a call, at five instructions a push.
@@ -543,12 +570,12 @@ impl Writer {
     }
 
     /// Fill bytes that have no room yet.
-    pub(super) fn owed(&self) -> u64 {
+    pub(crate) fn owed(&self) -> u64 {
         self.stream.overruns.debt.load(Ordering::Acquire)
     }
 
     /// Lays down all of it, waiting for room: for calls that wait anyway. A failure shows there.
-    pub(super) fn repay_all(&mut self) {
+    pub(crate) fn repay_all(&mut self) {
         self.repay_by(None);
     }
 

@@ -37,7 +37,7 @@ pub const SMALL: usize = 4096;
 /// for tools that slow the tests down.
 fn hang() -> Duration {
     let seconds = std::env::var("WRITEFLUSH_HANG").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60))
+    Duration::from_secs(seconds.unwrap_or(180))
 }
 
 /// One way to run a writer.

@@ -132,11 +132,11 @@ pub struct Frozen(std::process::Child);
 
 impl Frozen {
     pub fn new(at: &Path) -> Self {
-        const THAW: &str = "timeout 50 cat; fsfreeze -u \"$0\"";
+        const THAW: &str = "timeout 50 cat; fsfreeze --unfreeze \"$0\"";
         let mut guard = Command::new("sh");
         guard.args(["-c", THAW]).arg(at).stdin(std::process::Stdio::piped());
         let guard = guard.spawn().unwrap();
-        run("fsfreeze", &["-f", at.to_str().unwrap()]);
+        run("fsfreeze", &["--freeze", at.to_str().unwrap()]);
         Self(guard)
     }
 }

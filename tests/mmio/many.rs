@@ -132,10 +132,13 @@ mod counted {
         if child_task().is_none() {
             return child_succeeds(test, "alone", |_| {});
         }
+        let alone = (threads(), descriptors());
         for config in configs() {
             watched(test, move || {
                 let directory = directory();
-                let before = (threads(), descriptors());
+                // With this thread; that of the last round may still be on its way out.
+                let before = (alone.0 + 1, alone.1);
+                crate::common::until(|| (threads(), descriptors()) == before);
                 let driver = DriverOptions::new().backend(config.backend).drive(config.drive);
                 let driver = driver.start().unwrap();
                 let options = Options::new().buffer_size(SMALL).direct(config.direct);

@@ -10,6 +10,7 @@ use rust::mmio::{Settings, io_procedure};
 
 use crate::failure::{guarded, wf_status};
 use crate::options::{unless_zero, wf_options};
+use crate::sized;
 
 /// The I/O procedure of MMIO messages: for `mmioInstallIOProc` on Windows (where `info` is the
 /// `MMIOINFO` of mmsystem.h), for a program's own dispatcher everywhere (`wf_mmioinfo`). A WRITE
@@ -50,7 +51,7 @@ pub unsafe extern "C" fn wf_mmio_settings(
 ) -> wf_status {
     guarded(|| {
         // SAFETY: the caller's promise.
-        match unsafe { wf_options::at(options) }.and_then(|asked| asked.read()) {
+        match unsafe { sized::at(options) }.and_then(|asked| asked.read()) {
             Ok(asked) => {
                 let interval = unless_zero(fence_ms).map(Duration::from_millis);
                 let bytes = unless_zero(fence_bytes);

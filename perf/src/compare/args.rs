@@ -8,103 +8,116 @@ use writeflush_workloads::subject::{Family, Kind};
 
 use super::plan::{Choice, Extent, Plan, Streams};
 use crate::error::Bad;
+use crate::units::{some_time, whole};
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo perf compare --quick .
-  cargo perf compare /data --for 1h --json data.json
-  cargo perf compare --records 4KiB --committers 1,16 --subjects caller,BufWriter .
-  cargo perf compare --replay data.json --csv data.csv
-
-In a cell, all subjects that ask for a fence take turns in random order, commit by commit, and every
-one of them has every file and every place in the order of opening equally often. A ratio is of what
-two subjects took in the same turn, with a 95 % confidence interval; that of two equal rows (A/A)
-shows the noise, and where it shows too much the cell has no verdict. What spins is measured beside a
-copy of its floor, and what asks for no fence alone. Subjects that survive different things are
-listed apart and never compared.
+  writeflush compare --quick .
+  writeflush compare /data --for 1h --json data.json
+  writeflush compare --records 4KiB --committers 1,16 --subjects caller,BufWriter .
+  writeflush compare --replay data.json --csv data.csv
 
 Exit status: 0 measured; 1 a subject or a cell failed on the way (the others are kept); 2 options or
 the directory can't work; 130 interrupted (nothing is left behind).";
 
+const MORE: &str = "
+
+In a cell, all subjects that ask for a fence take turns in random order, commit by commit, and
+every one of them has every file and every place in the order of opening equally often. A ratio is
+of what two subjects took in the same turn, with a 95 % confidence interval; that of two equal rows
+(A/A) shows the noise, and where it shows too much the cell has no verdict. What spins is measured
+beside a copy of its floor, and what asks for no fence alone. Subjects that survive different
+things are listed apart and never compared.";
+
+const MEASURED: &str = "What is measured";
+const RESULTS: &str = "Results";
+
 /// Compare what a durable commit costs: every backend, the system calls by hand, and std
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = [EXAMPLES, MORE].concat())]
 pub(crate) struct Args {
     /// Where to put the files: a directory on the disk to be measured
     #[arg(default_value = ".")]
     pub(crate) directory: PathBuf,
 
-    /// Less than a minute: 4 KiB records, one and sixteen committers, and of the floors only those
-    /// that a ratio needs
+    /// Less than a minute: fewer cells and floors
+    ///
+    /// Records of 4 KiB, one and sixteen committers, and of the floors only those that a ratio needs.
     #[arg(long)]
     pub(crate) quick: bool,
 
     /// Time of the whole run: as much is measured as fits [default: 30m, with --quick 45s]
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::units::time,
-          conflicts_with = "samples")]
+    #[arg(long = "for", value_name = "TIME", value_parser = some_time, conflicts_with = "samples")]
     pub(crate) time: Option<Duration>,
 
     /// Commits of each subject in a cell, at least, whatever time that takes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = whole(100..=10_000_000_u64))]
     pub(crate) samples: Option<u64>,
 
     /// Record sizes
-    #[arg(long, value_delimiter = ',', value_name = "SIZE", value_parser = record)]
+    #[arg(long, value_delimiter = ',', value_name = "SIZE", value_parser = record,
+          help_heading = MEASURED)]
     pub(crate) records: Vec<u64>,
 
     /// File states: growing, reserved, written
-    #[arg(long, value_delimiter = ',', value_name = "STATE", value_parser = state)]
+    #[arg(long, value_delimiter = ',', value_name = "STATE", value_parser = state,
+          help_heading = MEASURED)]
     pub(crate) states: Vec<FileState>,
 
-    /// Threads that commit at the same time [default: 1, and some more with the smallest record]
-    #[arg(long, value_delimiter = ',', value_name = "N",
-          value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Threads that commit at the same time
+    ///
+    /// Without it one, and some more with the smallest record.
+    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = whole(1..=64_u16),
+          help_heading = MEASURED)]
     pub(crate) committers: Vec<u16>,
 
     /// Whether subjects that can bypass the page cache do
     #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = switch,
-          action = clap::ArgAction::Set)]
+          action = clap::ArgAction::Set, help_heading = MEASURED)]
     pub(crate) direct: bool,
 
-    /// Bytes of the streams that are written by buffer size at the end; 0: none [default: 128MiB,
-    /// with --quick 0]
-    #[arg(long, value_name = "SIZE", value_parser = stream)]
+    /// Bytes of the streams at the end, by buffer size; 0: none [default: 128MiB]
+    ///
+    /// With --quick none are written unless it is given.
+    #[arg(long, value_name = "SIZE", value_parser = stream, help_heading = MEASURED)]
     pub(crate) stream: Option<u64>,
 
-    /// Only subjects whose name contains one of these words (see --list), and their floors
-    #[arg(long, value_delimiter = ',', value_name = "WORD")]
+    /// Only subjects whose name contains one of these words, and their floors
+    #[arg(long, value_delimiter = ',', value_name = "WORD", help_heading = MEASURED)]
     pub(crate) subjects: Vec<String>,
 
     /// List the subjects and end
-    #[arg(long)]
+    #[arg(long, help_heading = MEASURED)]
     pub(crate) list: bool,
 
     /// Add other crates that write durably (needs `--features peers` at build time)
-    #[arg(long)]
+    #[arg(long, hide_short_help = true, help_heading = MEASURED)]
     pub(crate) peers: bool,
 
     /// Decides the order of turns
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, hide_short_help = true, default_value_t = 1, value_name = "N",
+          value_parser = whole(0..=u64::MAX), help_heading = MEASURED)]
     pub(crate) seed: u64,
 
     /// Keep the result in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) json: Option<PathBuf>,
 
     /// Write a row for each subject and cell to this file, as comma-separated values
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) csv: Option<PathBuf>,
 
     /// Write the tables to this file, as Markdown
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) markdown: Option<PathBuf>,
 
     /// Overwrite these files
-    #[arg(long)]
+    #[arg(long, help_heading = RESULTS)]
     pub(crate) force: bool,
 
     /// Measure nothing; print the tables of this result file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "samples", "time"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "json", "samples", "time"],
+          help_heading = RESULTS)]
     pub(crate) replay: Option<PathBuf>,
 }
 
@@ -152,7 +165,7 @@ impl Args {
         for word in &self.subjects {
             if !all.iter().any(|kind| kind.name.contains(word.as_str())) {
                 return Err(Bad::new(format!(
-                    "no subject's name contains '{word}': see 'cargo perf compare --list'"
+                    "no subject's name contains '{word}': see 'writeflush compare --list'"
                 )));
             }
         }

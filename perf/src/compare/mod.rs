@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let files: Vec<&Path> = args.json.as_deref().into_iter().chain(export::paths(args)).collect();
     if let Some(file) = &args.replay {
         let document = Document::load(file)?;
-        check_files(&files, args.force)?;
+        document::check_free(files, args.force)?;
         print(table::render(&document));
         export::write(args, &document)?;
         return Ok(ExitCode::SUCCESS);
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         kinds.iter().for_each(|kind| print(format_args!("{}\n", kind.name)));
         return Ok(ExitCode::SUCCESS);
     }
-    check_files(&files, args.force)?;
+    document::check_free(files, args.force)?;
     let plan = args.plan();
     let stop = Stop::install().context("could not listen for signals")?;
     let scratch = Scratch::new(&args.directory, plan::space(&plan, &kinds, beside))?;
@@ -71,18 +71,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::from(LOST) } else { ExitCode::SUCCESS })
 }
 
-/// Before anything is measured: whether the results will have a place.
-fn check_files(files: &[&Path], force: bool) -> Result<(), Bad> {
-    for path in files {
-        document::check_free(Some(path), force)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(|error| {
-            Bad::new(format!("{} can't be written ({error}): name another file", path.display()))
-        })?;
-    }
-    Ok(())
-}
-
 /// All subjects there are in this build.
 pub(crate) fn all_kinds(peers: bool) -> Result<Vec<Kind>, Bad> {
     let mut kinds = subject::kinds();
@@ -91,7 +79,7 @@ pub(crate) fn all_kinds(peers: bool) -> Result<Vec<Kind>, Bad> {
         kinds.extend(crate::peers::kinds());
         #[cfg(not(feature = "peers"))]
         return Err(Bad::new(
-            "this build has no peers: run 'cargo run --release -p writeflush-perf --features \
+            "this build has no peers: run 'cargo run --release -p writeflush-cli --features \
              peers -- compare --peers'",
         ));
     }

@@ -35,7 +35,7 @@ pub(crate) fn text(document: &Document<Gate>) -> String {
     for skipped in &gate.skipped {
         text += &format!("\nSkipped: {}: {}\n", escaped(&skipped.what), escaped(&skipped.why));
     }
-    text += &format!("\nRepeat it: `cargo perf {}`\n", escaped(&repeat(document)));
+    text += &format!("\nRepeat it: `writeflush {}`\n", escaped(&repeat(document)));
     text
 }
 

@@ -81,8 +81,10 @@ fn gate(args: &Args) -> anyhow::Result<ExitCode> {
         write_markdown(args, &document)?;
         return Ok(document.result.verdict.status());
     }
-    document::check_free(args.json.as_deref(), args.force)?;
-    document::check_free(args.markdown.as_deref(), args.force)?;
+    document::check_free(
+        args.json.as_deref().into_iter().chain(args.markdown.as_deref()),
+        args.force,
+    )?;
     let stop = Stop::install().context("could not listen for signals")?;
     let sides = if args.has_baseline() {
         args.sources.candidate_alone(&stop)?

@@ -221,7 +221,11 @@ impl Program {
         let words = String::from_utf8_lossy(&words);
         let last = words.lines().rev().find(|line| !line.trim().is_empty());
         let last = last.map(|line| format!("; its last words: {}", shortened(line)));
-        Bad::new(format!("{} ended too early{}", self.shown, last.unwrap_or_default()))
+        let last = last.unwrap_or_default();
+        Bad::new(format!(
+            "{} ended too early{last}; perf/operation/PROTOCOL.md says what it is asked",
+            self.shown
+        ))
     }
 
     fn nonsense(&self, question: &str, answer: &str) -> Bad {

@@ -25,7 +25,7 @@ pub(crate) fn render(document: &Document<Gate>) -> String {
     for skipped in &gate.skipped {
         text += &format!("skipped: {}: {}\n", skipped.what, skipped.why);
     }
-    text += &format!("\n{}\nrepeat it: cargo perf {}\n", gate.verdict.name(), repeat(document));
+    text += &format!("\n{}\nrepeat it: writeflush {}\n", gate.verdict.name(), repeat(document));
     text
 }
 

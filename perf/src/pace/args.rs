@@ -12,69 +12,77 @@ use super::schedule::Schedule;
 use super::subject::{SUBJECTS, Subject};
 use crate::error::Bad;
 use crate::output::{amount, binary_size};
-use crate::units::{rate, size, time};
+use crate::units::{rate, size, some_time, time, whole};
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo perf pace --rate 200MB/s --record 64KiB
-  cargo perf pace --rate 50MB/s --record 4KiB --memory 8MiB --neighbour with /data
-  cargo perf pace --rate 200MB/s --find-buffer --for 30s --json pace.json
-  cargo perf pace --streams 64 --rate 1MB/s --every 100ms --for 20s --json streams.json
-  cargo perf pace --rate 200MB/s --drive poll --backend sync --file written
+  writeflush pace --rate 200MB/s --record 64KiB
+  writeflush pace --rate 50MB/s --record 4KiB --memory 8MiB --neighbour with /data
+  writeflush pace --rate 200MB/s --find-buffer --for 30s --json pace.json
+  writeflush pace --streams 64 --rate 1MB/s --every 100ms --for 20s --json streams.json
 
-Takes of different recorders come in a random order, those of a search one in turn with those of all
-others. A size is the answer if three takes with it, and every take with more, lost nothing; the next
-smaller one is taken three times as well.
+Exit status: 0 measured; 1 something failed on the way, or the producer could not keep up; 2
+options, the directory or the rate can't work; 130 interrupted (nothing is left behind).";
+
+const MORE: &str = "
+
+Takes of different recorders come in a random order, those of a search one in turn with those of
+all others. A size is the answer if three takes with it, and every take with more, lost nothing;
+the next smaller one is taken three times as well.
 
 Service is the hand-over alone; response counts from the moment at which a record was due, so that
 a late record makes those behind it late as well. A missed slot is a record that was handed over
-only after the next was due. Nothing waits for room: what finds none is an overrun, and lost. Held is
-what is in the recorder's memory; at risk is what a power cut would take: that, and all that is
+only after the next was due. Nothing waits for room: what finds none is an overrun, and lost. Held
+is what is in the recorder's memory; at risk is what a power cut would take: that, and all that is
 written and waits for its fence.
 
-With --streams N files grow at once, each at the --rate (1MB/s) and with a fence each --every, fed by
-one thread. A thread for each file (BufWriter and sync_data), writers on one shared driver, writers
-with a driver each, and one io_uring by hand take turns: in each of the --laps all of them in a random
-order, --for in all laps together. A fence counts from the moment at which it is due until it is known
-to be durable; its p99 needs 10,000 fences. Processor time is the whole process's, the kernel's part
-for it included, without what the generator takes alone, which has a turn in each lap as well. Each
-file is read back and compared.
+With --streams N files grow at once, each at the --rate (1MB/s) and with a fence each --every, fed
+by one thread. A thread for each file (BufWriter and sync_data), writers on one shared driver,
+writers with a driver each, and one io_uring by hand take turns: in each of the --laps all of them
+in a random order, --for in all laps together. A fence counts from the moment at which it is due
+until it is known to be durable; its p99 needs 10,000 fences. Processor time is the whole
+process's, the kernel's part for it included, without what the generator takes alone, which has a
+turn in each lap as well. Each file is read back and compared.";
 
-Exit status: 0 measured; 1 something failed on the way, or the producer could not keep up; 2 options,
-the directory or the rate can't work; 130 interrupted (nothing is left behind).";
+const STREAMS: &str = "Many files";
+const RECORDERS: &str = "Recorders";
+const RESULTS: &str = "Results";
 
 /// A recorder's day: records at a fixed rate, what their hand-over costs, and what is lost
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = [EXAMPLES, MORE].concat())]
 pub(crate) struct Args {
     /// Where to put the file: a directory on the disk to be measured
     #[arg(default_value = ".")]
     pub(crate) directory: PathBuf,
 
-    /// Bytes a second, such as 200MB/s [with --streams: of each, default 1MB/s]
+    /// Bytes a second, such as 200MB/s
+    ///
+    /// With --streams of each, by default 1MB/s.
     #[arg(long, value_parser = rate, required_unless_present_any = ["list", "replay", "streams"])]
     pub(crate) rate: Option<u64>,
 
-    /// Bytes that are handed over at a time [default: 64KiB, with --streams 16KiB]
+    /// Bytes handed over at a time [default: 64KiB; --streams: 16KiB]
     #[arg(long, value_name = "SIZE", value_parser = record)]
     pub(crate) record: Option<u64>,
 
     /// So many files that grow at once, in place of one
-    #[arg(long, value_name = "N", value_parser = streams,
+    #[arg(long, value_name = "N", value_parser = whole(1..=MOST_STREAMS), help_heading = STREAMS,
           conflicts_with_all = ["find_buffer", "drive", "neighbour", "replay"])]
     pub(crate) streams: Option<usize>,
 
     /// How often each subject has its turn
     #[arg(long, value_name = "N", default_value = "5", requires = "streams",
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = whole(1..=1000_u32), help_heading = STREAMS)]
     pub(crate) laps: u32,
 
-    /// Whether the fences of different streams fall due one after the other, or all at once
-    #[arg(long, value_enum, default_value = "spread", requires = "streams")]
+    /// Their fences fall due one by one (spread), or together
+    #[arg(long, value_enum, default_value = "spread", requires = "streams",
+          hide_possible_values = true, help_heading = STREAMS)]
     pub(crate) phases: Phases,
 
     /// How long each recording takes
-    #[arg(long = "for", default_value = "10s", value_name = "DURATION", value_parser = time)]
+    #[arg(long = "for", default_value = "10s", value_name = "DURATION", value_parser = some_time)]
     pub(crate) time: Duration,
 
     /// Time between two fences; 0 for one fence at the end
@@ -82,8 +90,9 @@ pub(crate) struct Args {
           value_parser = time)]
     pub(crate) fence_every: Duration,
 
-    /// Memory of each recorder for bytes that are not yet written; what is written waits for its
-    /// fence elsewhere [default: 32MiB, with --streams 2MiB for each]
+    /// Memory of each recorder [default: 32MiB; --streams: 2MiB for each]
+    ///
+    /// For bytes that are not yet written; what is written waits for its fence elsewhere.
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "find_buffer")]
     pub(crate) memory: Option<u64>,
 
@@ -91,44 +100,48 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) find_buffer: bool,
 
-    /// How writeflush reaches the kernel: auto, uring or sync
-    #[arg(long, default_value = "auto", value_parser = backend)]
+    /// How writeflush reaches the kernel: auto, uring, sync
+    #[arg(long, default_value = "auto", value_parser = backend, help_heading = RECORDERS)]
     pub(crate) backend: BackendChoice,
 
     /// Of writeflush only these drives: thread, poll
-    #[arg(long, value_delimiter = ',', value_name = "DRIVE", value_parser = drive)]
+    #[arg(long, value_delimiter = ',', value_name = "DRIVE", value_parser = drive,
+          help_heading = RECORDERS)]
     pub(crate) drive: Vec<Drive>,
 
-    /// What the file is when a recording begins: growing, reserved or written
-    #[arg(long, default_value = "growing", value_name = "STATE", value_parser = state)]
+    /// The file at the start: growing, reserved, written
+    #[arg(long, default_value = "growing", value_name = "STATE", value_parser = state,
+          help_heading = RECORDERS)]
     pub(crate) file: FileState,
 
     /// Decides in which order the recordings are made [default: another one each time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = whole(0..=u64::MAX),
+          help_heading = RECORDERS)]
     pub(crate) seed: Option<u64>,
 
-    /// Whether another thread writes 4 KiB and syncs them, on and on
-    #[arg(long, value_enum, default_value = "both")]
+    /// A thread beside it that syncs 4 KiB: with, without, both
+    #[arg(long, value_enum, default_value = "both", hide_possible_values = true,
+          help_heading = RECORDERS)]
     pub(crate) neighbour: Neighbour,
 
-    /// Only recorders whose name contains one of these words (see --list)
-    #[arg(long, value_delimiter = ',', value_name = "WORD")]
+    /// Only recorders whose name contains one of these words
+    #[arg(long, value_delimiter = ',', value_name = "WORD", help_heading = RECORDERS)]
     pub(crate) subjects: Vec<String>,
 
     /// List the recorders and end
-    #[arg(long)]
+    #[arg(long, help_heading = RECORDERS)]
     pub(crate) list: bool,
 
     /// Measure nothing; print the tables of this result file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rate", "json"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rate", "json"], help_heading = RESULTS)]
     pub(crate) replay: Option<PathBuf>,
 
     /// Keep the result in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) json: Option<PathBuf>,
 
     /// Overwrite the result file
-    #[arg(long)]
+    #[arg(long, help_heading = RESULTS)]
     pub(crate) force: bool,
 }
 
@@ -194,13 +207,6 @@ fn record(text: &str) -> Result<u64, String> {
 /// More would take minutes to open.
 const MOST_STREAMS: usize = 4096;
 
-fn streams(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(streams @ 1..=MOST_STREAMS) => Ok(streams),
-        _ => Err(format!("give 1 to {MOST_STREAMS} streams")),
-    }
-}
-
 impl Args {
     /// Of one recording.
     pub(crate) fn record(&self) -> u64 {
@@ -217,7 +223,7 @@ impl Args {
         if let Some(word) = self.subjects.iter().find(|word| !SUBJECTS.iter().any(|s| has(s, word)))
         {
             return Err(Bad::new(format!(
-                "no recorder's name contains '{word}': see 'cargo perf pace --list'"
+                "no recorder's name contains '{word}': see 'writeflush pace --list'"
             )));
         }
         let chosen = |subject: &&Subject| {
@@ -257,9 +263,6 @@ impl Args {
     }
 
     pub(crate) fn schedule(&self) -> Result<Schedule, Bad> {
-        if self.time.is_zero() {
-            return Err(Bad::new("--for 0 records nothing: give a time such as 10s"));
-        }
         if !self.find_buffer && self.memory() < 2 * self.record() {
             return Err(Bad::new(format!(
                 "--memory {} has no room for two records of {}: give at least {}",

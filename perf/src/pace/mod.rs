@@ -87,7 +87,7 @@ fn keep(document: &Document<Pace>, args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Bytes that programs can still get without swapping. `None`: it is not said.
-fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
         use procfs::Current;

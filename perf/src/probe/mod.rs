@@ -16,6 +16,7 @@ use crate::error::{INTERRUPTED, LOST};
 use crate::output::{print, say};
 use crate::scratch::Scratch;
 use crate::stop::Stop;
+use crate::units::whole;
 use crate::verdict::{Seen, Verdict, Word};
 
 const VERDICTS: &str = "\
@@ -44,8 +45,7 @@ pub(crate) struct Args {
     directory: PathBuf,
 
     /// Fences to ask for in each check
-    #[arg(long, default_value_t = 100, value_name = "N",
-          value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = whole(1..=100_000_u64))]
     fences: u64,
 
     /// Look at nothing; print what this result file says

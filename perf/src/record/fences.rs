@@ -5,14 +5,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use writeflush::{Control, Ticket};
+use writeflush::Ticket;
 
-use super::wav::{Format, HEADER};
+use super::sink::Control;
+use super::wav::Header;
 
 /// Who fences while the recording goes on.
 #[derive(Debug)]
 pub(crate) enum Fences {
-    /// Nobody: there is one fence, at the close.
+    /// Nobody: there is one fence, at the close; or segments, which do it by themselves.
     AtEnd,
     /// The recorder asks, and looks later whether the fence is through.
     Tickets(Tickets),
@@ -23,13 +24,14 @@ pub(crate) enum Fences {
 impl Fences {
     pub(crate) fn start(
         every: Duration,
-        format: Option<Format>,
+        header: Option<Header>,
         control: &Control,
     ) -> io::Result<Self> {
-        match format {
+        match header {
             _ if every.is_zero() => Ok(Self::AtEnd),
+            None if !matches!(control, Control::File(_)) => Ok(Self::AtEnd),
             None => Ok(Self::Tickets(Tickets::new(every, control))),
-            Some(format) => Checkpoints::start(every, format, control).map(Self::Checkpoints),
+            Some(header) => Checkpoints::start(every, header, control).map(Self::Checkpoints),
         }
     }
 
@@ -82,9 +84,8 @@ impl Tickets {
         }
         self.next = now + self.every;
         if through && control.positions().accepted > self.covered {
-            let ticket = control.fence();
-            self.covered = ticket.position();
-            self.pending = Some(ticket);
+            self.pending = control.fence();
+            self.covered = self.pending.as_ref().map_or(0, Ticket::position);
         }
     }
 }
@@ -97,24 +98,31 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    fn start(every: Duration, format: Format, control: &Control) -> io::Result<Self> {
+    fn start(every: Duration, header: Header, control: &Control) -> io::Result<Self> {
         let (stop, stopped) = channel();
-        let control = control.clone();
+        // Before the first data comes.
+        let (control, described) = (control.clone(), control.positions().accepted);
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
-            .spawn(move || keep_header_true(&control, format, every, &stopped))?;
+            .spawn(move || keep_header_true(&control, &header, described, every, &stopped))?;
         Ok(Self { stop, thread })
     }
 }
 
-fn keep_header_true(control: &Control, format: Format, every: Duration, stop: &Receiver<()>) {
-    let mut described = HEADER;
+fn keep_header_true(
+    control: &Control,
+    header: &Header,
+    mut described: u64,
+    every: Duration,
+    stop: &Receiver<()>,
+) {
     while stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-        if control.positions().accepted > described {
-            match control.checkpoint(0, |durable| format.header_so_far(durable)) {
-                Ok(position) => described = position,
-                Err(_) => return, // the stream is poisoned: the recorder sees it for itself
+        let accepted = control.positions().accepted;
+        if accepted > described {
+            if control.checkpoint(header).is_err() {
+                return; // the stream is poisoned: the recorder sees it for itself
             }
+            described = accepted;
         }
     }
 }

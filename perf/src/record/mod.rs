@@ -1,12 +1,22 @@
 //! `record`: standard input, or a file, to a durable file.
 //!
-//! Three threads beside the writer's own: one reads the input, one keeps a WAV header true, and
-//! this one pushes, asks for fences, and ends it all. None of them prints: that is the printer's.
+//! Threads beside the writer's own: one reads the input, one keeps a WAV header true, one looks
+//! after the disk, one tells a service manager, and this one pushes, asks for fences, and ends it
+//! all. None of them prints: that is the printer's.
 
 mod args;
+mod events;
 mod fences;
 mod input;
+mod losses;
+#[cfg_attr(not(target_os = "linux"), path = "no_pipe.rs")]
+mod pipe;
+mod place;
+mod preroll;
 mod progress;
+#[cfg_attr(not(unix), path = "no_service.rs")]
+mod service;
+mod sink;
 mod summary;
 mod watch;
 mod wav;
@@ -16,19 +26,25 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use writeflush::{CloseError, Control, Error, Medium, OnFull, Operation, Summary, Writer};
+use writeflush::{Error, Medium, OnFull, Operation, Push};
 
 pub(crate) use self::args::Args;
+use self::events::Event;
 use self::fences::Fences;
 use self::input::{Arrival, Feed, Source};
+use self::losses::Losses;
+use self::place::Place;
+use self::preroll::Preroll;
 use self::progress::Progress;
+use self::service::Service;
+use self::sink::{Control, Sink};
 pub(crate) use self::summary::print_refusal;
-use self::summary::{Course, Report, Status};
+use self::summary::{Course, Figures, Ground, Report, Status};
 use self::watch::Watch;
-use self::wav::{Format, HEADER};
+use self::wav::Header;
 use crate::error::{self, Bad, Interrupted};
-use crate::output::{count, say};
-use crate::stop::Stop;
+use crate::output::{amount, count, say};
+use crate::stop::{self, Hangup, Stop};
 
 /// The longest sleep while the input is silent or the buffers are full: how soon a signal or a
 /// failure is seen.
@@ -37,76 +53,115 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Records. An `Err` means that nothing was recorded.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let result = record(args);
-    if let (Err(error), true) = (&result, args.json) {
+    if let (Err(error), true) = (&result, args.json || args.json_lines) {
+        let _ = events::finish(); // what came before comes before
         print_refusal(Some(&args.output), error::status(error), &format!("{error:#}"));
     }
     result
 }
 
 fn record(args: &Args) -> anyhow::Result<ExitCode> {
-    let format = args.format()?;
-    let frame = args.frame(format)?;
-    let source = Source::open(args.input.as_deref())?;
-    args.check_output(&source, frame)?;
+    // What can't work is said before the input is waited for.
+    args.check_memory()?;
+    args.check_split(args.frame(args.format(None)?)?)?;
+    preroll::kept(args, args.format(None)?)?;
+    let source = Source::open(args.input.as_deref(), args.reopen)?;
+    args.check_output(&source)?;
     // Before the file is made: from here on a signal leaves a whole file.
-    let stop = Stop::install().context("could not listen for signals")?;
+    let hangup = if args.split.is_empty() { Hangup::Ends } else { Hangup::Rotates };
+    let stop = Stop::install_with(hangup).context("could not listen for signals")?;
+    if args.preroll.is_some() {
+        stop::listen_for_events().context("could not listen for SIGUSR2")?;
+    }
+    let feed = Feed::open(source, args.is_wav()).context("could not start to read")?;
+    let format = args.format(feed.format(&stop)?.or_else(|| place::format(args)))?;
+    let frame = args.frame(format)?;
+    let place = Place::find(args, format, frame)?;
+    if args.json_lines {
+        events::start().context("could not start to print events")?;
+    }
     let began = Instant::now();
-    let writer = open(args, &stop)?;
-    let mut course = Course::new(format, frame);
-    notice(&writer, &mut course);
-    let control = writer.control().clone();
-    let watch = Watch::start(&control, &stop).context("could not start to watch")?;
-    let recording = Recording::start(args, source, writer, course)?;
-    let (mut course, closed) = recording.run(&stop, began);
-    course.warnings.extend(watch.stop());
-    let summary = match closed {
-        Ok(summary) => summary,
-        Err(CloseError { errors, summary, .. }) => {
-            course.status = Status::Failed;
-            course.errors.extend(errors.iter().map(ToString::to_string));
-            *summary
-        }
+    let mut course = Course::new(&args.output, format, frame);
+    let sink = open(args, &place, frame, &stop, &mut course)?;
+    feed.begin(frame, args.longest_piece());
+    let control = sink.control();
+    let ground = match &sink {
+        Sink::Preroll(preroll) => preroll.ground.clone(),
+        _ => notice(&control, &mut course),
     };
-    Ok(report(args, course, &control, &summary))
+    let watch = Watch::start(&control, &stop).context("could not start to watch")?;
+    let recording = Recording::start(args, feed, sink, place.header, course)?;
+    let (mut course, figures) = recording.run(&stop, began);
+    course.warnings.extend(watch.stop());
+    Ok(report(args, course, ground, figures))
 }
 
-fn open(args: &Args, stop: &Stop) -> anyhow::Result<Writer> {
+fn open(
+    args: &Args,
+    place: &Place,
+    frame: usize,
+    stop: &Stop,
+    course: &mut Course,
+) -> anyhow::Result<Sink> {
+    let header = place.header.as_ref();
+    if args.preroll.is_some() {
+        let format = course.format;
+        return Preroll::open(args, header, format, frame, course).map(Sink::Preroll);
+    }
     // Writing zeros ahead may take minutes.
     let options = args.options().cancel_open(stop.flag());
-    let writer = if let Some(position) = args.append_at {
-        options.append_at(&args.output, position)
-    } else if args.append {
-        options.append(&args.output)
-    } else if args.force || args.output.exists() || args.output.is_symlink() {
-        options.create(&args.output)
+    let opened = if args.split.is_empty() {
+        place.open(&options, &args.output, course).map(Sink::File)
     } else {
-        options.create_new(&args.output)
+        sink::open(args, options, header, frame)
     };
-    writer.map_err(|error| {
-        let advice = match error {
-            Error::Cancelled => return Interrupted.into(),
-            Error::Unfinished { .. } => ": --append-at BYTE",
-            Error::Io { operation: Operation::Start, .. } => "; try --backend auto",
-            Error::Io { operation: Operation::Preallocate, ref source, .. } => {
-                match source.kind() {
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                        "; give a smaller --preallocate"
-                    }
-                    _ => "; record without --preallocate",
+    opened.map_err(|error| refused(args, &error))
+}
+
+/// Why nothing can be recorded, and what to do about it.
+fn refused(args: &Args, error: &Error) -> anyhow::Error {
+    let advice = match error {
+        Error::Cancelled => return Interrupted.into(),
+        Error::Unfinished { .. } => ": --resume, or --append-at BYTE",
+        Error::SpaceFloor { .. } => ": --min-free",
+        Error::Unrecoverable { .. } => "; give --raw if it is none, or record to another file",
+        Error::Io { operation: Operation::Start, .. } => "; try --backend auto",
+        Error::Io { operation: Operation::Preallocate, source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                "; give a smaller --preallocate"
+            }
+            _ => "; record without --preallocate",
+        },
+        Error::Io { .. } if matches!(args.direct, args::DirectArg::On) => {
+            "; try --direct auto, or another file"
+        }
+        Error::Io { .. } => "; name another file to record to",
+        _ => "", // these sentences say it themselves
+    };
+    Bad::new(format!("{error}{advice}")).into()
+}
+
+/// What ended a recording, and what keeps the next one from it.
+fn told(error: &Error, is_split: bool) -> String {
+    let advice = match error {
+        Error::Io { operation: Operation::Write, source, .. }
+            if source.kind() == ErrorKind::FileTooLarge =>
+        {
+            match is_split {
+                true => ": no file may be that long here; give a smaller --split",
+                false => {
+                    ": no file may be that long here; give --split SIZE, for a new file in time"
                 }
             }
-            Error::Io { .. } if matches!(args.direct, args::DirectArg::On) => {
-                "; try --direct auto, or another file"
-            }
-            Error::Io { .. } => "; name another file to record to",
-            _ => "", // these sentences say it themselves
-        };
-        Bad::new(format!("{error}{advice}")).into()
-    })
+        }
+        _ => "",
+    };
+    format!("{error}{advice}")
 }
 
 /// Says what is not as good as it could be.
-fn notice(control: &Control, course: &mut Course) {
+fn notice(control: &Control, course: &mut Course) -> Ground {
+    let Some(control) = control.of_file() else { return Ground::default() };
     for reason in control.fallbacks() {
         course.warn(format!("{reason}; going on without"));
     }
@@ -114,67 +169,116 @@ fn notice(control: &Control, course: &mut Course) {
     if durability.medium != Medium::StableMedia {
         course.warn(format!("'durable' means {durability} here, not stable media"));
     }
+    Ground::of(&control)
 }
 
-fn report(args: &Args, course: Course, control: &Control, summary: &Summary) -> ExitCode {
-    let kept = kept(summary);
+fn report(args: &Args, course: Course, ground: Ground, figures: Figures) -> ExitCode {
+    let kept = figures.kept();
+    let has_no_event = args.preroll.is_some() && figures.is_none() && course.errors.is_empty();
     for error in &course.errors {
         say(format_args!("error: {error}; {kept}"));
+        events::emit(&Event::Error { text: error });
     }
-    let report = Report::new(args, course, control, summary);
-    if !args.quiet {
-        report.print_text();
+    let report = Report::new(args, course, ground, figures);
+    match args.quiet {
+        false if has_no_event => say("no event: SIGUSR2 never came, and no file was made"),
+        false => report.print_text(),
+        true => {}
     }
-    if args.json {
+    // Where nobody reads the events, nobody reads this.
+    if args.json || args.json_lines && events::finish().is_ok() {
         report.print_json();
     }
     ExitCode::from(report.exit_status())
 }
 
-/// What a recording that failed has left.
-fn kept(summary: &Summary) -> String {
-    let durable = summary.positions.durable;
-    match summary.file_len {
-        Some(len) if len != durable => {
-            format!("the first {durable} bytes of the file are durable, of {len}")
-        }
-        _ => format!("the first {durable} bytes of the file are durable"),
+/// Says where what comes from now on goes.
+fn begun(course: &Course, sink: &Sink, quiet: bool) {
+    let path = &course.path;
+    let Sink::Preroll(preroll) = sink else {
+        let position = sink.control().positions().accepted;
+        return events::emit(&Event::Began { path, position });
+    };
+    let bytes = preroll.kept;
+    if !quiet {
+        let (kept, process) = (amount(bytes as f64), std::process::id());
+        say(format_args!("the last {kept} are kept; an event begins with: kill -USR2 {process}"));
     }
+    events::emit(&Event::Armed { path, bytes });
+}
+
+/// When a recording is long enough.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Bytes(u64),
+    Instant(Instant),
 }
 
 /// A recording under way.
 struct Recording {
-    writer: Writer,
+    sink: Sink,
+    control: Control,
     feed: Feed,
     fences: Fences,
     progress: Progress,
+    losses: Losses,
+    service: Option<Service>,
     course: Course,
+    header: Option<Header>,
+    until: Option<Until>,
     /// The policy is to block: a push is tried until there is room.
     blocks: bool,
+    /// SIGHUP begins the next file.
+    rotates: bool,
     warned: bool,
+    /// Taken from the input, and never offered to the disk, since it had failed.
+    unplaced: u64,
+    quiet: bool,
 }
 
 impl Recording {
     fn start(
         args: &Args,
-        source: Source,
-        mut writer: Writer,
+        feed: Feed,
+        mut sink: Sink,
+        header: Option<Header>,
         course: Course,
     ) -> anyhow::Result<Self> {
-        let start = writer.positions().accepted;
-        if let Some(format) = course.format {
-            let _ = writer.write(&format.header_so_far(0))?;
+        let control = sink.control();
+        let start = control.positions().accepted;
+        match (&header, &sink) {
+            (Some(header), Sink::File(_)) if start == 0 => drop(sink.write(&header.so_far(0))?),
+            // It may describe what was cut off.
+            (Some(header), Sink::File(_)) => control.checkpoint(header)?,
+            _ => {} // a segment has its header already
         }
-        let fences = Fences::start(args.fence_every, course.format, writer.control())
+        let fences = Fences::start(args.fence_every, header.clone(), &control)
             .context("could not start the checkpoint thread")?;
-        let feed = Feed::start(source, course.frame, args.longest_piece())
-            .context("could not start to read")?;
-        let progress = Progress::new(args.quiet, start);
-        let blocks = args.on_full == OnFull::Block;
-        Ok(Self { writer, feed, fences, progress, course, blocks, warned: false })
+        begun(&course, &sink, args.quiet);
+        let until = args.duration.and_then(|time| match course.format {
+            Some(format) => Some(Until::Bytes(format.bytes_of(time))),
+            None => Instant::now().checked_add(time).map(Until::Instant),
+        });
+        Ok(Self {
+            progress: Progress::new(args.quiet, start),
+            losses: Losses::new(),
+            service: Service::start(&control),
+            blocks: args.on_full == OnFull::Block,
+            rotates: !args.split.is_empty(),
+            warned: false,
+            unplaced: 0,
+            quiet: args.quiet,
+            sink,
+            control,
+            feed,
+            fences,
+            course,
+            header,
+            until,
+        })
     }
 
-    fn run(mut self, stop: &Stop, began: Instant) -> (Course, Result<Summary, CloseError>) {
+    fn run(mut self, stop: &Stop, began: Instant) -> (Course, Figures) {
         self.course.status = loop {
             if stop.asked() {
                 break self.take_leftovers();
@@ -183,118 +287,203 @@ impl Recording {
                 break ended;
             }
         };
+        if self.course.status == Status::Failed {
+            self.count_leftovers();
+        }
+        self.losses.end();
         self.progress.end();
         self.fences.stop();
-        if let Some(format) = self.course.format {
+        drop(self.service.take());
+        if let (Some(header), Control::File(control)) = (self.header.clone(), self.control.clone())
+        {
             // What fails here has poisoned the stream, and its close says so.
-            let _ = self.finish_wav(format);
+            let _ = self.finish_wav(&header, &control);
         }
-        let closed = self.writer.close();
+        let (figures, errors) = self.sink.close();
+        if !errors.is_empty() {
+            self.course.status = Status::Failed;
+            self.course.errors.extend(errors.iter().map(|error| told(error, self.rotates)));
+        }
         self.course.took = began.elapsed();
-        (self.course, closed)
+        (self.course, figures)
     }
 
     /// One arrival of the input, or none, and what is due. `Err` when the recording ends.
     fn step(&mut self) -> Result<(), Status> {
         let now = Instant::now();
         let due = self.fences.next().map_or(PATIENCE, |at| at.saturating_duration_since(now));
-        match self.feed.next(due.min(PATIENCE)) {
-            Arrival::Bytes(piece) => {
-                self.push(piece.bytes())?;
-                self.feed.recycle(piece);
-            }
-            Arrival::Silence => {}
+        let arrival = self.feed.next(due.min(PATIENCE));
+        self.take(&arrival)?;
+        self.feed.recycle(arrival);
+        self.tick();
+        if matches!(self.until, Some(Until::Instant(end)) if Instant::now() >= end) {
+            return Err(Status::Complete);
+        }
+        // On a silent input nothing else would tell.
+        if self.control.error().is_some() { Err(Status::Failed) } else { Ok(()) }
+    }
+
+    fn take(&mut self, arrival: &Arrival) -> Result<(), Status> {
+        match arrival {
+            Arrival::Bytes(piece) => self.push(piece.bytes())?,
+            Arrival::Silence | Arrival::Begins(_) => {}
+            Arrival::Torn(len) => self.course.warn(format!(
+                "who wrote to the input ended within a frame: its last {} are left out",
+                count(*len as u64, "byte")
+            )),
             Arrival::End => return Err(Status::Complete),
             Arrival::Unreadable(error) => {
                 self.course.errors.push(format!("could not read the input: {error}"));
                 return Err(Status::Unreadable);
             }
         }
-        self.tick();
-        // On a silent input nothing else would tell.
-        if self.writer.error().is_some() { Err(Status::Failed) } else { Ok(()) }
+        Ok(())
     }
 
     /// What is due by the clock. Never waits.
     fn tick(&mut self) {
         let now = Instant::now();
-        self.fences.tick(&self.writer, now);
-        self.progress.tick(&self.writer, now);
+        self.fences.tick(&self.control, now);
+        self.progress.tick(&self.control, now);
+        self.losses.tick(now);
+        if self.rotates && stop::hung_up() {
+            self.control.rotate();
+        }
+        if let Sink::Preroll(preroll) = &mut self.sink
+            && let Ok(true) = preroll.tick()
+        {
+            begun(&self.course, &self.sink, self.quiet); // an error is in the control
+        }
+        if let Some(service) = &self.service {
+            service.alive();
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Status> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.course.input_bytes += bytes.len() as u64;
-        // A loss is in the writer's own count.
-        if let Err(error) = self.write(bytes) {
-            // A failure of the disk is told by the close, where it comes with all others.
-            if self.writer.error().is_none() {
-                self.course.errors.push(error.to_string());
+        let (bytes, is_last) = match self.until {
+            Some(Until::Bytes(end)) if end - self.course.input_bytes <= bytes.len() as u64 => {
+                (&bytes[..(end - self.course.input_bytes) as usize], true)
             }
-            return Err(Status::Failed);
+            _ => (bytes, false),
+        };
+        if !bytes.is_empty() {
+            self.push_all(bytes)?;
+        }
+        if is_last { Err(Status::Complete) } else { Ok(()) }
+    }
+
+    fn push_all(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        self.course.input_bytes += bytes.len() as u64;
+        match self.write(bytes) {
+            Ok(Push::Accepted(_)) => self.losses.end(),
+            Ok(Push::Lost(bytes)) => self.losses.lose(self.control.positions().accepted, bytes),
+            Err(error) => return Err(self.refused(bytes, error)),
         }
         self.warn_of_length();
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    /// Why a push came to nothing. A failure of the disk is told by the close, where it comes with all
+    /// others.
+    fn refused(&mut self, bytes: &[u8], error: Error) -> Status {
+        if self.gives_up() {
+            self.unplaced += bytes.len() as u64;
+            self.course.errors.push("a signal has ended the wait for space".into());
+        } else if self.control.error().is_none() {
+            self.course.errors.push(error.to_string());
+        }
+        Status::Failed
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<Push, Error> {
+        if self.blocks {
+            self.sink.wait_for_next_file(bytes.len())?;
+        }
         loop {
-            match self.writer.write(bytes).map(drop) {
-                Err(Error::Deadline { .. }) if self.blocks => self.tick(),
+            match self.sink.write(bytes) {
+                Err(Error::Deadline { .. }) if self.blocks && !self.gives_up() => self.tick(),
                 result => return result,
             }
         }
     }
 
+    /// Whoever ends the recording waits for no other job to make room. (One file hears of it by
+    /// [`Watch`].)
+    fn gives_up(&self) -> bool {
+        let is_file = matches!(self.control, Control::File(_));
+        !is_file && stop::asked() && self.control.is_waiting_for_space()
+    }
+
     /// After a signal: what has been taken from the pipe is nobody else's.
     fn take_leftovers(&mut self) -> Status {
-        while let Some(piece) = self.feed.leftover() {
-            if let Err(ended) = self.push(piece.bytes()) {
+        if !self.rotates && stop::hung_up() {
+            say("ended by SIGHUP, which begins the next file where there is --split");
+        }
+        self.feed.shut();
+        while let Some(arrival) = self.feed.leftover() {
+            if let Err(ended) = self.take(&arrival) {
                 return ended;
             }
         }
         Status::Interrupted
     }
 
+    /// After a failure: what has been taken from the input, and can go nowhere.
+    fn count_leftovers(&mut self) {
+        self.feed.shut();
+        while let Some(arrival) = self.feed.leftover() {
+            if let Arrival::Bytes(piece) = arrival {
+                self.course.input_bytes += piece.bytes().len() as u64;
+                self.unplaced += piece.bytes().len() as u64;
+            }
+        }
+        if self.unplaced > 0 {
+            self.course.warn(format!(
+                "the last {} that were taken from the input are missing",
+                count(self.unplaced, "byte")
+            ));
+        }
+    }
+
+    /// Only of a header that somebody else has made: ours has room for 64 bits.
     fn warn_of_length(&mut self) {
-        let Some(format) = self.course.format else { return };
-        let data = self.writer.positions().accepted - HEADER;
-        if !self.warned && format.is_too_long(data) {
+        let (Some(header), Control::File(control)) = (&self.header, &self.control) else { return };
+        let data = header.data_before(control.positions().accepted);
+        if !self.warned && header.is_too_short_for(data) {
             self.warned = true;
             self.course.warn(format!(
-                "a WAV header can describe {} bytes of data, and there are more: all are \
+                "this WAV header can describe {} bytes of data, and there are more: all are \
                  recorded, and readers that trust the header see the first 4 GiB",
-                format.longest_data()
+                header.longest_data()
             ));
         }
     }
 
     /// The last header: of the whole recording, or of what is durable if that is all there will be.
-    fn finish_wav(&mut self, format: Format) -> Result<(), Error> {
-        let whole = self.finish_data(format);
-        let header = |durable| match whole {
-            Ok(data) if durable >= HEADER + data => format.header_of_all(data),
-            _ => format.header_so_far(durable),
+    fn finish_wav(&mut self, header: &Header, control: &writeflush::Control) -> Result<(), Error> {
+        let whole = self.finish_data(header);
+        let bytes = |durable| match whole {
+            Ok(data) if durable >= header.len() + data => header.of_all(data),
+            _ => header.so_far(header.data_before(durable)),
         };
-        self.writer.checkpoint(0, header).map(drop)
+        control.checkpoint(0, bytes).map(drop)
     }
 
     /// The length of the data, when the pad byte that an odd one needs is durable, too.
-    fn finish_data(&mut self, format: Format) -> Result<u64, Error> {
+    fn finish_data(&mut self, header: &Header) -> Result<u64, Error> {
         // Fill bytes that are still owed belong to the data: a flush of the writer lays them down.
-        self.writer.write_flush(&[])?;
-        let data = self.writer.positions().accepted - HEADER;
-        if format.needs_pad(data) {
-            self.writer.write_flush(&[0])?;
+        self.sink.write_flush(&[])?;
+        let data = header.data_before(self.control.positions().accepted);
+        if header.needs_pad(data) {
+            self.sink.write_flush(&[0])?;
         }
-        if format.rest(data) > 0 {
+        let (frame, rest) = (header.format().frame(), header.format().rest(data));
+        if rest > 0 {
             self.course.warn(format!(
                 "the input ended within a frame of {}: the last {} are in the file, and the \
                  header does not count them",
-                count(format.frame(), "byte"),
-                count(format.rest(data), "byte"),
+                count(frame, "byte"),
+                count(rest, "byte"),
             ));
         }
         Ok(data)

@@ -3,9 +3,8 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use writeflush::Control;
-
-use crate::output::{self, amount};
+use super::sink::Control;
+use crate::output::{self, amount, count};
 
 /// How often the line changes: fast enough to look alive, slow enough to read.
 const EVERY: Duration = Duration::from_millis(200);
@@ -40,13 +39,30 @@ impl Progress {
             positions.accepted - self.start,
             rate,
             positions.accepted - positions.durable.min(positions.accepted),
-            control.stats().overruns,
+            control.overruns().0,
         ));
     }
 
     pub(crate) fn end(&mut self) {
         self.line = None;
     }
+}
+
+/// How it goes, for those who see no line that changes.
+pub(crate) fn in_words(control: &Control, start: u64) -> String {
+    let positions = control.positions();
+    let overruns = control.overruns().0;
+    let lag = amount((positions.accepted - positions.durable.min(positions.accepted)) as f64);
+    let recorded = amount((positions.accepted - start) as f64);
+    let waits = if control.is_waiting_for_space() { ", waiting for space" } else { "" };
+    let kept = match control {
+        Control::Preroll(preroll) => format!(", kept {}", amount(preroll.kept().bytes as f64)),
+        _ => String::new(),
+    };
+    format!(
+        "recorded {recorded}, durable up to {}, not yet durable {lag}, overruns {overruns}{waits}{kept}",
+        count(positions.durable, "byte")
+    )
 }
 
 fn line(recorded: u64, rate: f64, lag: u64, overruns: u64) -> String {

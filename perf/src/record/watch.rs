@@ -4,8 +4,9 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
-use writeflush::Control;
-
+use super::events::{self, Event, State};
+use super::progress;
+use super::sink::Control;
 use crate::output::{count, say};
 use crate::stop::{LOOK_EVERY, Stop};
 
@@ -38,20 +39,26 @@ impl Watch {
 }
 
 fn watch(control: &Control, stop: &Stop, over: &Receiver<()>) -> Vec<String> {
-    let mut warned = Vec::new();
+    let (mut warned, start) = (Vec::new(), control.positions().accepted);
     let (mut waits, mut looks, mut goes_on) = (false, 0, true);
     // Once more when it is over, so that every wait that was told of has an end.
     while goes_on {
         goes_on = over.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout);
         // Whoever ends the recording waits for no other job to make room.
         if stop.asked() {
-            control.stop_waiting_for_space();
+            if let Some(file) = control.of_file() {
+                file.stop_waiting_for_space();
+            }
             looks += 1;
+        }
+        if stop.state_asked() {
+            say(progress::in_words(control, start));
+            events::emit(&Event::State(State::of(control)));
         }
         if waits != control.is_waiting_for_space() {
             waits = !waits;
             let sentence = of_space(control, waits);
-            say(format_args!("warning: {sentence}"));
+            events::warn(&sentence);
             warned.push(sentence);
         }
         if goes_on && looks == LOOKS {

@@ -24,7 +24,7 @@ use crate::verdict::Verdict;
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo perf report probe.json data.json pace.json --html data.html
+  writeflush report probe.json data.json pace.json --html data.html
 
 Exit status: 0 the page is written; 2 a file is no result of this tool, or the page can't be written";
 
@@ -47,7 +47,7 @@ pub(crate) struct Args {
 
 /// Makes the page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    document::check_free(Some(&args.html), args.force)?;
+    document::check_free([&*args.html], args.force)?;
     let parts = args.results.iter().map(|path| part(path)).collect::<Result<Vec<_>, _>>()?;
     document::save(&args.html, &page::html(&parts)?, args.force)?;
     say(format_args!("written to {}", args.html.display()));

@@ -35,7 +35,7 @@ pub(super) fn html(parts: &[Part]) -> anyhow::Result<String> {
                 header {
                     h1 { "What a durable write costs here" }
                     p class="prose" {
-                        "Measured by " code { "cargo perf" } " of " strong { "writeflush" }
+                        "Measured by " strong { "writeflush" }
                         ". This page is one file: it needs no network and no script. Below every \
                          figure stand its numbers."
                     }
@@ -89,7 +89,7 @@ fn part((index, part): (usize, &Part)) -> anyhow::Result<Markup> {
             h2 id=(name(index, None)) { (part.title) }
             p class="made" {
                 "Made " time datetime=(part.made) { (part.made) } " by "
-                code { "cargo perf " (part.command.join(" ")) }
+                code { "writeflush " (part.command.join(" ")) }
             }
             @if let Some(noise) = place.noise() { p class="noise" { strong { "Noisy run: " } (noise) "." } }
             details class="environment" {

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use super::case::Trials;
 use crate::gate::{LIMIT_PERCENT, TURNS, Tier, limit};
+use crate::units::whole;
+
+const TRIALS: &str = "Trials";
+const RESULTS: &str = "Results";
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo perf selftest --quick .
-  cargo perf selftest --json selftest.json --plot selftest.svg /data     hours; --resume goes on
+  writeflush selftest --quick .
+  writeflush selftest --json selftest.json --plot selftest.svg /data     hours; --resume goes on
 
 Plants regressions of known size in a candidate and lets the gate judge: what is equal may never be
 called a regression, also where it was linked in another order; 5 % have to be seen in 95 of 100
@@ -30,75 +34,86 @@ pub(crate) struct Args {
     pub(super) quick: bool,
 
     /// Timed trials with nothing planted [default: 300, with --quick 8]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = TRIALS)]
     nulls: Option<u64>,
 
     /// Timed trials of each regression [default: 40, with --quick 2]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = TRIALS)]
     each: Option<u64>,
 
-    /// Trials of each case that is counted, and not timed: what is exact says the same each time
-    /// [default: 5, with --quick 1]
-    #[arg(long, value_name = "N")]
+    /// Trials of each case that is counted, and not timed [default: 5, with --quick 1]
+    ///
+    /// What is exact says the same each time.
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = TRIALS)]
     counted: Option<u64>,
 
     /// Turns of each operation in a stage, about [default: 3000, with --quick 300]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(36..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = whole(36..=1_000_000_u32), help_heading = TRIALS)]
     turns: Option<u32>,
 
-    /// Slower by more than this, in percent, is looked for; what is asked of the gate is asked at
-    /// the default
-    #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = limit)]
+    /// Slower by more than this, in percent, is looked for
+    ///
+    /// What is asked of the gate is asked at the default.
+    #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = limit,
+          help_heading = TRIALS)]
     pub(super) limit: f64,
 
-    /// By what times are looked at: turns, or processes that run alone, which see half as much and
-    /// have stages of a fixed size
-    #[arg(long, value_enum, default_value = "turns")]
+    /// By what times are looked at: turns, or processes that run alone
+    ///
+    /// These see half as much, and have stages of a fixed size.
+    #[arg(long, value_enum, default_value = "turns", hide_possible_values = true,
+          help_heading = TRIALS)]
     pub(super) by: By,
 
     /// The operations that are compared
-    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "flush")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "flush",
+          help_heading = TRIALS)]
     pub(super) operations: Vec<String>,
 
     /// The seed of the first trial
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, hide_short_help = true, default_value_t = 1, value_name = "N",
+          value_parser = whole(0..=u64::MAX), help_heading = TRIALS)]
     pub(super) seed: u64,
 
     /// Have another program sync its writes to the same disk all the time
-    #[arg(long)]
+    #[arg(long, help_heading = TRIALS)]
     pub(super) neighbour: bool,
 
-    /// A program that knows the hook (`cargo build --release -p writeflush-operations --features
-    /// inject`) [default: it is built]
-    #[arg(long, value_name = "FILE", requires = "relinked")]
+    /// A program that knows the hook [default: it is built]
+    ///
+    /// `cargo build --release -p writeflush-operations --features inject` builds it.
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires = "relinked",
+          help_heading = TRIALS)]
     pub(super) program: Option<PathBuf>,
 
     /// The same program, linked in another order
-    #[arg(long, value_name = "FILE", requires = "program")]
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires = "program",
+          help_heading = TRIALS)]
     pub(super) relinked: Option<PathBuf>,
 
     /// Keep the trials in this file, after each of them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(super) json: Option<PathBuf>,
 
     /// Go on with what that file holds: trials that it has are not tried again
-    #[arg(long, requires = "json", conflicts_with = "force")]
+    #[arg(long, requires = "json", conflicts_with = "force", help_heading = RESULTS)]
     pub(super) resume: bool,
 
     /// Draw the operating curve into this file, as SVG
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(super) plot: Option<PathBuf>,
 
     /// Keep in this folder what the gate has measured where it was wrong
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", help_heading = RESULTS)]
     pub(super) keep: Option<PathBuf>,
 
     /// Overwrite these files
-    #[arg(long)]
+    #[arg(long, help_heading = RESULTS)]
     pub(super) force: bool,
 
     /// Measure nothing; print what this result file says
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "quick", "nulls", "each", "counted"])]
+    #[arg(long, value_name = "FILE", help_heading = RESULTS,
+          conflicts_with_all = ["json", "quick", "nulls", "each", "counted"])]
     pub(super) replay: Option<PathBuf>,
 }
 

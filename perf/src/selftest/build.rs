@@ -32,8 +32,10 @@ pub(crate) fn build(folder: &Path) -> Result<Built, Bad> {
 }
 
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<PathBuf, Bad> {
-    std::fs::copy(from, to)
-        .map_err(|error| Bad::new(format!("{} can't be copied: {error}", from.display())))?;
+    std::fs::copy(from, to).map_err(|error| {
+        let shown = from.display();
+        Bad::new(format!("{shown} can't be copied ({error}): name a program that was built"))
+    })?;
     Ok(to.to_owned())
 }
 
@@ -48,7 +50,7 @@ fn program(flags: &[&str]) -> Result<PathBuf, Bad> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("operations/Cargo.toml");
     if !manifest.exists() {
         return Err(Bad::new(format!(
-            "there is no {} any more: run 'cargo perf selftest' where it was built, or give \
+            "there is no {} any more: run 'writeflush selftest' where it was built, or give \
              --program",
             manifest.display()
         )));

@@ -46,6 +46,10 @@ fn selftest(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut found = begun(args)?;
     document::check_free(args.plot.as_deref(), args.force)?;
+    if let Some(keep) = args.keep.as_ref().filter(|keep| keep.exists() && !keep.is_dir()) {
+        let shown = keep.display();
+        return Err(Bad::new(format!("{shown} is no folder: name another one with --keep")).into());
+    }
     let stop = Stop::install().context("could not listen for signals")?;
     let scratch = Scratch::new(&args.directory, SPACE)?;
     let environment = Environment::of(&args.directory);

@@ -36,6 +36,7 @@ fn a_signal_closes_the_recording_whole() {
             let output = ended(child);
             drop(stdin); // open until now: the recorder did not wait for its end
             assert_status(&output, 0);
+            assert_eq!(stderr(&output).contains("ended by SIGHUP"), name == "-HUP");
             let wav = fs::read(&path).unwrap();
             assert!(
                 described(&wav) == &bytes[..50_000],

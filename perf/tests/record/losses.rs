@@ -47,6 +47,28 @@ fn dropped_bytes_are_counted_and_end_in_status_1() {
     assert!(stderr(&output).contains("12289 bytes lost in 1 place (12289 at 8192)"));
 }
 
+/// Each loss is told when it happens, for who is killed before the end.
+#[test]
+fn losses_are_told_as_they_happen() {
+    let place = directory();
+    let bytes = pattern(5 * 4096 + 1);
+    let (from, to) = (place.path().join("in"), place.path().join("out"));
+    fs::write(&from, &bytes).unwrap();
+    for policy in ["drop", "fill:7"] {
+        let mut command = record();
+        command.args(NO_DRIVER).args(["--on-full", policy, "--json-lines", "--force", "--input"]);
+        let output = command.args([&from, &to]).output().unwrap();
+        assert_status(&output, 1);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lost: Vec<_> = lines.filter(|line| line["event"] == "lost").collect();
+        assert!(lost.iter().all(|loss| loss["position"] == 8192), "{policy}: {text}");
+        let sum: u64 = lost.iter().map(|loss| loss["bytes"].as_u64().unwrap()).sum();
+        assert_eq!(sum, 3 * 4096 + 1, "{policy}");
+    }
+}
+
 /// A WAV file loses whole frames, so that its channels never change places.
 #[test]
 fn a_loss_ends_between_two_frames() {
@@ -54,12 +76,13 @@ fn a_loss_ends_between_two_frames() {
     let bytes = pattern(6 * 4000);
     let (output, file) = lossy(place.path(), "drop", &["--wav", "--bits", "24"], &bytes);
     assert_status(&output, 1);
-    // Pieces of 682 frames: the first has room, four have not, the short last one has again.
-    let (piece, last) = (682 * 6, 590 * 6);
+    // Pieces of 682 frames behind the two that were looked at: the first has room, four have not, the
+    // short last one has again.
+    let (piece, last) = (684 * 6, 588 * 6);
     assert!(described(&file) == [&bytes[..piece], &bytes[bytes.len() - last..]].concat());
     let report = json(&output);
-    assert_eq!(report["overrun_places"][0]["position"], HEADER + piece);
-    assert_eq!(report["overrun_bytes"], 4 * piece);
+    assert_eq!(report["overrun_places"][0]["position"], EXTENSIBLE + piece);
+    assert_eq!(report["overrun_bytes"], 4 * 682 * 6);
 }
 
 /// Raw frames of which the recorder is told are lost whole as well, whatever the policy.
@@ -179,13 +202,40 @@ fn a_disk_that_was_full_leaves_a_header_of_all_that_is_durable() {
 fn limited(options: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 2048; exec \"$@\"", "sh"]);
-    command.args([env!("CARGO_BIN_EXE_writeflush-perf"), "record"]).args(options);
+    command.args([env!("CARGO_BIN_EXE_writeflush"), "record"]).args(options);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
+#[test]
+fn a_file_that_can_be_no_longer_is_kept_and_split_advised() {
+    for (options, advice) in [
+        (&["--wav"][..], "give --split SIZE, for a new file in time"),
+        (&["--raw"], "give --split SIZE, for a new file in time"),
+        (&["--raw", "--split", "3MB"], "give a smaller --split"),
+    ] {
+        let place = directory();
+        let mut child =
+            limited(options).arg(place.path().join("take")).stdin(Stdio::piped()).spawn().unwrap();
+        let feeder = feed(child.stdin.take().unwrap(), pattern(4 << 20));
+        let output = ended(child);
+        let _ = feeder.join();
+        assert_status(&output, 1);
+        let words = stderr(&output);
+        let errors: Vec<_> = words.lines().filter(|line| line.starts_with("error: ")).collect();
+        let [error] = errors[..] else { panic!("{words}") };
+        assert!(error.contains("(os error 27): no file may be that long here; "), "{error}");
+        assert!(error.contains(advice) && error.contains("bytes of the "), "{error}");
+        let mut files = fs::read_dir(place.path()).unwrap();
+        let kept = fs::read(files.next().unwrap().unwrap().path()).unwrap();
+        let data = if options == ["--wav"] { described(&kept) } else { &kept[..] };
+        assert!(data.len() > 900_000 && pattern(4 << 20).starts_with(data));
+        assert!(files.next().is_none());
+    }
+}
+
 /// The words on standard error as they come.
-fn until_said(child: &mut Child, words: &'static str) -> JoinHandle<String> {
+pub(super) fn until_said(child: &mut Child, words: &'static str) -> JoinHandle<String> {
     let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let (said, heard) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -248,7 +298,7 @@ fn space_that_returns_is_waited_for() {
         cp \"$disk/take.wav\" \"$out\"; exit $status";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).args([&disk, &out]);
-    command.args([env!("CARGO_BIN_EXE_writeflush-perf"), "record", "--wav", "--json"]);
+    command.args([env!("CARGO_BIN_EXE_writeflush"), "record", "--wav", "--json"]);
     command.args(["--on-disk-full", "wait", "--fence-every", "2ms"]).arg(disk.join("take.wav"));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let (mut child, stdin) = begin(&mut command, &bytes);
@@ -294,10 +344,13 @@ fn a_reader_that_has_gone_away_changes_nothing() {
 #[test]
 fn an_input_that_fails_ends_in_status_2() {
     let place = directory();
-    let path = place.path().join("take.wav");
     // Reading the memory at address 0 fails with EIO (proc_pid_mem(5)).
-    let output = record().args(["--wav", "--input", "/proc/self/mem"]).arg(&path).output().unwrap();
-    assert_status(&output, 2);
-    assert!(stderr(&output).contains("could not read the input"), "{}", stderr(&output));
-    assert_eq!(described(&fs::read(&path).unwrap()), b"");
+    for (name, is_made) in [("take.wav", false), ("take.raw", true)] {
+        let path = place.path().join(name);
+        let output = record().args(["--input", "/proc/self/mem"]).arg(&path).output().unwrap();
+        assert_status(&output, 2);
+        assert!(stderr(&output).contains("could not read the input"), "{}", stderr(&output));
+        // Of a WAV file the first bytes are looked at before anything is made.
+        assert_eq!(path.exists(), is_made);
+    }
 }

@@ -5,8 +5,14 @@
 
 mod ends;
 mod losses;
+#[cfg(target_os = "linux")]
+mod pipes;
+mod preroll;
 mod recorded;
 mod refusals;
+mod resume;
+mod running;
+mod segments;
 #[path = "../../../tests/common/skip.rs"]
 mod skip;
 #[cfg(target_os = "linux")]
@@ -15,6 +21,7 @@ mod terminal;
 #[cfg(target_os = "linux")]
 #[path = "../common/terminals.rs"]
 mod terminals;
+mod wav;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,7 +32,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-const HEADER: usize = 44;
+/// With up to two channels of up to 16 bits.
+const HEADER: usize = 80;
+/// With more.
+const EXTENSIBLE: usize = 104;
+/// With floating-point samples.
+const FLOAT: usize = 116;
 /// When a test that waits gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,7 +48,7 @@ fn directory() -> TempDir {
 fn record() -> Command {
     // Who runs the tests under nohup ignores SIGHUP, and so would a recorder.
     let mut command = Command::new("env");
-    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_writeflush-perf"), "record"]);
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_writeflush"), "record"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -78,18 +90,21 @@ fn word(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
+/// Where the data of a WAV file begins, as its header says.
+fn data_begins(wav: &[u8]) -> Option<usize> {
+    let begins = [HEADER, EXTENSIBLE, FLOAT].into_iter();
+    begins.filter(|at| wav.len() >= *at).find(|at| &wav[at - 8..at - 4] == b"data")
+}
+
 /// The data that a WAV header describes; the file must hold all of it, and the pad byte.
 #[track_caller]
 fn described(wav: &[u8]) -> &[u8] {
-    assert!(wav.len() >= HEADER, "no whole header in {} bytes", wav.len());
-    assert_eq!(
-        (&wav[..4], &wav[8..16], &wav[36..40]),
-        (&b"RIFF"[..], &b"WAVEfmt "[..], &b"data"[..])
-    );
-    let (riff, data) = (word(wav, 4), word(wav, 40));
-    assert_eq!(riff, 36 + data.next_multiple_of(2));
-    assert!(8 + riff <= wav.len(), "the header describes {data} of {} bytes", wav.len() - HEADER);
-    &wav[HEADER..HEADER + data]
+    let begin = data_begins(wav).unwrap_or_else(|| panic!("no header in {} bytes", wav.len()));
+    assert_eq!((&wav[..4], &wav[8..16]), (&b"RIFF"[..], &b"WAVEJUNK"[..]));
+    let (riff, data) = (word(wav, 4), word(wav, begin - 4));
+    assert_eq!(riff, begin - 8 + data.next_multiple_of(2));
+    assert!(8 + riff <= wav.len(), "the header describes {data} of {} bytes", wav.len() - begin);
+    &wav[begin..begin + data]
 }
 
 /// Looks again and again until it is so.
@@ -110,7 +125,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 fn described_now(path: &Path) -> usize {
     let mut header = [0; HEADER];
     match fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
-        Ok(()) => word(&header, 40),
+        Ok(()) => word(&header, HEADER - 4),
         Err(_) => 0,
     }
 }

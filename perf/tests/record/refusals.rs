@@ -4,7 +4,7 @@ use super::*;
 
 /// One line, status 2, nothing on standard output.
 #[track_caller]
-fn assert_refused(output: &Output, word: &str) {
+pub(super) fn assert_refused(output: &Output, word: &str) {
     assert_status(output, 2);
     let text = stderr(output);
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -68,42 +68,22 @@ fn a_file_that_was_not_closed_is_appended_to_only_where_it_is_told() {
     assert_eq!(fs::read(&path).unwrap(), b"data, more!");
 }
 
+/// What is advised can be typed: by the name that the program was called with.
 #[test]
-fn bad_options_get_one_line_each() {
+fn advice_names_the_command_that_was_typed() {
     let place = directory();
-    let path = place.path().join("take");
-    for (options, word) in [
-        (&["--bits", "12"][..], "8, 16, 24 or 32"),
-        (&["--rate", "0"], "--rate"),
-        (&["--wav", "--rate", "4000000000"], "--rate"),
-        (&["--channels", "0"], "--channels"),
-        (&["--wav", "--append"], "--append"),
-        (&["--append", "--force"], "--force"),
-        (&["--fence-every", "soon"], "100ms"),
-        (&["--buffers", "1"], "at least 2"),
-        (&["--buffers", "0"], "at least 2"),
-        (&["--buffers", "many"], "--buffers"),
-        (&["--buffer-size", "1000"], "multiple of 4096"),
-        (&["--buffer-size", "big"], "64KiB"),
-        (&["--buffers", "1000", "--buffer-size", "1GiB"], "memory limit"),
-        (&["--backend", "magic"], "uring"),
-        (&["--direct", "maybe"], "auto"),
-        (&["--drive", "me"], "caller"),
-        (&["--on-full", "fill:300"], "fill:BYTE"),
-        (&["--preallocate", "lots"], "64KiB"),
-        (&["--preallocate", "9000000000000000000"], "--preallocate"),
-        (&["--loud"], "--loud"),
-        (&["--frame", "0"], "--frame"),
-        (&["--frame", "6", "--wav"], "--wav"),
-        (&["--frame", "3000000", "--buffers", "2"], "--buffer-size"),
-    ] {
-        let output = record().args(options).arg(&path).output().unwrap();
-        assert_refused(&output, word);
-        assert!(!path.exists(), "{options:?} left a file behind");
-    }
-    assert_refused(&record().output().unwrap(), "<OUTPUT>");
-    let nothing = Command::new(env!("CARGO_BIN_EXE_writeflush-perf")).output().unwrap();
-    assert_refused(&nothing, "--help");
+    let link = place.path().join("wf");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_writeflush"), &link).unwrap();
+    let said = |program: &std::path::Path, cargo: Option<&str>| {
+        let mut command = Command::new(program);
+        command.arg("record").env_remove("CARGO_PKG_NAME");
+        command.envs(cargo.map(|name| ("CARGO_PKG_NAME", name)));
+        stderr(&command.output().unwrap())
+    };
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_writeflush"));
+    assert!(said(program, None).contains("see 'writeflush record --help'"));
+    assert!(said(program, Some("writeflush-cli")).contains("see 'cargo perf record --help'"));
+    assert!(said(&link, Some("other")).contains("see 'wf record --help'"));
 }
 
 /// A script that asks for JSON gets it, whatever happens.
@@ -113,7 +93,7 @@ fn a_refusal_is_told_in_json_too() {
     let at = |name: &str| place.path().join(name);
     fs::write(at("old"), b"12345").unwrap();
     for (options, output, word) in [
-        (&["--buffers", "1"][..], "take", "at least 2"),
+        (&["--buffers", "1"][..], "take", "from 2 to 1000"),
         (&["--bits", "12"], "take", "8, 16, 24 or 32"),
         (&["--input", "missing"], "take", "missing"),
         (&[], "old", "--force"),

@@ -137,7 +137,7 @@ fn in_the_background_of_a_terminal_it_goes_on() {
     let mut command = Command::new("setsid");
     let script = "stty tostop; \"$@\" & wait $!";
     command.args(["--ctty", "--wait", "sh", "-mc", script, "sh"]);
-    command.args([env!("CARGO_BIN_EXE_writeflush-perf"), "record", "--input"]).args([&from, &to]);
+    command.args([env!("CARGO_BIN_EXE_writeflush"), "record", "--input"]).args([&from, &to]);
     command.stdin(terminal.stderr()).stdout(Stdio::null()).stderr(terminal.stderr());
     let output = ended(command.spawn().unwrap());
     assert_eq!(output.status.code(), Some(0));
@@ -149,7 +149,7 @@ fn under_nohup_it_outlives_its_terminal() {
     let place = directory();
     let path = place.path().join("take.wav");
     let mut command = Command::new("nohup");
-    command.args([env!("CARGO_BIN_EXE_writeflush-perf"), "record", "--json"]).args(OFTEN);
+    command.args([env!("CARGO_BIN_EXE_writeflush"), "record", "--json"]).args(OFTEN);
     command.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (child, mut stdin) = begin(&mut command, &[7; 400]);
     until_described(&path, 400);

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use io_uring::{opcode, squeue, types};
@@ -16,27 +16,48 @@ use crate::sync::futex;
 #[derive(Debug)]
 pub(super) enum Bell {
     /// A word of ours that the ring waits on: there is no descriptor that somebody could close, or
-    /// get. [`QUIET`] or [`RUNG`].
-    Word(AtomicU32),
+    /// get.
+    Word(Word),
     /// One end of a connection, whose inode is its own: it is looked at before each ring. The other
     /// end the ring holds in its table of files, where it has no number. No pipe: without a reader it
     /// ends whoever writes (SIGPIPE). No eventfd(2): all of them have one inode.
     Line(OsFile),
 }
 
+/// What the ring waits on, and beside it the thread that drives, where it sleeps apart.
+#[derive(Debug)]
+pub(super) struct Word {
+    /// [`QUIET`] or [`RUNG`].
+    state: AtomicU32,
+    /// The thread sleeps apart: the ring need not hear of it.
+    apart: AtomicBool,
+}
+
 const QUIET: u32 = 0;
 const RUNG: u32 = 1;
+
+/// Who waits on the word, in bits: the thread has all, the ring this one.
+const THE_RING: u32 = 2;
+const NOT_THE_RING: u32 = !THE_RING;
+
+impl Word {
+    fn ring(&self) {
+        // After what this wake is for, and before the driver's look at it: see `Ear::hears`.
+        self.state.store(RUNG, Ordering::Release);
+        // Where this comes late, and the driver sleeps elsewhere by now, it has looked since.
+        let whom = match self.apart.load(Ordering::Relaxed) {
+            true => NOT_THE_RING,
+            false => futex::ANYBODY,
+        };
+        // Always, though it may have been rung: whoever rang it may not have come to this.
+        futex::wake(&self.state, whom);
+    }
+}
 
 impl Wake for Bell {
     fn wake(&self) {
         match self {
-            Self::Word(word) => {
-                // After what this wake is for, and before the driver's look at it: see `Ear::hears`.
-                word.store(RUNG, Ordering::Release);
-                // Always, though it may have been rung: whoever rang it may not have come to this.
-                // And all who wait: the ring may, beside the thread that drives (`sleep`).
-                futex::wake_all(word);
-            }
+            Self::Word(word) => word.ring(),
             Self::Line(end) => {
                 // One that is lost the ring hears of itself: the other end is at its end.
                 let Ok(end) = end.ours() else { return };
@@ -53,13 +74,19 @@ impl Wake for Bell {
         matches!(self, Self::Word(_))
     }
 
+    fn goes_apart(&self, apart: bool) {
+        if let Self::Word(word) = self {
+            word.apart.store(apart, Ordering::Relaxed);
+        }
+    }
+
     fn sleep(&self, deadline: Option<Instant>) {
-        let Self::Word(word) = self else { return };
+        let Self::Word(Word { state, .. }) = self else { return };
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if left != Some(Duration::ZERO) {
-            futex::wait(word, QUIET, left);
+            futex::wait(state, QUIET, left);
         }
-        word.swap(QUIET, Ordering::AcqRel); // what was published before the ring is seen next
+        state.swap(QUIET, Ordering::AcqRel); // what was published before the ring is seen next
     }
 }
 
@@ -77,7 +104,8 @@ pub(super) struct Ear {
 impl Ear {
     /// For a ring that can wait on a word (Linux 6.7).
     pub(super) fn of_a_word() -> Self {
-        Self::new(Bell::Word(AtomicU32::new(QUIET)), None)
+        let word = Word { state: AtomicU32::new(QUIET), apart: AtomicBool::new(false) };
+        Self::new(Bell::Word(word), None)
     }
 
     pub(super) fn of_a_line() -> io::Result<Self> {
@@ -116,11 +144,10 @@ impl Ear {
         // Of <linux/futex.h>: the flags of futex2.
         const SIZE_U32: u32 = 2;
         const PRIVATE: u32 = 128;
-        const ANYBODY: u64 = u32::MAX as u64;
         match &*self.bell {
-            Bell::Word(word) => {
+            Bell::Word(Word { state, .. }) => {
                 let (quiet, flags) = (QUIET.into(), SIZE_U32 | PRIVATE);
-                opcode::FutexWait::new(word.as_ptr(), quiet, ANYBODY, flags).build()
+                opcode::FutexWait::new(state.as_ptr(), quiet, THE_RING.into(), flags).build()
             }
             Bell::Line(_) => {
                 let (bytes, len) = (self.bytes.as_mut_ptr(), self.bytes.len() as u32);
@@ -132,8 +159,8 @@ impl Ear {
     /// The operation has ended: what has rung, if anything, is taken note of. Whoever drives looks for
     /// what it was rung for after this.
     pub(super) fn hears(&mut self, result: i32) {
-        if let Bell::Word(word) = &*self.bell {
-            word.swap(QUIET, Ordering::AcqRel);
+        if let Bell::Word(Word { state, .. }) = &*self.bell {
+            state.swap(QUIET, Ordering::AcqRel);
         }
         let is_line = matches!(*self.bell, Bell::Line(_));
         match -result {

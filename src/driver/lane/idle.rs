@@ -19,6 +19,11 @@ impl Lane {
         self.cadence.looks_at().filter(|_| !self.stream.is_lost())
     }
 
+    /// It looks when all others do who are in step with the same.
+    pub(crate) fn in_step_with(&mut self, epoch: Instant) {
+        self.cadence.in_step_with(epoch);
+    }
+
     pub(crate) fn fences_by_time(&self) -> bool {
         self.cadence.fences_by_time()
     }
@@ -76,7 +81,9 @@ impl Lane {
 
     /// When its padding is to be cut off; `None` if there is none, or it is not at rest.
     pub(crate) fn cut_at(&mut self) -> Option<Instant> {
-        let padded = self.is_at_rest() && self.length.padded_from(self.plan.written()).is_some();
+        // Zeros ahead are there for the next fence, whenever that comes.
+        let is_cut = self.is_at_rest() && !self.ahead.is_on();
+        let padded = is_cut && self.length.padded_from(self.plan.written()).is_some();
         padded.then(|| *self.cut_from.get_or_insert_with(|| Instant::now() + QUIET))
     }
 

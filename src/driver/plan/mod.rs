@@ -19,7 +19,7 @@
 
 use crate::blocks::{align_down, align_up};
 use crate::canary::Canary;
-use crate::stream::Wanted;
+use crate::stream::{Patched, Wanted};
 
 /// How a fence becomes durable. Chosen once, at open, from what the backend and file system give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,13 +278,26 @@ impl Plan {
         if all && self.forms.dsync { WriteFence::Dsync } else { WriteFence::None }
     }
 
+    /// Patches that a reader of the file sees, where all below `position` has been written: none that
+    /// is in memory only and behind that, nor any after it.
+    fn patches_below(&self, position: u64) -> u64 {
+        match position >= self.patched_in_memory {
+            true => self.patches_applied,
+            false => self.patches_durable,
+        }
+    }
+
+    /// The patches as far as they have got: known to be in the file, and durable.
+    pub(crate) fn patches(&self) -> Patched {
+        Patched { in_file: self.patches_below(self.settled()), durable: self.patches_durable }
+    }
+
     /// What a flush submitted now would cover, if one is due.
     pub(crate) fn fence_due(&self, wanted: &Wanted) -> Option<Covers> {
         let too_early = Canary::FlushTooEarly.is_planted();
         let position = if too_early { self.next } else { self.settled() };
         // A patch in memory that no completed write holds: no patch is claimed, wanted or not.
-        let in_file = position >= self.patched_in_memory;
-        let patches = if in_file { self.patches_applied } else { self.patches_durable };
+        let patches = self.patches_below(position);
         let enough = match self.is_held() {
             // What is wanted may never come: those who wait for less are not kept waiting.
             true => position > self.durable || patches > self.patches_durable,
@@ -298,8 +311,7 @@ impl Plan {
     /// written: everything below `written`. `None`: it is durable already, or a fence may have
     /// failed, after which nothing is granted.
     pub(crate) fn last_fence(&self) -> Option<Covers> {
-        let in_file = self.settled() >= self.patched_in_memory;
-        let patches = if in_file { self.patches_applied } else { self.patches_durable };
+        let patches = self.patches_below(self.settled());
         let news = self.written > self.durable || patches > self.patches_durable;
         (news && !self.in_doubt).then_some(Covers { position: self.written, patches })
     }
@@ -379,6 +391,11 @@ impl Plan {
         if Canary::GapUnfenced.is_planted() {
             self.fenced(Covers { position: to, patches: self.patches_applied });
         }
+    }
+
+    /// Something else than data has changed the file: the next fence is a flush, which takes it along.
+    pub(crate) fn note_change(&mut self) {
+        self.dirty = true;
     }
 
     pub(crate) fn flush_started(&mut self, covers: Covers) {

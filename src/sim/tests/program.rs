@@ -142,6 +142,7 @@ pub(super) struct Take {
     fence_bytes: Option<u64>,
     inline_flush: bool,
     preallocate: Preallocate,
+    zero_ahead: u64,
     pub(super) headers: bool,
     pub(super) end: End,
 }
@@ -382,7 +383,7 @@ impl Take {
         let options = options.on_disk_full(self.on_disk_full).fence_bytes(self.fence_bytes);
         let options = options.fence_every(self.fence_every);
         let options = options.inline_flush(self.inline_flush);
-        options.preallocate(self.preallocate).grant_limit(4096)
+        options.preallocate(self.preallocate).zero_ahead(self.zero_ahead).grant_limit(4096)
     }
 
     fn open(
@@ -423,7 +424,8 @@ impl Take {
 
     /// Whether the file has nothing but what is written to it.
     pub(super) fn is_plain(&self) -> bool {
-        self.mode != OpenMode::Overwrite && self.preallocate == Preallocate::None
+        let ahead = self.preallocate != Preallocate::None || self.zero_ahead > 0;
+        self.mode != OpenMode::Overwrite && !ahead
     }
 
     /// A write that is longer than all buffers.
@@ -468,6 +470,7 @@ pub(super) fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
             1 => Preallocate::Zero(random.u64(..100_000)),
             _ => Preallocate::None,
         },
+        zero_ahead: if random.u8(..3) == 0 { random.u64(..100_000) } else { 0 },
         headers: mode != OpenMode::Append && random.bool(),
         end: if random.u8(..8) == 0 { End::Drop } else { End::Close },
     }

@@ -307,8 +307,20 @@ impl<'a> Run<'a> {
         let Face::One(writer) = &mut self.face else { return };
         let end = lock(&self.model.model).end() as u64;
         match Write::flush(&mut **writer) {
-            Ok(()) => assert_eq!(self.control().positions().written, end),
+            Ok(()) => {
+                assert_eq!(self.control().positions().written, end);
+                self.is_read_back();
+            }
             Err(error) => self.failed(&inner(error)),
+        }
+    }
+
+    /// Another program sees all that was accepted, overwrites included.
+    fn is_read_back(&self) {
+        let model = self.model();
+        if let Some(content) = self.computer.read(&model.path) {
+            let known = model.read(0, model.end());
+            assert!(content.get(..known.len()) == Some(known), "what was drained is not read");
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) enum Claim {
     Lies(u64, u64, u64, u64),
     /// Likewise: nothing was ever written from here on.
     End(u64, u64),
+    /// Likewise: the next segment begins at this position of the whole.
+    Begins(u64, u64),
 }
 
 /// Where they go.

@@ -40,6 +40,7 @@ impl Coverage {
         coverage.expect::<Folder>("directory");
         coverage.expect::<Space>("space");
         coverage.count("long gap", YES.into(), 0);
+        coverage.count("segments", YES.into(), 0);
         coverage.add_full(0);
         for order in ORDERS {
             coverage.count("files", order.into(), 0);
@@ -72,6 +73,7 @@ impl Coverage {
             self.count("directory", word(&plan.folder), 1);
             self.count("space", word(&scenario.space), 1);
             self.count("long gap", YES.into(), plan.leaps.into());
+            self.count("segments", YES.into(), plan.rotates.into());
             self.count("files", ORDERS[usize::from(scenario.side_by_side)].into(), 1);
             self.count("driver", DRIVERS[usize::from(scenario.shares)].into(), 1);
             *self.together.entry((plan.mode, plan.face, scenario.medium)).or_default() += 1;

@@ -45,6 +45,9 @@ struct Report<'a> {
     rows: &'a [Row],
     #[serde(flatten)]
     counts: Counts,
+    /// With those of earlier runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    together: Option<Counts>,
     looks: usize,
     coverage: &'a Coverage,
     lost: usize,
@@ -92,6 +95,7 @@ pub(crate) fn run(args: &CutArgs) -> anyhow::Result<bool> {
     let report = Report {
         kernel: kernel(),
         counts: images.counts(),
+        together: images.together(args.together.as_deref())?,
         looks: rows.iter().map(|row| row.looks).sum(),
         lost: lost.count(),
         seconds: begun.elapsed().as_secs_f64(),
@@ -104,6 +108,7 @@ pub(crate) fn run(args: &CutArgs) -> anyhow::Result<bool> {
          reordered; {} looks) in {:.0} s, seeds from {}; {} lost",
         report.looks, report.seconds, args.common.seed, report.lost
     );
+    report.together.iter().for_each(|all| println!("{}", all.in_words()));
     save(args.common.report.as_deref(), &report)?;
     Ok(report.lost == 0 && few.is_empty() && missing.is_empty())
 }
@@ -123,9 +128,12 @@ pub(crate) fn combination(
     for first in (wanted.seed..wanted.seed + RECORDINGS).step_by(AT_ONCE) {
         let seeds = first..first + AT_ONCE as u64;
         let scenarios = seeds.map(|seed| Scenario::of(file_system, way, state, seed));
-        let adopted =
-            |scenario: Scenario| if wanted.adopted { scenario.adopted() } else { scenario };
-        let scenarios = scenarios.map(adopted).map(|scenario| match canary {
+        let chosen = |scenario: Scenario| match scenario {
+            _ if wanted.adopted => scenario.adopted(),
+            _ if wanted.segments => scenario.in_segments(),
+            _ => scenario,
+        };
+        let scenarios = scenarios.map(chosen).map(|scenario| match canary {
             Some(canary) => provoked(canary, scenario),
             None => scenario,
         });

@@ -67,6 +67,10 @@ pub(crate) struct JudgeArgs {
     #[arg(long, default_value_t = 3)]
     workers: usize,
 
+    /// As of `run`
+    #[arg(long, value_name = "FILE")]
+    together: Option<PathBuf>,
+
     /// Keep the result in this file (JSON)
     #[arg(long)]
     report: Option<PathBuf>,
@@ -168,6 +172,8 @@ struct Report<'a> {
     kernel: String,
     #[serde(flatten)]
     counts: Counts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    together: Option<Counts>,
     looks: usize,
     lost: usize,
     seconds: f64,
@@ -195,6 +201,7 @@ pub(crate) fn judge(args: &JudgeArgs) -> anyhow::Result<bool> {
     let report = Report {
         kernel: kernel(),
         counts: images.counts(),
+        together: images.together(args.together.as_deref())?,
         looks: rows.iter().map(|row| row.looks).sum(),
         lost: rows.iter().map(|row| row.lost.len()).sum(),
         seconds: begun.elapsed().as_secs_f64(),
@@ -205,6 +212,7 @@ pub(crate) fn judge(args: &JudgeArgs) -> anyhow::Result<bool> {
         "{}: {images} different images ({torn} torn, {reordered} reordered), {} lost",
         args.kind, report.lost
     );
+    report.together.iter().for_each(|all| println!("{}", all.in_words()));
     save(args.report.as_deref(), &report)?;
     Ok(wrong.is_empty())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use crate::claims::Claim;
-use crate::content::{HEADER, byte, kept, name, old, patched, position};
+use crate::content::{HEADER, byte, kept, name, old, patched, position, segment};
 use crate::scenario::{Mode, Plan, Scenario, Space, TAKES};
 
 /// What lies where in the files, whenever the power goes.
@@ -24,6 +24,8 @@ struct Truth {
     /// What is in it in the end; empty if nobody knows where that is.
     new: Vec<u8>,
     end: Option<u64>,
+    /// Where its segments begin, if it has any.
+    begins: Vec<u64>,
 }
 
 impl Facts {
@@ -44,6 +46,11 @@ impl Facts {
                 truth.end = Some(end);
                 truth.new = (0..end).map(|at| byte(truth.seed, at)).collect();
                 truth.new[..start as usize].copy_from_slice(&truth.old[..start as usize]);
+            }
+        }
+        for claim in claims.clone() {
+            if let Claim::Begins(take, position) = parsed(claim)? {
+                takes[take as usize].begins.push(position);
             }
         }
         for claim in claims {
@@ -83,6 +90,9 @@ impl Facts {
     }
 
     fn judge_take(&self, take: u64, expected: &Expected, folder: &Path) -> anyhow::Result<()> {
+        if expected.plan.rotates {
+            return self.judge_segments(take, expected, folder);
+        }
         let places = expected.places(take);
         let there: Vec<&PathBuf> =
             places.iter().filter(|place| folder.join(place).exists()).collect();
@@ -94,6 +104,34 @@ impl Facts {
         let content = std::fs::read(folder.join(file));
         let content = content.with_context(|| format!("{} can't be read", file.display()))?;
         Found { content: &content, truth: &self.takes[take as usize], expected }.judge()
+    }
+}
+
+impl Facts {
+    /// As one file, in which each segment lies where it begins. What is missing reads as zeros, which
+    /// no recording has.
+    fn judge_segments(&self, take: u64, expected: &Expected, folder: &Path) -> anyhow::Result<()> {
+        let truth = &self.takes[take as usize];
+        let mut content = Vec::new();
+        for (number, begins) in (1..).zip(&truth.begins) {
+            let file = match std::fs::read(folder.join(segment(take, number))) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    ensure!(number > 1 || !expected.named, "its first segment is gone");
+                    continue;
+                }
+                file => file.with_context(|| format!("segment {number} can't be read"))?,
+            };
+            let next = truth.begins.get(number).map(|next| (next - begins) as usize);
+            let (data, behind) = file.split_at(next.map_or(file.len(), |len| len.min(file.len())));
+            ensure!(
+                behind.iter().all(|byte| *byte == 0),
+                "segment {number} goes on behind its end"
+            );
+            content.resize(content.len().max(*begins as usize), 0);
+            content.truncate(*begins as usize);
+            content.extend(data);
+        }
+        Found { content: &content, truth, expected }.judge()
     }
 }
 
@@ -175,6 +213,7 @@ impl Expected {
             Claim::Renaming(_) => self.renamed = Renaming::Begun,
             Claim::Renamed(_) => self.renamed = Renaming::Done,
             Claim::Begun | Claim::Ended | Claim::Full | Claim::Lies(..) | Claim::End(..) => {}
+            Claim::Begins(..) => {}
         }
     }
 
@@ -364,6 +403,7 @@ impl Claim {
             | Self::Renaming(take)
             | Self::Renamed(take)
             | Self::Lies(take, ..)
+            | Self::Begins(take, _)
             | Self::End(take, _) => Some(take),
         }
     }

@@ -11,12 +11,15 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use writeflush::{CloseError, Control, Error, Push, SharedWriter, Summary, Ticket, Writer, mmio};
+use writeflush::{
+    CloseError, Control, Error, Preallocate, Push, SharedWriter, Summary, Ticket, Writer, mmio,
+    segments,
+};
 
 use crate::claims::{Claim, Claims};
 use crate::content::{HEADER, bytes, header, kept, name, old, patched, salt};
 use crate::scenario::{
-    Ending, Face, Folder, GRANT, Mode, Opener, Plan, Renamed, Scenario, Space, TAKES,
+    Ending, Face, Folder, GRANT, Mode, Opener, Plan, Renamed, Scenario, Space, State, TAKES,
 };
 use crate::space::{fill, give_back};
 
@@ -255,6 +258,7 @@ impl Take<'_> {
     fn record(&self) -> anyhow::Result<()> {
         let mut random = fastrand::Rng::with_seed(self.scenario.seed * TAKES + self.take);
         let ended = match self.plan.face {
+            _ if self.plan.rotates => self.record_in_segments(&mut random)?,
             Face::Mmio => self.record_by_messages(&mut random)?,
             _ => self.record_by_writer(&mut random)?,
         };
@@ -440,6 +444,70 @@ fn place_of_patch(plan: &Plan, end: u64, random: &mut fastrand::Rng) -> (u64, u6
     };
     let from = random.u64(from..=limit);
     (from, limit.min(from + random.u64(..longest)))
+}
+
+impl Take<'_> {
+    /// In many files, each of which takes a few records.
+    fn record_in_segments(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
+        const AHEAD: u64 = 32 << 10; // for each of them
+        let below = self.scenario.options(random);
+        let below = match (self.scenario.state, random.bool()) {
+            (State::Reserved, true) => below.preallocate(Preallocate::Reserve(AHEAD)),
+            (State::Reserved, false) => below.preallocate(Preallocate::Zero(AHEAD)),
+            _ => below,
+        };
+        let pattern = self.folder.join(format!("{}-{{seq}}", name(self.take)));
+        let options = segments::Options::new(pattern).below(below);
+        let mut writer = options.size(random.u64(5_000..40_000)).open()?;
+        self.say(Claim::Begins(self.take, 0))?;
+        self.say(Claim::Named(self.take))?;
+        let mut tickets = Vec::new();
+        for _ in 0..STEPS {
+            self.step();
+            self.step_in_segments(&mut writer, &mut tickets, random)?;
+            // For the next segment.
+            std::thread::sleep(Duration::from_micros(random.u64(..3000)));
+            let durable = writer.positions().durable;
+            self.say(Claim::Durable(self.take, durable, 0))?;
+        }
+        drop(tickets);
+        let end = writer.positions().accepted;
+        match self.plan.ending {
+            Ending::Close => drop(writer.close()?),
+            Ending::Drop => drop(writer),
+        }
+        Ok(Ended::Whole(end, 0))
+    }
+
+    fn step_in_segments(
+        &self,
+        writer: &mut segments::Writer,
+        tickets: &mut Vec<segments::Ticket>,
+        random: &mut fastrand::Rng,
+    ) -> anyhow::Result<()> {
+        let before = (writer.stats().rotations, writer.positions().accepted);
+        let record = bytes(self.seed(), before.1, length(random));
+        let mut durable = 0;
+        match random.u8(..8) {
+            0..3 => drop(writer.write(&record)?),
+            3 => durable = writer.write_flush(&record)?,
+            4 => {
+                let _ = writer.write(&record)?;
+                tickets.push(writer.fence()?);
+            }
+            5 => {
+                for ticket in tickets.drain(..) {
+                    durable = ticket.wait()?.max(durable);
+                }
+            }
+            6 => durable = writer.control().flush()?,
+            _ => drop(writer.rotate()?),
+        }
+        if writer.stats().rotations > before.0 {
+            self.say(Claim::Begins(self.take, before.1))?; // where a record is never split
+        }
+        self.say(Claim::Durable(self.take, durable, 0))
+    }
 }
 
 /// One producer at work.

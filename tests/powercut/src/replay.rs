@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use memmap2::MmapMut;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -54,6 +54,14 @@ pub(crate) struct Counts {
     pub(crate) reordered: usize,
 }
 
+impl Counts {
+    /// Of all runs together.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { images, torn, reordered } = self;
+        format!("with earlier runs {images} different images ({torn} torn, {reordered} reordered)")
+    }
+}
+
 impl Images {
     fn add(&mut self, image: u64, kind: Kind) {
         let known = self.0.entry(image).or_insert(kind);
@@ -76,7 +84,39 @@ impl Images {
             reordered: self.0.values().filter(|kind| kind.reordered).count(),
         }
     }
+
+    /// Adds them to those of earlier runs, which this file keeps, and counts all: what two runs have
+    /// both looked at counts once.
+    pub(crate) fn together(mut self, kept: Option<&Path>) -> anyhow::Result<Option<Counts>> {
+        let Some(path) = kept else { return Ok(None) };
+        let failed = || format!("the images of earlier runs, {}", path.display());
+        let earlier = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read.with_context(failed)?,
+        };
+        let (entries, rest) = earlier.as_chunks::<ENTRY>();
+        ensure!(rest.is_empty(), "{}: not made by this program, or torn", failed());
+        for &[a, b, c, d, e, f, g, h, kind] in entries {
+            let kind = Kind { torn: kind & TORN != 0, reordered: kind & REORDERED != 0 };
+            self.add(u64::from_le_bytes([a, b, c, d, e, f, g, h]), kind);
+        }
+        let mut all = Vec::with_capacity(self.len() * ENTRY);
+        for (image, kind) in &self.0 {
+            all.extend(image.to_le_bytes());
+            all.push((u8::from(kind.torn) * TORN) | (u8::from(kind.reordered) * REORDERED));
+        }
+        let new = path.with_extension("new");
+        std::fs::write(&new, all)
+            .and_then(|()| std::fs::rename(&new, path))
+            .with_context(failed)?;
+        Ok(Some(self.counts()))
+    }
 }
+
+/// Of an image, in a file: its hash, little-endian, and what it was.
+const ENTRY: usize = 9;
+const TORN: u8 = 1;
+const REORDERED: u8 = 2;
 
 /// A recording to be replayed.
 #[derive(Debug)]
@@ -308,5 +348,32 @@ fn worth(block: usize, bytes: &[u8]) -> u64 {
     match bytes.iter().all(|byte| *byte == 0) {
         true => 0,
         false => xxh3_64_with_seed(bytes, block as u64 + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_two_runs_counts_once_and_the_plainer_outcome_decides_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("images");
+        let images = |all: &[(u64, bool, bool)]| {
+            let mut images = Images::default();
+            all.iter().for_each(|&(n, torn, reordered)| images.add(n, Kind { torn, reordered }));
+            images
+        };
+        let counts = |all: &[_], kept| {
+            let counts = images(all).together(kept).unwrap();
+            counts.map(|Counts { images, torn, reordered }| (images, torn, reordered))
+        };
+        assert_eq!(counts(&[(1, true, false)], None), None);
+        let first = [(1, true, false), (2, true, true), (u64::MAX, false, false)];
+        assert_eq!(counts(&first, Some(&file)), Some((3, 2, 1)));
+        assert_eq!(counts(&[(1, false, false), (3, false, true)], Some(&file)), Some((4, 1, 2)));
+        assert_eq!(counts(&[], Some(&file)), Some((4, 1, 2)));
+        std::fs::write(&file, [0; ENTRY + 1]).unwrap();
+        assert!(images(&[]).together(Some(&file)).is_err());
     }
 }

@@ -98,6 +98,10 @@ pub(crate) struct CutArgs {
     #[arg(long)]
     adopted: bool,
 
+    /// Only new files that are cut into segments (default: some of the new files)
+    #[arg(long, conflicts_with = "adopted")]
+    segments: bool,
+
     /// Different images to look at in each combination
     #[arg(long, default_value_t = 300)]
     pub(crate) images: usize,
@@ -110,6 +114,10 @@ pub(crate) struct CutArgs {
     /// --states)
     #[arg(long, default_value_t = 0)]
     pub(crate) each: usize,
+
+    /// Add the images to those of earlier runs in this file, and count the different ones of all
+    #[arg(long, value_name = "FILE")]
+    pub(crate) together: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -155,6 +163,8 @@ pub(crate) struct Wanted {
     pub(crate) recordings: usize,
     /// Only files that are handed over, where they can be.
     pub(crate) adopted: bool,
+    /// Only files that are cut into segments.
+    pub(crate) segments: bool,
     /// Looked at at the same time.
     pub(crate) workers: usize,
 }
@@ -162,7 +172,8 @@ pub(crate) struct Wanted {
 impl Common {
     pub(crate) fn wanted(&self, images: usize) -> Wanted {
         let (seed, workers) = (self.seed, self.workers);
-        Wanted { images, seed, recordings: RECORDINGS, adopted: false, workers }
+        let recordings = RECORDINGS;
+        Wanted { images, seed, recordings, adopted: false, segments: false, workers }
     }
 
     pub(crate) fn ways(&self) -> &[Way] {
@@ -176,16 +187,18 @@ const RECORDINGS: usize = 4;
 impl CutArgs {
     pub(crate) fn wanted(&self) -> Wanted {
         let recordings = self.recordings.max(1);
-        Wanted { recordings, adopted: self.adopted, ..self.common.wanted(self.images) }
+        let (adopted, segments) = (self.adopted, self.segments);
+        Wanted { recordings, adopted, segments, ..self.common.wanted(self.images) }
     }
 
     /// All there is to meet can be met.
     pub(crate) fn is_whole(&self) -> bool {
-        self.common.ways.is_empty() && self.states.is_empty() && !self.adopted
+        let is_chosen = self.adopted || self.segments;
+        self.common.ways.is_empty() && self.states.is_empty() && !is_chosen
     }
 
     pub(crate) fn states(&self) -> &[State] {
-        match (self.states.is_empty(), self.adopted) {
+        match (self.states.is_empty(), self.adopted || self.segments) {
             (true, false) => &State::ALL,
             (true, true) => &State::CREATED,
             (false, _) => &self.states,

@@ -247,6 +247,8 @@ pub(crate) struct Plan {
     pub(crate) folder: Folder,
     /// Once it goes on behind a gap that is so long that the file system makes it.
     pub(crate) leaps: bool,
+    /// It is cut into segments, each a file.
+    pub(crate) rotates: bool,
 }
 
 impl Plan {
@@ -272,6 +274,7 @@ impl Plan {
 
     /// Handed over, if it can be in this mode; what would speak MMIO seeks instead.
     pub(crate) fn adopted(mut self) -> Self {
+        self.rotates = false;
         if self.face == Face::Mmio && self.mode != Mode::Open {
             self.face = Face::Seeks;
         }
@@ -283,7 +286,21 @@ impl Plan {
 
     /// Its first bytes are kept true by checkpoints.
     pub(crate) fn has_header(&self) -> bool {
-        self.face != Face::Mmio
+        self.face != Face::Mmio && !self.rotates
+    }
+
+    /// In segments, which are new files that stay where they are.
+    pub(crate) fn in_segments(self) -> Self {
+        Self {
+            opener: Opener::Writer,
+            face: Face::Exclusive,
+            old: 0,
+            renamed: Renamed::Never,
+            folder: Folder::Stays,
+            leaps: false,
+            rotates: true,
+            ..self
+        }
     }
 }
 
@@ -325,7 +342,12 @@ impl Scenario {
             let plan = Plan::at_random(mode, face, &mut random);
             // Not by the seed alone, which all ways to write share.
             let hands_over = fastrand::Rng::with_seed(turn * TAKES + take).u8(..3) == 0;
-            if hands_over && plan.can_be_adopted() { plan.adopted() } else { plan }
+            let is_new = plan.old == 0 && plan.face == Face::Exclusive;
+            match hands_over && plan.can_be_adopted() {
+                true => plan.adopted(),
+                false if is_new && turn % 4 > 0 => plan.in_segments(),
+                false => plan,
+            }
         };
         let takes = [0, 1].map(plan);
         let side_by_side = random.bool();
@@ -348,6 +370,7 @@ impl Scenario {
         if space != Space::Ample {
             for plan in &mut self.takes {
                 (plan.folder, plan.renamed, plan.leaps) = (Folder::Stays, Renamed::Never, false);
+                plan.rotates = false;
             }
         }
         self
@@ -356,6 +379,13 @@ impl Scenario {
     /// With every file handed over that can be.
     pub(crate) fn adopted(mut self) -> Self {
         self.takes = self.takes.map(Plan::adopted);
+        self
+    }
+
+    /// With new files only, each cut into segments.
+    pub(crate) fn in_segments(mut self) -> Self {
+        self.takes = self.takes.map(|plan| Plan { mode: Mode::Create, ..plan.in_segments() });
+        self.space = Space::Ample;
         self
     }
 
@@ -372,6 +402,7 @@ impl Scenario {
             renamed: Renamed::Never,
             folder: Folder::Stays,
             leaps: false,
+            rotates: false,
         };
         let (medium, takes, space) = (Medium::plain(file_system), [plan; 2], Space::Ample);
         Self { way, state, seed, medium, takes, side_by_side: false, shares: false, space }
@@ -404,7 +435,8 @@ impl Scenario {
         match (self.state, (self.seed / 2).is_multiple_of(2)) {
             (State::Reserved, true) => options.preallocate(Preallocate::Reserve(RESERVED)),
             (State::Reserved, false) => options.preallocate(Preallocate::Zero(RESERVED)),
-            (State::Growing | State::Written, _) => options,
+            (State::Growing, true) => options.zero_ahead(RESERVED),
+            (State::Growing, false) | (State::Written, _) => options,
         }
     }
 
@@ -442,7 +474,7 @@ impl Plan {
         };
         let leaps = matches!(face, Face::Mmio | Face::Seeks) && random.u8(..3) == 0;
         let opener = Opener::Writer;
-        Self { mode, opener, face, old, ending, renamed, folder, leaps }
+        Self { mode, opener, face, old, ending, renamed, folder, leaps, rotates: false }
     }
 }
 

@@ -115,7 +115,6 @@ impl Workshop {
         let name = commit.to_string();
         let kept = self.kept(commit);
         if !kept.exists() {
-            say(format_args!("building {name}"));
             let tree = Tree::of_commit(&self.repository, commit, &self.folder.join("tree"))?;
             self.build(&tree, &name, &kept)?;
         } else if let Ok(file) = File::options().append(true).open(&kept) {
@@ -131,7 +130,6 @@ impl Workshop {
             return self.at(&head);
         }
         let name = format!("{} with uncommitted changes", head.short());
-        say(format_args!("building {name}"));
         let tree = Tree::of_working_tree(&self.repository, &self.folder.join("tree"))?;
         let program = self.folder.join("programs/working-tree");
         self.build(&tree, &name, &program)?;
@@ -177,7 +175,6 @@ pub(crate) fn in_place(recipe: &Recipe, folder: &Path, stop: &Stop) -> anyhow::R
     }
     let folder = folder.canonicalize().with_context(|| format!("{shown} can't be read"))?;
     let logs = tempfile::NamedTempFile::new()?;
-    say(format_args!("building {shown}"));
     let program = build(recipe, &folder, &shown.to_string(), logs.path(), stop)?;
     Ok(Made { program, name: shown.to_string() })
 }
@@ -199,6 +196,7 @@ fn build(
     if let Some(file) = recipe.needs.as_ref().filter(|file| !tree.join(file).exists()) {
         return Err(lacking(file).into());
     }
+    say(format_args!("building {name}"));
     let mut command = Command::new(if cfg!(windows) { "cmd" } else { "sh" });
     command.arg(if cfg!(windows) { "/C" } else { "-c" }).arg(&recipe.build).current_dir(tree);
     // The program is looked for in the tree; a hook's repository is not the tree's.

@@ -11,13 +11,14 @@ use crate::stop::Stop;
 
 /// Where base and candidate come from.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Base and candidate")]
 pub(crate) struct Sources {
     /// The revision to measure against [default: the merge base with main]
     #[arg(long, value_name = "REV", conflicts_with_all = ["base_path", "base_program"])]
     base: Option<String>,
 
     /// In place of a revision: a checkout, in which the program is built
-    #[arg(long, value_name = "DIR", conflicts_with = "base_program")]
+    #[arg(long, hide_short_help = true, value_name = "DIR", conflicts_with = "base_program")]
     base_path: Option<PathBuf>,
 
     /// In place of a revision: the program as it was
@@ -25,7 +26,7 @@ pub(crate) struct Sources {
     base_program: Option<PathBuf>,
 
     /// In place of the working tree: a checkout, in which the program is built
-    #[arg(long, value_name = "DIR", conflicts_with = "candidate_program")]
+    #[arg(long, hide_short_help = true, value_name = "DIR", conflicts_with = "candidate_program")]
     candidate_path: Option<PathBuf>,
 
     /// In place of the working tree: the program as it is to become
@@ -33,7 +34,8 @@ pub(crate) struct Sources {
     candidate_program: Option<PathBuf>,
 
     /// How a checkout becomes the program: a command for the shell, run at its top
-    /// [default: this project's own operations]
+    ///
+    /// Without it this project's own operations are built.
     #[arg(long, value_name = "COMMAND", requires = "program")]
     build: Option<String>,
 
@@ -42,7 +44,7 @@ pub(crate) struct Sources {
     program: Option<PathBuf>,
 
     /// Where programs are built and kept by commit [default: the user's cache]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, hide_short_help = true, value_name = "DIR")]
     cache: Option<PathBuf>,
 }
 

@@ -165,7 +165,7 @@ fn chosen(args: &Args) -> Result<Vec<Subject>, Bad> {
     let has = |subject: &Subject, word: &String| subject.name.contains(word.as_str());
     if let Some(word) = args.subjects.iter().find(|word| !SUBJECTS.iter().any(|s| has(s, word))) {
         return Err(Bad::new(format!(
-            "no recorder of many streams has a name with '{word}' in it: see 'cargo perf pace \
+            "no recorder of many streams has a name with '{word}' in it: see 'writeflush pace \
              --streams 1 --list'"
         )));
     }

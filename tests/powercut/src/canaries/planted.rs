@@ -25,6 +25,8 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         Canary::SpaceUnfenced | Canary::RefusedCounts => {
             Some(Cuts(Way::UringFlush, &[State::Growing]))
         }
+        Canary::DirtyZeros => Some(Cuts(Way::UringDsync, &[State::Growing])),
+        Canary::BoundaryUnfenced => Some(Cuts(Way::UringFlush, &[State::Growing])),
         Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
         Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
         Canary::UnaskedUnfenced => Some(Cuts(Way::SyncPageCache, &[State::Growing])),
@@ -35,7 +37,12 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         | Canary::AnyName
         | Canary::CloseUnheard
         | Canary::CutShort
-        | Canary::RestSkips => None,
+        | Canary::RestSkips
+        | Canary::RemovedByName
+        | Canary::HalfFrame
+        | Canary::RemovalUnsynced
+        | Canary::ZerosBesideData
+        | Canary::ZerosOverData => None,
     }
 }
 
@@ -60,6 +67,10 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
             Canary::DirectoryByPath => {
                 (plan.folder, plan.ending) = (Folder::Moved, Ending::Close);
                 plan.opener = Opener::Writer; // whoever hands a file over has its names to flush
+            }
+            Canary::BoundaryUnfenced => {
+                plan.mode = Mode::Create;
+                *plan = plan.in_segments();
             }
             // Several threads at once don't meet a disk that stays full.
             Canary::RefusedCounts if plan.face == Face::Threads => plan.face = Face::Turns,
@@ -89,7 +100,8 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
 }
 
 /// Planted bugs that this file system covers up: btrfs writes what is ordered before it commits,
-/// also with nodatacow.
+/// also with nodatacow; and no zeros are written ahead there.
 pub(super) fn hidden(canary: Canary, file_system: FileSystem) -> bool {
-    file_system == FileSystem::Btrfs && canary == Canary::LinkLastOnly
+    let on_btrfs = [Canary::LinkLastOnly, Canary::DirtyZeros];
+    file_system == FileSystem::Btrfs && on_btrfs.contains(&canary)
 }

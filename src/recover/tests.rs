@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::ground::Beside;
-use super::steps::{Ground, Holds, Plan, carry_out};
+use super::steps::{Ground, Holds};
 use super::*;
+use crate::frames;
 
 /// Fails every step from one on, as if the process had been killed there.
 struct Killed<G> {
@@ -68,6 +68,10 @@ impl<G: Ground> Ground for Killed<G> {
         self.step()?.cut(len)
     }
 
+    fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.step()?.overwrite(at, bytes)
+    }
+
     fn unmark(&mut self) -> io::Result<bool> {
         self.step()?.unmark()
     }
@@ -75,18 +79,6 @@ impl<G: Ground> Ground for Killed<G> {
     fn sync_file(&mut self) -> io::Result<()> {
         self.step()?.sync_file()
     }
-}
-
-/// A file with three frames, a damaged one, and another.
-fn damaged(path: &Path) -> Vec<u8> {
-    let mut writer = Options::default().create(path).unwrap();
-    for number in 1..=5 {
-        writer.write(0, &[number; 100]).unwrap();
-    }
-    writer.into_inner().close().unwrap();
-    let mut bytes = fs::read(path).unwrap();
-    bytes[64 + 3 * 140 + 70] ^= 1;
-    bytes
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -97,40 +89,115 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+/// A way to recover: what it would do, and the whole of it, which tells where the file ends then.
+struct Way {
+    name: &'static str,
+    damaged: Vec<u8>,
+    recovered: Vec<u8>,
+    /// Where the tail begins.
+    end: usize,
+    plan: fn(&Arc<dyn Handle>) -> Plan,
+    recover: fn(&Path) -> u64,
+}
+
+/// Three frames, a damaged one, and another.
+fn framed(path: &Path) -> Way {
+    let mut writer = frames::Options::default().create(path).unwrap();
+    for number in 1..=5 {
+        writer.write(0, &[number; 100]).unwrap();
+    }
+    writer.into_inner().close().unwrap();
+    let mut damaged = fs::read(path).unwrap();
+    let end = 64 + 3 * 140;
+    damaged[end + 6] ^= 1;
+    let recover = |path: &Path| {
+        let found = frames::recover(path).unwrap();
+        assert_eq!(found.frames, 3);
+        found.kept
+    };
+    let recovered = damaged[..end].to_vec();
+    Way { name: "frames", damaged, recovered, end, plan: frames::plan_of, recover }
+}
+
+fn judged<P: Into<Prefix>>(
+    file: &Arc<dyn Handle>,
+    judge: impl FnOnce(&mut Scan<'_>) -> io::Result<P>,
+) -> Plan {
+    let len = file.len().unwrap();
+    let prefix = judge(&mut Scan::new(&**file, len)).unwrap().into();
+    super::plan(&**file, len, prefix).unwrap()
+}
+
+/// Of records of ten bytes that begin with their number.
+fn whole_records(scan: &mut Scan<'_>) -> io::Result<u64> {
+    let (mut record, mut number) = ([0; 10], 0);
+    while scan.read(&mut record)? == 10 && record[0] == number {
+        number += 1;
+    }
+    Ok(10 * u64::from(number))
+}
+
+/// By the caller's own judge.
+fn records() -> Way {
+    let damaged: Vec<u8> = (0..67).map(|at| if at == 40 { 99 } else { at / 10 }).collect();
+    let (plan, recover) = (
+        |file: &_| judged(file, whole_records),
+        |path: &Path| recover(path, whole_records).unwrap().kept,
+    );
+    let recovered = damaged[..40].to_vec();
+    Way { name: "records", damaged, recovered, end: 40, plan, recover }
+}
+
+/// 24 bits, one channel: an odd number of bytes, and half a frame; the header describes less.
+fn waves() -> Way {
+    let header = |data: u8, riff: u8| {
+        let mut header = Vec::from(*b"RIFF----WAVEfmt \x10\0\0\0\x01\0\x01\0");
+        header.extend([0x80, 0xbb, 0, 0, 0x80, 0x32, 2, 0, 3, 0, 24, 0]);
+        header.extend([&b"data"[..], &[data, 0, 0, 0]].concat());
+        header[4..8].copy_from_slice(&[riff, 0, 0, 0]);
+        header
+    };
+    let samples: Vec<u8> = (1..=17).collect();
+    let damaged = [header(6, 42), samples.clone()].concat();
+    let recovered = [header(15, 52), samples[..15].to_vec(), vec![0]].concat();
+    let plan = |file: &_| judged(file, wave);
+    let recover = |path: &Path| recover(path, wave).unwrap().kept;
+    Way { name: "waves", damaged, recovered, end: 44 + 15, plan, recover }
+}
+
 /// Whatever the step was, the next recovery ends as if there had been none before.
 #[test]
 fn a_recovery_that_is_killed_at_any_step_is_finished_by_the_next() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("take");
-    let bytes = damaged(&path);
-    let end = 64 + 3 * 140;
-    let mut killed = 0;
-    for left in 0.. {
-        fs::write(&path, &bytes).unwrap();
-        let options = Options::default();
-        let locked = Locked::new(&options, &path).unwrap();
-        let mut scanner = Scanner::new(Of(locked.file.clone())).unwrap();
-        let plan = survey(&mut scanner).unwrap().plan;
-        let ground = Beside::new(&path, locked.file.clone());
-        let result = carry_out(&mut Killed { ground, left }, &plan);
-        drop(locked);
-        if fs::metadata(&path).unwrap().len() < bytes.len() as u64 {
-            let kept = fs::read(directory.path().join("take.torn-484")).unwrap();
-            assert_eq!(kept, bytes[end..], "cut before the tail was kept");
+    for way in [framed(&path), records(), waves()] {
+        let Way { name, damaged, recovered, end, plan, recover } = way;
+        let torn = directory.path().join(format!("take.torn-{end}"));
+        let torn_name = format!("take.torn-{end}");
+        let mut killed = 0;
+        for left in 0.. {
+            fs::write(&path, &damaged).unwrap();
+            let locked = Locked::new(&Options::new(), &path).unwrap();
+            let plan = plan(&locked.file);
+            let ground = Beside::new(&path, locked.file.clone());
+            let result = carry_out(&mut Killed { ground, left }, &plan);
+            drop(locked);
+            if fs::read(&path).unwrap() != damaged {
+                let kept = fs::read(&torn).unwrap();
+                assert_eq!(kept, damaged[end..], "{name}: cut before the tail was kept");
+            }
+            assert_eq!(recover(&path), recovered.len() as u64, "{name}");
+            assert_eq!(fs::read(&path).unwrap(), recovered, "{name}, {left}");
+            assert_eq!(names(directory.path()), ["take", &torn_name], "{name}, {left}");
+            assert_eq!(fs::read(&torn).unwrap(), damaged[end..], "{name}, {left}");
+            fs::remove_file(&torn).unwrap();
+            if result.is_ok() {
+                break;
+            }
+            killed += 1;
         }
-        let found = options.recover(&path).unwrap();
-        assert_eq!((found.kept, found.frames), (end as u64, 3));
-        assert_eq!(fs::read(&path).unwrap(), bytes[..end], "{left}");
-        assert_eq!(names(directory.path()), ["take", "take.torn-484"], "{left}");
-        let torn = directory.path().join("take.torn-484");
-        assert_eq!(fs::read(&torn).unwrap(), bytes[end..], "{left}");
-        if result.is_ok() {
-            break;
-        }
-        fs::remove_file(torn).unwrap();
-        killed += 1;
+        assert!(killed >= 9, "{name}: {killed} steps");
     }
-    assert!(killed >= 9, "{killed} steps");
 }
 
 /// A directory with one file that is recovered, as a disk with a cache has it: what was flushed is
@@ -139,6 +206,8 @@ fn a_recovery_that_is_killed_at_any_step_is_finished_by_the_next() {
 struct Disk {
     /// The file's length, as programs see it, and as it was flushed.
     len: (u64, u64),
+    /// What its header describes, likewise.
+    header: (u64, u64),
     file: Vec<u8>,
     /// Content by number, as programs see it, and as it was flushed.
     contents: Vec<(Vec<u8>, Vec<u8>)>,
@@ -159,7 +228,7 @@ impl Disk {
         let directories = [self.flushed.clone()].into_iter().chain(self.unflushed.clone());
         for names in directories {
             for how in 0..3 {
-                for len in [self.len.0, self.len.1] {
+                for (len, header) in self.each_length_and_header() {
                     let contents = self.contents.iter().map(|(seen, flushed)| {
                         let half = seen.len() / 2;
                         let kept = match how {
@@ -172,6 +241,7 @@ impl Disk {
                     });
                     after.push(Disk {
                         len: (len, len),
+                        header: (header, header),
                         file: self.file.clone(),
                         contents: contents.collect(),
                         names: names.clone(),
@@ -183,6 +253,11 @@ impl Disk {
             }
         }
         self.left.extend(after);
+    }
+
+    fn each_length_and_header(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let (len, header) = (self.len, self.header);
+        [len.0, len.1].into_iter().flat_map(move |len| [(len, header.0), (len, header.1)])
     }
 
     fn changed(&mut self) -> io::Result<()> {
@@ -247,29 +322,38 @@ impl Ground for Disk {
         self.changed()
     }
 
+    fn overwrite(&mut self, _: u64, bytes: &[u8]) -> io::Result<()> {
+        self.header.0 = bytes[0].into();
+        self.changed()
+    }
+
     fn unmark(&mut self) -> io::Result<bool> {
         Ok(false)
     }
 
     fn sync_file(&mut self) -> io::Result<()> {
         self.len.1 = self.len.0;
+        self.header.1 = self.header.0;
         self.changed()
     }
 }
 
-/// At every moment the tail is in the file or beside it, under the name that says so; and from
+/// At every moment the tail is in the file or beside it, under the name that says so, and a header
+/// describes what is durable; and from
 /// whatever a kill or a cut leaves, also of a second recovery, the next ends the same way.
 #[test]
 fn a_cut_of_the_power_at_any_step_loses_no_byte_of_the_tail() {
     const LEN: u64 = 100;
     let tail: Vec<u8> = (60..100).collect();
-    let mut disk = Disk { len: (LEN, LEN), file: (0..100).collect(), ..Disk::default() };
+    let (len, header) = ((LEN, LEN), (50, 50)); // a header from before the last records
+    let mut disk = Disk { len, header, file: (0..100).collect(), ..Disk::default() };
     disk.contents.push((b"an older tail".to_vec(), b"an older tail".to_vec()));
     disk.names.insert("take.torn-60".into(), 0);
     disk.flushed = disk.names.clone();
     let plan = |disk: &Disk| {
         let end = 60.min(disk.len.0);
-        Plan { end, tail: disk.len.0, len: disk.len.0, closed: false }
+        let header = if disk.header.0 == 60 { vec![] } else { vec![(0, vec![60])] };
+        Plan { end, tail: disk.len.0, len: disk.len.0, closed: false, header }
     };
     let kept = |disk: &Disk| {
         disk.names.iter().any(|(name, number)| {
@@ -285,7 +369,7 @@ fn a_cut_of_the_power_at_any_step_loses_no_byte_of_the_tail() {
             let before = plan(&disk);
             carry_out(&mut disk, &before).unwrap();
             assert!(
-                disk.len.0 == 60
+                (disk.len.0, disk.header) == (60, (60, 60))
                     && kept(&disk)
                     && disk.names.contains_key(Path::new("take.torn-60"))
             );
@@ -296,6 +380,7 @@ fn a_cut_of_the_power_at_any_step_loses_no_byte_of_the_tail() {
             assert!(count <= 4, "{:?}", disk.names);
             for left in std::mem::take(&mut disk.left) {
                 assert!(left.len.0 == LEN || kept(&left), "lost: {left:?}");
+                assert!(left.header.0 == 50 || left.len.0 == 60, "not durable yet: {left:?}");
                 next.push(left);
             }
         }
@@ -304,37 +389,62 @@ fn a_cut_of_the_power_at_any_step_loses_no_byte_of_the_tail() {
     }
 }
 
-/// While a recovery was not looking somebody wrote: its prefix is not appended to as if nothing were.
 #[test]
-fn a_file_that_changed_since_is_not_taken_for_the_same() {
+fn every_prefix_of_a_file_is_recovered_by_the_callers_judge() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("take");
-    let options = Options::default();
-    fs::write(&path, damaged(&path)).unwrap();
-    let (_, goes) = run(&options, &path).unwrap();
-    let still = |goes: &Goes| {
-        let below = options.below.append(&path).unwrap();
-        let still = goes.is_still(&below).unwrap();
-        below.close().unwrap();
-        still
-    };
-    assert!(still(&goes));
-    // Another recording of the same length, which was closed; and the same one, longer.
-    let len = goes.book.position;
-    let same = fs::read(&path).unwrap();
-    let mut other = options.create(&path).unwrap();
-    for _ in 0..3 {
-        other.write(0, &[9; 100]).unwrap();
+    // Behind the fourth record zeros, which may be padding, and then others.
+    let whole: Vec<u8> = (0..40).map(|at| at / 10).chain([0; 15]).chain([7; 15]).collect();
+    for len in 1..=whole.len() {
+        fs::write(&path, &whole[..len]).unwrap();
+        let found = recover(&path, whole_records).unwrap();
+        let kept = (len / 10 * 10).min(40);
+        assert_eq!((found.kept as usize, found.cut as usize), (kept, len - kept));
+        assert_eq!(fs::read(&path).unwrap(), whole[..kept], "{len}");
+        let end = whole[kept..len].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        assert_eq!(found.torn.as_ref().map_or(0, |torn| torn.bytes as usize), end);
+        if let Some(torn) = found.torn {
+            assert_eq!(fs::read(&torn.path).unwrap(), whole[kept..kept + end]);
+            fs::remove_file(torn.path).unwrap();
+        }
+        assert_eq!(names(directory.path()), ["take"], "{len}");
+        let again = recover(&path, whole_records).unwrap();
+        assert_eq!((again.kept, again.cut, again.torn), (kept as u64, 0, None));
     }
-    other.into_inner().close().unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().len(), len);
-    assert!(!still(&goes));
-    fs::write(&path, [&same[..], b"more"].concat()).unwrap();
-    assert!(!still(&goes));
-    fs::write(&path, &same).unwrap();
-    assert!(still(&goes));
-    let mut changed = same;
-    *changed.last_mut().unwrap() ^= 1;
-    fs::write(&path, &changed).unwrap();
-    assert!(!still(&goes));
+}
+
+/// From the judgement to the append the lock is held; where the judge refuses, it is free again.
+#[test]
+fn nobody_gets_in_between_a_recovery_and_its_append() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("take");
+    fs::write(&path, [1; 50]).unwrap();
+    let at_once = Options::new().lock_wait(std::time::Duration::ZERO);
+    let is_locked = || matches!(at_once.append(&path), Err(Error::Locked { .. }));
+    let (writer, found) = Options::new()
+        .resume(&path, |_| {
+            assert!(is_locked());
+            Ok(20)
+        })
+        .unwrap();
+    assert!(is_locked());
+    assert_eq!((found.kept, found.torn.unwrap().bytes, writer.positions().accepted), (20, 30, 20));
+    writer.close().unwrap();
+    let refused = |scan: &mut Scan<'_>| -> io::Result<u64> {
+        assert_eq!(scan.len(), 20);
+        Err(io::Error::other("it is not mine"))
+    };
+    let error = Options::new().resume(&path, refused).unwrap_err();
+    assert_eq!(error.to_string(), format!("{} is left as it was: it is not mine", path.display()));
+    let error = Options::new().recover(&path, |scan| Ok(scan.len() + 1)).unwrap_err();
+    assert!(error.to_string().contains("has 20 bytes: a recovery can't end it at 21"), "{error}");
+    assert!(!is_locked());
+    // What is not there, or empty, is nothing to judge.
+    let judge = |_: &mut Scan<'_>| -> io::Result<u64> { panic!("asked") };
+    let missing = directory.path().join("missing");
+    assert!(matches!(recover(&missing, judge), Err(Error::Io { operation: Operation::Open, .. })));
+    let (writer, found) = Options::new().resume(&missing, judge).unwrap();
+    assert_eq!((found, writer.positions().accepted), (Recovered::default(), 0));
+    drop(writer);
+    assert_eq!(recover(&missing, judge).unwrap(), Recovered::default());
 }

@@ -5,24 +5,37 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::super::error::Error;
+use crate::error::Operation;
 
 /// What is to be done to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
     /// The end of the prefix, which stays.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// The end of the tail, which is kept beside.
-    pub(super) tail: u64,
+    pub(crate) tail: u64,
     /// The end of the file.
-    pub(super) len: u64,
+    pub(crate) len: u64,
     /// A close has made all of it durable.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
+    /// What is written then, and where: a header that describes the prefix.
+    pub(crate) header: Vec<(u64, Vec<u8>)>,
+}
+
+/// A step that was refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) operation: Operation,
+    pub(crate) source: io::Error,
+}
+
+fn refused(operation: Operation) -> impl Fn(io::Error) -> Refused {
+    move |source| Refused { operation, source }
 }
 
 /// What a file beside holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(crate) enum Holds {
     /// It is not there.
     Nothing,
     /// Just the bytes of the tail.
@@ -31,7 +44,7 @@ pub(super) enum Holds {
 }
 
 /// The file, and the directory that it lies in.
-pub(super) trait Ground {
+pub(crate) trait Ground {
     /// The name of a file beside, from what is put behind the name of the file.
     fn name(&self, suffix: &str) -> PathBuf;
 
@@ -53,6 +66,9 @@ pub(super) trait Ground {
 
     fn cut(&mut self, len: u64) -> io::Result<()>;
 
+    /// Writes over bytes of the file, or directly behind its end.
+    fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
+
     /// The file ends in nothing but data; returns whether it was said to.
     fn unmark(&mut self) -> io::Result<bool>;
 
@@ -61,24 +77,30 @@ pub(super) trait Ground {
 }
 
 /// Returns the name of the tail, if there is one. After an error another try ends the same way.
-pub(super) fn carry_out(ground: &mut impl Ground, plan: &Plan) -> Result<Option<PathBuf>, Error> {
+pub(crate) fn carry_out(ground: &mut impl Ground, plan: &Plan) -> Result<Option<PathBuf>, Refused> {
     let tail = plan.end..plan.tail;
     let kept = match tail.is_empty() {
         true => None,
-        false => Some(keep(ground, tail)?),
+        false => Some(keep(ground, tail).map_err(refused(Operation::KeepTail))?),
     };
     if plan.end < plan.len {
-        ground.cut(plan.end).map_err(|error| Error::io("cut the tail off", None, error))?;
+        ground.cut(plan.end).map_err(refused(Operation::Trim))?;
     }
-    let unmarked = ground.unmark().map_err(|error| Error::io("unmark", None, error))?;
+    let unmarked = ground.unmark().map_err(refused(Operation::Trim))?;
     if unmarked || !plan.closed {
-        ground.sync_file().map_err(|error| Error::io("flush", None, error))?;
+        ground.sync_file().map_err(refused(Operation::Flush))?;
+    }
+    // A header describes durable bytes only.
+    for (at, bytes) in &plan.header {
+        ground.overwrite(*at, bytes).map_err(refused(Operation::Write))?;
+    }
+    if !plan.header.is_empty() {
+        ground.sync_file().map_err(refused(Operation::Flush))?;
     }
     Ok(kept)
 }
 
-fn keep(ground: &mut impl Ground, tail: Range<u64>) -> Result<PathBuf, Error> {
-    let failed = |error| Error::io("keep the tail of", None, error);
+fn keep(ground: &mut impl Ground, tail: Range<u64>) -> io::Result<PathBuf> {
     let suffix = format!(".torn-{}", tail.start);
     let part = ground.name(&format!("{suffix}.part"));
     let mut number = 1u64;
@@ -87,23 +109,23 @@ fn keep(ground: &mut impl Ground, tail: Range<u64>) -> Result<PathBuf, Error> {
             1 => suffix.clone(),
             _ => format!("{suffix}-{number}"),
         });
-        match ground.holds(&name, tail.clone()).map_err(failed)? {
+        match ground.holds(&name, tail.clone())? {
             Holds::Others => number += 1,
             Holds::These => {
-                ground.sync(&name).map_err(failed)?;
-                ground.sync_directory().map_err(failed)?;
+                ground.sync(&name)?;
+                ground.sync_directory()?;
                 return Ok(name);
             }
             Holds::Nothing => break name,
         }
     };
-    ground.remove(&part).map_err(failed)?;
+    ground.remove(&part)?;
     let copied = ground.copy(tail, &part).and_then(|()| ground.sync(&part));
     if let Err(error) = copied {
         let _ = ground.remove(&part); // the disk may be full: leave no more than was there
-        return Err(failed(error));
+        return Err(error);
     }
-    ground.rename(&part, &name).map_err(failed)?;
-    ground.sync_directory().map_err(failed)?;
+    ground.rename(&part, &name)?;
+    ground.sync_directory()?;
     Ok(name)
 }

@@ -3,23 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::error::Error;
 use super::format::{Entry, HEAD, Head, Header, NoHead};
 use super::options::Options;
-use super::reader::{End, Footer, read_footer, read_head};
-use super::scan::{Look, Rest, Scanner, Source, Step};
+use super::reader::{End, Footer, read_footer};
+use super::scan::{Rest, Scanner, Source, Step};
 use super::writer::Book;
-use crate::error::{Error as Below, Operation};
-use crate::file::{Handle, OpenMode, ReadAt};
-use ground::Beside;
-use steps::{Plan, carry_out};
-
-mod ground;
-mod steps;
-#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
-mod tests;
+use crate::file::Handle;
+use crate::recover::{Beside, Plan, Refused, carry_out};
 
 /// What a recovery has found, and done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,57 +81,67 @@ pub fn recover(path: impl AsRef<Path>) -> Result<Recovered, Error> {
     Options::default().recover(path)
 }
 
-/// How a recording goes on, and how to see that its file is still so.
+/// How a recording goes on.
 #[derive(Debug)]
 pub(super) struct Goes {
     /// `None`: it has to begin anew.
     pub(super) head: Option<Head>,
     pub(super) book: Book,
-    /// Where the last data frame lies.
-    last: Option<u64>,
 }
 
 impl Goes {
     pub(super) fn anew() -> Self {
-        let mut book = Book::new(&Head { generation: 0, first: 0 });
+        let mut book = Book::new(&Head { generation: 0, first: Some(0), origin: 0 });
         book.position = 0;
-        Self { head: None, book, last: None }
-    }
-
-    /// Whether the file that this writer appends to, and has locked, is as it was when it was
-    /// recovered.
-    pub(super) fn is_still(&self, below: &crate::Writer) -> Result<bool, Error> {
-        let end = self.book.position;
-        let Some(head) = self.head else { return Ok(below.positions().accepted == 0) };
-        if below.positions().accepted != end {
-            return Ok(false);
-        }
-        let file = below.open_for_reading();
-        let file = file.map_err(|error| Error::io("read", Some(below.path()), error))?;
-        let mut scanner = Scanner::new(Opened { file, len: end })?;
-        scanner.belong(head.generation);
-        if read_head(&mut scanner).ok() != Some(head) {
-            return Ok(false);
-        }
-        match self.last {
-            Some(last) => Ok(matches!(scanner.look(last), Ok(Look::Frame(_)))),
-            None => Ok(true),
-        }
+        Self { head: None, book }
     }
 }
 
-/// Recovers the file; returns what to tell, and how to go on.
-pub(super) fn run(options: &Options, path: &Path) -> Result<(Recovered, Goes), Error> {
-    let locked = Locked::new(options, path)?;
-    let mut scanner = Scanner::new(Of(locked.file.clone())).map_err(|error| error.of(path))?;
+/// Recovers the file, whose lock is held; returns what to tell, and how to go on.
+pub(super) fn run(
+    options: &Options,
+    path: &Path,
+    file: &Arc<dyn Handle>,
+) -> Result<(Recovered, Goes), Error> {
+    let mut scanner = Scanner::new(Of(file.clone())).map_err(|error| error.of(path))?;
     scanner.limit(options.limit());
     let survey = survey(&mut scanner).map_err(|error| error.of(path))?;
-    let mut beside = Beside::new(path, locked.file.clone());
-    let torn = carry_out(&mut beside, &survey.plan).map_err(|error| error.of(path))?;
+    let torn = carry_out(&mut Beside::new(path, file.clone()), &survey.plan)
+        .map_err(|Refused { operation, source }| Error::io(operation.verb(), Some(path), source))?;
     let Survey { mut recovered, goes, behind, plan } = survey;
     let bytes = plan.tail - plan.end;
     recovered.torn = torn.map(|path| Torn { path, bytes, frames: behind });
     Ok((recovered, goes))
+}
+
+/// What a file is at first sight.
+pub(super) enum Glance {
+    /// Not even a head.
+    Nothing,
+    /// Its writer has not closed it.
+    Open(Head),
+    /// It has; and the number behind the last that was given. That is not known where nobody had written
+    /// a frame to a segment, when a recovery closed it.
+    Closed(Head, Option<u64>),
+}
+
+/// Reads head and footer. Refuses what is no framed file.
+pub(super) fn glance(file: &Arc<dyn Handle>) -> Result<Glance, Error> {
+    let mut scanner = Scanner::new(Of(file.clone()))?;
+    let head = match Head::decode(scanner.bytes(0, HEAD)?) {
+        Ok(head) => head,
+        Err(NoHead::Unfinished | NoHead::Zeros) => return Ok(Glance::Nothing),
+        Err(found) => return Err(Error::no_head(found, None)),
+    };
+    scanner.belong(head.generation);
+    let footer = read_footer(&mut scanner)?;
+    Ok(match footer {
+        None => Glance::Open(head),
+        Some(footer) => {
+            let is_known = footer.end.frames > 0 || head.first.is_some();
+            Glance::Closed(head, Some(footer.header.sequence).filter(|_| is_known))
+        }
+    })
 }
 
 /// What is in the file, and what is to be done.
@@ -162,15 +164,15 @@ fn survey<S: Source>(scanner: &mut Scanner<S>) -> Result<Survey, Error> {
         let mut book = Book::new(&head);
         (book.position, book.next, book.last_time) = (len, header.sequence, header.time);
         (book.frames, book.first_time, book.table) = (end.frames, end.first_time, table);
-        let last = book.table.entries().last().map(|entry| entry.position);
-        let goes = Goes { head: Some(head), book, last };
-        let given = goes.book.next.saturating_sub(head.first);
+        let goes = Goes { head: Some(head), book };
+        let first = head.first.or(goes.book.first()).unwrap_or(goes.book.next);
+        let given = goes.book.next.saturating_sub(first);
         let missing = given.saturating_sub(end.frames);
         let found = End::Closed { missing: 0 };
-        let plan = Plan { end: len, tail: len, len, closed: true };
+        let plan = Plan { end: len, tail: len, len, closed: true, header: Vec::new() };
         return Ok(Survey::new(goes, found, missing, plan, 0));
     }
-    scanner.stand(HEAD as u64, Some(head.first));
+    scanner.stand(HEAD as u64, head.first);
     Ok(prefix(scanner, head)?.survey(len))
 }
 
@@ -200,7 +202,7 @@ fn without_a_head<S: Source>(scanner: &mut Scanner<S>, found: NoHead) -> Result<
     if found == NoHead::Zeros && rest.data > 0 {
         return Err(refused());
     }
-    let plan = Plan { end: 0, tail: rest.data, len: rest.to, closed: false };
+    let plan = Plan { end: 0, tail: rest.data, len: rest.to, closed: false, header: Vec::new() };
     let recovered = Recovered { cut: rest.to, ..Recovered::nothing() };
     Ok(Survey { recovered, goes: Goes::anew(), behind: 0, plan })
 }
@@ -217,14 +219,13 @@ struct Pass {
 }
 
 fn prefix<S: Source>(scanner: &mut Scanner<S>, head: Head) -> Result<Pass, Error> {
-    let goes = Goes { head: Some(head), book: Book::new(&head), last: None };
+    let goes = Goes { head: Some(head), book: Book::new(&head) };
     let (mut goes, mut missing, mut hole, mut behind) = (goes, 0, None, 0);
     let rest = loop {
         match (scanner.step()?, &mut hole) {
             (Step::Frame { position, header, missing: before }, None) => {
                 let Header { sequence, time, .. } = header;
                 goes.book.note(Entry { position, sequence, time }, header.frame());
-                goes.last = Some(position);
                 missing += before;
             }
             (Step::Frame { .. }, Some((_, end))) => {
@@ -270,9 +271,21 @@ impl Pass {
             Some(_) => End::Torn { from: end, to: rest.data },
             None => End::of(&rest),
         };
-        let plan = Plan { end, tail: tail.max(end), len: rest.to.max(len), closed: false };
+        let plan = Plan {
+            end,
+            tail: tail.max(end),
+            len: rest.to.max(len),
+            closed: false,
+            header: Vec::new(),
+        };
         Survey::new(goes, found, missing, plan, behind)
     }
+}
+
+/// What a recovery would do to this file.
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
+pub(crate) fn plan_of(file: &Arc<dyn Handle>) -> Plan {
+    survey(&mut Scanner::new(Of(file.clone())).unwrap()).unwrap().plan
 }
 
 /// Where a recovery would end a file with this content.
@@ -294,61 +307,6 @@ pub(super) fn prefix_of(content: &[u8]) -> Result<u64, Error> {
     Ok(survey(&mut Scanner::new(Content(content))?)?.plan.end)
 }
 
-/// A file whose writers are locked out.
-struct Locked {
-    file: Arc<dyn Handle>,
-    is_locked: bool,
-}
-
-impl Locked {
-    /// As an open of a writer: until the name is that of the file whose lock was had.
-    fn new(options: &Options, path: &Path) -> Result<Self, Error> {
-        const TRIES: usize = 16;
-        let below = &options.below;
-        let named: Arc<Path> = path.into();
-        let failed = |error| Error::Writer(Below::io(Operation::Open, &named, error));
-        if below.host.is_special(path) {
-            let sentence = format!("{} is not a regular file: name a recording", path.display());
-            return Err(Error::Writer(Below::Options(sentence.into())));
-        }
-        for _ in 0..TRIES {
-            let (file, _) = below.host.open(below, path, OpenMode::Overwrite).map_err(failed)?;
-            let mut locked = Self { file, is_locked: false };
-            if below.lock {
-                locked.take(options, &named)?;
-            }
-            if locked.file.has_its_name().map_err(failed)? {
-                return Ok(locked);
-            }
-        }
-        Err(failed(io::Error::other("others replace it all the time")))
-    }
-
-    fn take(&mut self, options: &Options, path: &Arc<Path>) -> Result<(), Error> {
-        let (mut waited, pause) = (Duration::ZERO, Duration::from_millis(5));
-        loop {
-            let locked = self.file.try_lock();
-            if locked.map_err(|error| Error::Writer(Below::io(Operation::Lock, path, error)))? {
-                self.is_locked = true;
-                return Ok(());
-            }
-            if waited >= options.below.lock_wait {
-                return Err(Error::Writer(Below::Locked { path: path.clone(), waited }));
-            }
-            options.below.host.pause(pause);
-            waited += pause;
-        }
-    }
-}
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        if self.is_locked {
-            self.file.unlock(); // explicitly: a forked child may hold the descriptor still
-        }
-    }
-}
-
 /// A file that is locked.
 struct Of(Arc<dyn Handle>);
 
@@ -359,21 +317,5 @@ impl Source for Of {
 
     fn len(&mut self) -> io::Result<u64> {
         self.0.len()
-    }
-}
-
-/// The file of a writer that has put nothing behind this length yet.
-struct Opened {
-    file: Box<dyn ReadAt>,
-    len: u64,
-}
-
-impl Source for Opened {
-    fn read_at(&mut self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-        self.file.read_at(bytes, at)
-    }
-
-    fn len(&mut self) -> io::Result<u64> {
-        Ok(self.len)
     }
 }

@@ -14,13 +14,13 @@ const PIECE: u64 = 1 << 20;
 
 /// A locked file, and the directory of its name.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(crate) struct Beside {
     path: PathBuf,
     file: Arc<dyn Handle>,
 }
 
 impl Beside {
-    pub(super) fn new(path: &Path, file: Arc<dyn Handle>) -> Self {
+    pub(crate) fn new(path: &Path, file: Arc<dyn Handle>) -> Self {
         Self { path: path.to_path_buf(), file }
     }
 
@@ -121,6 +121,11 @@ impl Ground for Beside {
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        const PLAIN: u64 = 1; // its handle is for no direct I/O
+        self.file.overwrite(at, bytes, PLAIN)
     }
 
     fn unmark(&mut self) -> io::Result<bool> {
