@@ -75,6 +75,8 @@ pub enum Canary {
     ZerosBesideData,
     /// Zeros ahead begin a block too early, where data lies.
     ZerosOverData,
+    /// Through the page cache a write goes out beside an earlier one.
+    LaterBeside,
 }
 
 #[cfg(canary)]
@@ -87,7 +89,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 32] = [
+        pub const ALL: [Self; 33] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -120,6 +122,7 @@ mod planted {
             Self::DirtyZeros,
             Self::ZerosBesideData,
             Self::ZerosOverData,
+            Self::LaterBeside,
         ];
 
         /// Its name in reports.
@@ -157,6 +160,7 @@ mod planted {
                 Self::DirtyZeros => "dirty-zeros",
                 Self::ZerosBesideData => "zeros-beside-data",
                 Self::ZerosOverData => "zeros-over-data",
+                Self::LaterBeside => "later-beside",
             }
         }
 

@@ -186,12 +186,12 @@ impl Core {
     }
 
     /// Whether a fence over everything covers the length of the file, too: what is written exact, and
-    /// flushed, brings it along (fdatasync(2); Microsoft says the same of NtFlushBuffersFileEx, but
-    /// nobody has seen it here). A file that is padded is cut in idle time, beside all fences; one that
-    /// has to be cut now, or bears a mark, needs its flush anyway.
+    /// flushed, brings it along (fdatasync(2); Microsoft: FlushFileBuffers flushes all there is to a
+    /// file, NtFlushBuffersFileEx what is needed to find its data). A file that is padded is cut in idle
+    /// time, beside all fences; one that has to be cut now, or bears a mark, needs its flush anyway.
     fn fences_cover_the_length(&self) -> bool {
         let flushed = self.facts.options.fence_form != FenceForm::WriteThrough;
-        cfg!(unix) && flushed && self.facts.block == 1
+        flushed && self.facts.block == 1
     }
 
     /// Of a waker: the driver's thread does what has to wait.

@@ -172,12 +172,16 @@ impl Joining {
         let dsync_flushes =
             opened.dsync.flushes(io.abilities().blocking) && options.on_disk_full != DiskFull::Wait;
         let forms = forms(options.fence_form, io.abilities(), dsync_flushes, &opened.fua);
-        let plan = Plan::new(geometry, forms, opened.start, self.flights);
+        // Through the page cache one after another: of two, a kill may leave the later one alone, and
+        // nothing in the file tells of the hole. (The kernel copies one at a time anyway.)
+        let one_by_one = block == 1 && !Canary::LaterBeside.is_planted();
+        let flights = if one_by_one { 1 } else { self.flights };
+        let plan = Plan::new(geometry, forms, opened.start, flights);
         let (facts, filled) = (self.facts(io, forms), self.filled());
         let (bounds, path) = ((floor, opened.start), opened.path.clone());
         let stream = Arc::new(Stream::new(path, self.memory, bounds, (doorbell.clone(), place)));
         let around = Around { block, existing, kept: options.preallocate.kept(existing) };
-        let lane = Lane::new(place, stream, id, plan, around, self.flights)
+        let lane = Lane::new(place, stream, id, plan, around, flights)
             .on_disk_full(options.on_disk_full)
             .file_limit(opened.longest())
             .zeros_ahead(opened.ahead, filled)

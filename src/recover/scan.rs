@@ -43,8 +43,8 @@ impl<'a> Scan<'a> {
     /// and a kill, or a full disk, leaves nothing in the place of the other. What lies behind a hole
     /// follows nothing. (So does what lies behind a gap that the writer has made itself:
     /// `from` is for who knows how far those reach.) `None`: there is none, or the file system can't
-    /// tell. Linux; reads nothing. (A file that was written through the page cache bears no mark. With
-    /// io_uring a full disk may leave a hole there, too, of which nothing is told.)
+    /// tell. Linux; reads nothing. (A file that was written through the page cache bears no mark, and has no
+    /// hole: there one write is under way at a time.)
     ///
     /// # Errors
     /// Those of lseek(2).

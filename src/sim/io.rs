@@ -188,6 +188,8 @@ impl Queue {
         region: Region,
     ) -> (u64, Vec<u8>) {
         self.check(file, at, region.len, medium.block);
+        let len = medium.file(file).current.len() as u64;
+        assert!(medium.block > 1 || at <= len, "a write at {at} behind the end of a file of {len}");
         let bytes = bytes_of(region);
         (medium.begin_write(file, at, &bytes), bytes)
     }

@@ -34,8 +34,9 @@
 //! all; or a device with a thread of its own, which may be slow, stall until it is repaired, and go on
 //! after the writer is gone; or a kernel that blocks.
 //!
-//! *What is forbidden*, and ends the test: two writes in flight that share a block, a buffer that
-//! changes while it is in flight, a write that is not aligned as the file asked, and waiting where
+//! *What is forbidden*, and ends the test: two writes in flight that share a block, one through the page
+//! cache that begins behind the end of the file (a kill would leave a hole), a buffer that changes while
+//! it is in flight, a write that is not aligned as the file asked, and waiting where
 //! nothing can ever complete.
 //!
 //! Not modelled: a device that lies about a flush, reads that return other bytes than were written,

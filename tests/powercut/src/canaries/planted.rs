@@ -7,7 +7,7 @@ use crate::medium::{FileSystem, Mount};
 use crate::scenario::{Ending, Face, Folder, Mode, Opener, Renamed, Scenario, Space, State, Way};
 
 /// Each way to write meets one. `None`: the simulated computer alone sees it (a flush of a new file
-/// takes its name along on all three file systems).
+/// takes its name along on all three file systems; what a killed process leaves is no power cut).
 pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
     use Meeting::{Cuts, Fault};
     match canary {
@@ -42,7 +42,8 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         | Canary::HalfFrame
         | Canary::RemovalUnsynced
         | Canary::ZerosBesideData
-        | Canary::ZerosOverData => None,
+        | Canary::ZerosOverData
+        | Canary::LaterBeside => None,
     }
 }
 
