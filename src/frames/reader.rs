@@ -230,6 +230,7 @@ impl Reader<File> {
     }
 
     /// Whether it ends with the footer of a close. Stands at the first frame then.
+    #[cfg(target_os = "linux")] // for followers
     pub(super) fn is_closed(&mut self) -> Result<bool, Error> {
         let footer = read_footer(&mut self.scanner)?;
         self.stand(HEAD as u64);
@@ -373,11 +374,13 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     /// Bytes in the source, when it was last looked at.
+    #[cfg(target_os = "linux")] // for followers
     pub(super) fn len(&self) -> u64 {
         self.scanner.len()
     }
 
     /// The source, which the next [`refresh`](Self::refresh) looks at anew.
+    #[cfg(target_os = "linux")] // for followers
     pub(super) fn source(&mut self) -> &mut R {
         &mut self.scanner.source().inner
     }

@@ -188,6 +188,7 @@ impl<S: Source> Scanner<S> {
         self.given = due.unwrap_or(0);
     }
 
+    #[cfg(target_os = "linux")] // for followers
     pub(super) fn source(&mut self) -> &mut S {
         &mut self.window.source
     }
