@@ -34,12 +34,7 @@ pub(crate) struct Args {
 /// Of a raw file all whole frames stay; zeros that its writer has marked as padding go, and what lies
 /// behind a hole that it has left.
 pub(crate) fn whole_frames(scan: &Scan<'_>, frame: u64) -> std::io::Result<Prefix> {
-    let end = match scan.padding()? {
-        None => scan.len(),
-        // A frame may end in zeros.
-        Some(from) => from.next_multiple_of(frame).min(scan.len()),
-    };
-    let end = scan.hole(0)?.map_or(end, |hole| end.min(hole));
+    let end = scan.data_end(0, 0, frame)?;
     Ok(Prefix::new(end - end % frame))
 }
 

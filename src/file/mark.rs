@@ -19,16 +19,32 @@ pub(crate) enum Mark {
 const LEAST_BLOCK: u64 = 4096;
 const LARGEST_BLOCK: u64 = super::open::MAX_BLOCK as u64;
 
-/// Where the zeros begin at which a file of this length may have ended, if that can't be told from
-/// the file. Reads through the page cache.
-pub(crate) fn unfinished_from(file: &dyn Handle, mark: Mark, len: u64) -> io::Result<Option<u64>> {
+/// How the data of a file ends whose writer was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The end of the file, or its first hole: of writes that are under way together a later one may end
+    /// first, and a kill, or a full disk, leaves nothing in the place of the other.
+    pub at: u64,
+    /// Where the zeros begin before that of which nothing tells whether they are data: padding, or space
+    /// ahead. `at`: there are none.
+    pub zeros: u64,
+}
+
+/// The end of a marked file of this length. Below `known` there is no hole but the writer's own. Reads
+/// the zeros, through the page cache.
+pub(crate) fn end_of_marked(
+    file: &dyn Handle,
+    mark: Mark,
+    known: u64,
+    len: u64,
+) -> io::Result<End> {
+    let at = file.hole(known)?.unwrap_or(len);
     let least = match mark {
-        Mark::Padding if !len.is_multiple_of(LEAST_BLOCK) => return Ok(None),
-        Mark::Padding => len.saturating_sub(LARGEST_BLOCK),
+        Mark::Padding if !at.is_multiple_of(LEAST_BLOCK) => at,
+        Mark::Padding => at.saturating_sub(LARGEST_BLOCK),
         Mark::Ahead => 0,
     };
-    let from = end_of_data(file, least, len)?;
-    Ok((from < len).then_some(from))
+    Ok(End { at, zeros: end_of_data(file, least, at)? })
 }
 
 /// The end of the last byte in `least..len` that is not zero; `least` if there is none.

@@ -27,7 +27,7 @@ pub(crate) use limit::{NoSignal, file_limit};
 pub(crate) use lock::{Share, try_share, unlock};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use mark::Mark;
-pub(crate) use mark::{end_of_data, unfinished_from};
+pub(crate) use mark::{end_of_data, end_of_marked};
 pub(crate) use open::{MAX_BLOCK, OpenFile, OpenMode, below_the_end, close, finish, open_locked};
 #[cfg(all(test, unix, not(loom)))]
 pub(crate) use place::Place;

@@ -470,10 +470,9 @@ impl OpenFile {
                 ));
             }
             (None, Some(mark)) => {
-                let zeros = mark::unfinished_from(&*self.file, mark, len);
-                let zeros = zeros.map_err(fail(Operation::Read))?;
-                let hole = self.file.hole(0).map_err(fail(Operation::Read))?;
-                if let Some(from) = zeros.into_iter().chain(hole).min() {
+                let end = mark::end_of_marked(&*self.file, mark, 0, len);
+                let from = end.map_err(fail(Operation::Read))?.zeros;
+                if from < len {
                     let path = self.path.clone();
                     return Err(Error::Unfinished { path, from, to: len });
                 }

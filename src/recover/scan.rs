@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use crate::file::{Handle, unfinished_from};
+use crate::file::{Handle, end_of_marked};
 
 /// A file that is being recovered, for whoever says how much of it is good: to be read from any place,
 /// as often as it takes. It stands at the start, and is as long as when it was locked. Every read is
@@ -25,34 +25,21 @@ impl<'a> Scan<'a> {
         self.len
     }
 
-    /// Where zeros begin that end the file and may be no data: the mark of its writer says that it was
-    /// killed, and may have left padding or space ahead there. `None`: its length is true, as far as
-    /// anybody knows. Reads those zeros.
+    /// Where the data ends, of which a frame of `unit` bytes begins at `first`: the length of the file,
+    /// unless its writer was killed and has left a mark that says so. Then zeros at the end may be
+    /// padding, or space ahead; and of writes that were under way together a later one may have ended
+    /// first, so that there is a hole which nothing follows, with such zeros before it. All of those
+    /// zeros are left out but the ones that end a frame, and none below `known`, which is durable.
+    /// (Through the page cache one write is under way at a time: such a file bears no mark.) Holes are
+    /// known on Linux, where the file system tells. Reads the zeros.
     ///
     /// # Errors
     /// Those of reading.
-    pub fn padding(&self) -> io::Result<Option<u64>> {
-        match self.file.mark() {
-            Some(mark) => unfinished_from(self.file, mark, self.len),
-            None => Ok(None),
-        }
-    }
-
-    /// Where a hole begins, at `from` or behind it, in a file whose writer was killed (its
-    /// [mark](Self::padding) says so): of writes that are under way together a later one may end first,
-    /// and a kill, or a full disk, leaves nothing in the place of the other. What lies behind a hole
-    /// follows nothing. (So does what lies behind a gap that the writer has made itself:
-    /// `from` is for who knows how far those reach.) `None`: there is none, or the file system can't
-    /// tell. Linux; reads nothing. (A file that was written through the page cache bears no mark, and has no
-    /// hole: there one write is under way at a time.)
-    ///
-    /// # Errors
-    /// Those of lseek(2).
-    pub fn hole(&self, from: u64) -> io::Result<Option<u64>> {
-        match self.file.mark() {
-            Some(_) => self.file.hole(from),
-            None => Ok(None),
-        }
+    pub fn data_end(&self, known: u64, first: u64, unit: u64) -> io::Result<u64> {
+        let Some(mark) = self.file.mark() else { return Ok(self.len) };
+        let end = end_of_marked(self.file, mark, known, self.len)?;
+        let frames = end.zeros.saturating_sub(first).next_multiple_of(unit.max(1));
+        Ok(first.saturating_add(frames).max(known).min(end.at))
     }
 
     /// Fills `bytes` from a position on, as far as the file reaches; returns how many it has filled.

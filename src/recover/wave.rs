@@ -165,19 +165,10 @@ impl Wave {
     }
 
     /// Bytes of samples in the file, half a frame included, up to the first hole that the header does
-    /// not describe.
+    /// not describe: what it does is durable.
     fn there(&self, scan: &Scan<'_>) -> io::Result<u64> {
-        let end = match scan.padding()? {
-            None => scan.len(),
-            Some(from) => {
-                // A frame may end in zeros.
-                let frames = from.saturating_sub(self.samples()).next_multiple_of(self.unit());
-                scan.len().min(self.samples() + frames.max(self.described_of(scan.len())))
-            }
-        };
-        // What the header describes is durable; only behind that something may be missing.
         let known = self.samples() + self.described_of(scan.len());
-        let end = scan.hole(known)?.map_or(end, |hole| end.min(hole));
+        let end = scan.data_end(known, self.samples(), self.unit())?;
         Ok(end.saturating_sub(self.samples()))
     }
 
@@ -517,10 +508,16 @@ mod tests {
         let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
         let path = directory.path().join("take.wav");
         let (hole, behind, len) = (64 << 10, 128 << 10, (128 << 10) + 100);
-        for (described, marked, kept) in
-            [(0, true, hole), (len as u32 - 44, true, len), (0, false, len)]
-        {
-            let start = [&plain(1, 2, 16, described)[..], &vec![1; hole as usize - 44]].concat();
+        // In the block before the hole, too, something may be missing.
+        for (described, marked, missing, kept) in [
+            (0, true, 0, hole),
+            (0, true, 4000, hole - 4000),
+            (len as u32 - 44, true, 0, len),
+            (hole as u32 - 1044, true, 4000, hole - 1000),
+            (0, false, 0, len),
+        ] {
+            let there = vec![1; hole as usize - missing - 44];
+            let start = [&plain(1, 2, 16, described)[..], &there, &vec![0; missing]].concat();
             fs::write(&path, start).unwrap();
             let locked = super::super::Locked::new(&crate::Options::new(), &path).unwrap();
             let file = fs::File::options().write(true).open(&path).unwrap();
@@ -536,7 +533,7 @@ mod tests {
             let found = crate::recover(&path, wave).unwrap();
             assert_eq!(found.kept, kept);
             let torn = found.torn.map(|torn| fs::read(torn.path).unwrap());
-            assert_eq!(torn.map(|torn| torn.len() as u64), (kept == hole).then_some(len - hole));
+            assert_eq!(torn.map(|torn| torn.len() as u64), (kept < len).then_some(len - kept));
             fs::remove_file(&path).unwrap();
         }
     }
