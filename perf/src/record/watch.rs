@@ -64,7 +64,9 @@ fn watch(
         if stop.state_asked() {
             say(progress::in_words(control, start));
             events::emit(&Event::State(State::of(control)));
-            metrics.into_iter().for_each(|bell| drop(bell.send(())));
+            if let Some(bell) = metrics {
+                let _ = bell.send(());
+            }
         }
         if waits != control.is_waiting_for_space() {
             waits = !waits;
