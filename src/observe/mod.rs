@@ -2,9 +2,9 @@
 //! `tracing`.
 //!
 //! All of it is *pulled*: a thread of the program takes a [`Sample`] when it likes, through the public
-//! [`Control`], and does with it what it likes. Neither a push nor a driver calls anything here, so no
-//! exporter, subscriber or allocation of theirs can hold up a recording. What has happened between two
-//! samples is not lost: counts are counts since the open, and histograms are whole.
+//! [`Control`](crate::Control), and does with it what it likes. Neither a push nor a driver calls
+//! anything here, so no exporter, subscriber or allocation of theirs can hold up a recording. What has
+//! happened between two samples is not lost: counts are counts since the open, and histograms are whole.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
