@@ -79,6 +79,9 @@
 //! does that with messages, and reads, follows and resumes them through all files. [`preroll`] keeps the
 //! newest bytes in memory, and makes a recording of them when something has happened.
 //!
+//! [`observe`] says to an operator how it goes: figures for Prometheus, and for the crates `metrics` and
+//! `tracing` where the features of these names are on.
+//!
 //! [`mmio`] takes the messages of the Windows multimedia file services, on every platform. For C
 //! there is a library with a header (the folder `capi`), which on Windows is a DLL for programs that
 //! record through winmm.
@@ -116,6 +119,7 @@ mod fork;
 pub mod frames;
 mod host;
 pub mod mmio;
+pub mod observe;
 mod options;
 mod overrun;
 pub mod preroll;

@@ -1,5 +1,6 @@
 //! Counters and latency histograms, recorded without locks and read as a snapshot.
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -137,6 +138,32 @@ pub struct Stats {
     pub device_flushes: Histogram,
 }
 
+/// Together with another writer's: counts and memory are added, and the most is the most of either.
+impl AddAssign<&Self> for Stats {
+    fn add_assign(&mut self, other: &Self) {
+        self.writes += other.writes;
+        self.bytes += other.bytes;
+        self.gap_bytes += other.gap_bytes;
+        self.sealed += other.sealed;
+        self.device_bytes += other.device_bytes;
+        self.zero_bytes += other.zero_bytes;
+        self.fences += other.fences;
+        self.fences_coalesced += other.fences_coalesced;
+        self.flushes += other.flushes;
+        self.patches += other.patches;
+        self.overruns += other.overruns;
+        self.overrun_bytes += other.overrun_bytes;
+        self.longest_overrun = self.longest_overrun.max(other.longest_overrun);
+        self.high_water = self.high_water.max(other.high_water);
+        self.copied += other.copied;
+        self.resubmitted += other.resubmitted;
+        self.memory += other.memory;
+        self.fence_latency += &other.fence_latency;
+        self.device_writes += &other.device_writes;
+        self.device_flushes += &other.device_flushes;
+    }
+}
+
 // A histogram of 16 steps to each power of two: an error of at most 1/16 of the value.
 const STEPS_LOG2: u32 = 4;
 const STEPS: u64 = 1 << STEPS_LOG2;
@@ -162,6 +189,8 @@ fn bucket_top(index: usize) -> u64 {
 pub(crate) struct Recorder {
     buckets: Box<[plain::AtomicU64]>,
     longest: Counter,
+    /// Nanoseconds of all.
+    sum: Counter,
 }
 
 impl Recorder {
@@ -169,18 +198,19 @@ impl Recorder {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket(nanoseconds)].fetch_add(1, Ordering::Relaxed);
         self.longest.raise(nanoseconds);
+        self.sum.add(nanoseconds);
     }
 
     pub(crate) fn snapshot(&self) -> Histogram {
         let buckets = self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        Histogram { buckets, longest: self.longest.get() }
+        Histogram { buckets, longest: self.longest.get(), sum: self.sum.get() }
     }
 }
 
 impl Default for Recorder {
     fn default() -> Self {
         let buckets = (0..BUCKETS).map(|_| Default::default()).collect();
-        Self { buckets, longest: Counter::default() }
+        Self { buckets, longest: Counter::default(), sum: Counter::default() }
     }
 }
 
@@ -195,6 +225,7 @@ impl std::fmt::Debug for Recorder {
 pub struct Histogram {
     buckets: Vec<u64>,
     longest: u64,
+    sum: u64,
 }
 
 impl Histogram {
@@ -206,6 +237,23 @@ impl Histogram {
     /// The longest value, exact.
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.longest)
+    }
+
+    /// The sum of all values, exact.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum)
+    }
+
+    /// What has come since an earlier snapshot of the same histogram; its longest value is that of all.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = earlier.buckets.iter().copied().chain(std::iter::repeat(0));
+        let buckets =
+            self.buckets.iter().zip(before).map(|(now, before)| now.saturating_sub(before));
+        Self {
+            buckets: buckets.collect(),
+            longest: self.longest,
+            sum: self.sum.saturating_sub(earlier.sum),
+        }
     }
 
     /// The value that `fraction` (0 to 1) of all values do not exceed; zero when there are none.
@@ -225,6 +273,20 @@ impl Histogram {
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let occupied = self.buckets.iter().enumerate().filter(|&(_, &count)| count > 0);
         occupied.map(|(index, &count)| (Duration::from_nanos(bucket_top(index)), count))
+    }
+}
+
+/// Together with the values of another one.
+impl AddAssign<&Self> for Histogram {
+    fn add_assign(&mut self, other: &Self) {
+        if self.buckets.len() < other.buckets.len() {
+            self.buckets.resize(other.buckets.len(), 0);
+        }
+        for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.longest = self.longest.max(other.longest);
+        self.sum = self.sum.saturating_add(other.sum);
     }
 }
 
@@ -269,5 +331,24 @@ mod tests {
             histogram.max().min(Duration::from_nanos(bucket_top(BUCKETS - 1)))
         );
         assert_eq!(Histogram::default().quantile(0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn histograms_of_two_and_of_the_time_between() {
+        let recorder = Recorder::default();
+        recorder.record(Duration::from_micros(3));
+        let before = recorder.snapshot();
+        recorder.record(Duration::from_millis(5));
+        let mut both = recorder.snapshot();
+        assert_eq!(both.sum(), Duration::from_micros(5003));
+        let between = both.since(&before);
+        assert_eq!((between.count(), between.sum()), (1, Duration::from_millis(5)));
+        let mut all = Histogram::default();
+        all += &before;
+        all += &between;
+        assert_eq!(all, both);
+        both += &before;
+        assert_eq!((both.count(), both.sum()), (3, Duration::from_micros(5006)));
+        assert_eq!(both.since(&Histogram::default()), both);
     }
 }

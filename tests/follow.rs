@@ -441,3 +441,89 @@ fn a_config_that_moves_by_itself_only_is_followed_too() {
     assert_eq!(follower.try_read(&mut [0; 10]).unwrap(), Some(10));
     writer.close().unwrap();
 }
+
+/// Whoever has a limit gets the same bytes, or hears that there are none yet.
+#[test]
+fn with_a_limit_a_follower_says_not_yet() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let content = bytes(5, 200_000);
+        let mut writer = config.options().followed(true).create(&path).unwrap();
+        let mut follower = Follower::open(&path, Watermark::Durable).unwrap();
+        let mut piece = [0; 3000];
+        let limit = Duration::from_millis(1);
+        assert_eq!(follower.read_timeout(&mut piece, limit).unwrap(), None, "{config}");
+        let reader = thread::spawn(move || {
+            let (mut found, mut random) = (Vec::new(), fastrand::Rng::with_seed(9));
+            loop {
+                let limit = Duration::from_micros(random.u64(..2000));
+                match follower.read_timeout(&mut piece, limit).unwrap() {
+                    None => {}
+                    Some(0) => return found,
+                    Some(read) => found.extend(&piece[..read]),
+                }
+            }
+        });
+        for part in content.chunks(7000) {
+            writer.write_flush(part).unwrap();
+        }
+        writer.close().unwrap();
+        assert_same(&reader.join().unwrap(), &content, &config);
+    });
+}
+
+#[test]
+fn with_a_limit_frames_come_whole_and_once() {
+    each_config(|config, directory| {
+        let path = directory.join("take");
+        let below = config.options().followed(true);
+        let mut writer = frames::Options::from(below).create(&path).unwrap();
+        // Written: there half a frame is the rule.
+        let mut follower = frames::Follower::open(&path, Watermark::Written).unwrap();
+        assert_eq!(follower.read_timeout(Duration::ZERO).unwrap(), None, "{config}");
+        let reader = thread::spawn(move || {
+            let (mut numbers, mut random) = (Vec::new(), fastrand::Rng::with_seed(9));
+            loop {
+                let limit = Duration::from_micros(random.u64(..2000));
+                match follower.read_timeout(limit).unwrap() {
+                    None => {}
+                    Some(None) => return numbers,
+                    Some(Some(frames::Item::Frame(frame))) => {
+                        assert_eq!(frame.payload, bytes(frame.sequence, frame.payload.len()));
+                        numbers.push(frame.sequence);
+                    }
+                    Some(Some(hole)) => panic!("{hole:?}"),
+                }
+            }
+        });
+        let mut random = fastrand::Rng::with_seed(3);
+        for number in 0..200 {
+            writer.write(number, &bytes(number, random.usize(..9000))).unwrap();
+            if random.u8(..5) == 0 {
+                writer.flush().unwrap();
+            }
+        }
+        writer.close().unwrap();
+        assert_eq!(reader.join().unwrap(), (0..200).collect::<Vec<_>>(), "{config}");
+    });
+}
+
+/// Also of who never sleeps: a look is enough.
+#[test]
+fn a_killed_writer_is_heard_of_without_a_wait() {
+    let directory = directory();
+    let path = directory.path().join("take");
+    let mut recorder = Recorder::begin(0, &path);
+    until(|| Follower::open(&path, Watermark::Written).is_ok());
+    let mut follower = Follower::open(&path, Watermark::Written).unwrap();
+    recorder.0.kill().unwrap();
+    recorder.0.wait().unwrap();
+    watched("a look", move || {
+        let end = loop {
+            if let Err(error) = follower.read_timeout(&mut [0; 100], Duration::ZERO) {
+                break end_of(error);
+            }
+        };
+        assert!(matches!(end, End::Died { .. }), "{end:?}");
+    });
+}

@@ -716,6 +716,41 @@ mod follow {
         });
     }
 
+    /// The same of one that has something else to do.
+    #[test]
+    fn with_a_limit_a_follower_goes_from_segment_to_segment() {
+        each_config(|config, folder| {
+            let mut writer = Options::from(followed(folder, config)).open().unwrap();
+            let mut follower = Follower::open(pattern(folder), Watermark::Durable).unwrap();
+            let limit = Duration::from_millis(1);
+            assert!(matches!(follower.read_timeout(limit), Ok(Some(Some(Item::Segment(_))))));
+            assert_eq!(follower.read_timeout(limit).unwrap(), None, "{config}");
+            let reader = thread::spawn(move || {
+                let (mut items, mut random) = (Vec::new(), fastrand::Rng::with_seed(9));
+                loop {
+                    let limit = Duration::from_micros(random.u64(..2000));
+                    match follower.read_timeout(limit).unwrap() {
+                        None => {}
+                        Some(None) => return items,
+                        Some(Some(item)) => items.push(item),
+                    }
+                }
+            });
+            for number in 0..300 {
+                write(&mut writer, number);
+                match number % 17 {
+                    0 => drop(writer.flush().unwrap()),
+                    9 => rotate(&mut writer),
+                    _ => {}
+                }
+            }
+            writer.close().unwrap();
+            let items = reader.join().unwrap();
+            assert_eq!(numbers(&items), (0..300).collect::<Vec<_>>(), "{config}");
+            assert_eq!(gaps(&items), []);
+        });
+    }
+
     /// What is removed before it is read is told, and where it was.
     #[test]
     fn a_follower_that_falls_behind_is_told_what_it_missed() {

@@ -372,7 +372,7 @@ _writeflush() {
             return 0
             ;;
         writeflush__subcmd__record)
-            opts="-q -h --input --reopen --fence-every --followed --frame --wav --raw --rate --channels --bits --float --append --append-at --resume --force --duration --split --preroll --keep --min-free --buffers --buffer-size --on-full --on-disk-full --preallocate --backend --direct --drive --json --json-lines --quiet --help"
+            opts="-q -h --input --reopen --fence-every --followed --frame --wav --raw --rate --channels --bits --float --append --append-at --resume --force --duration --split --preroll --keep --min-free --buffers --buffer-size --on-full --on-disk-full --preallocate --backend --direct --drive --json --json-lines --metrics --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -456,6 +456,10 @@ _writeflush() {
                     ;;
                 --drive)
                     COMPREPLY=($(compgen -W "thread caller poll" -- "${cur}"))
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

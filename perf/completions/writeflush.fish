@@ -65,6 +65,7 @@ off\t''"
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l drive -d 'Who writes: thread, caller (whoever waits), poll (spins)' -r -f -a "thread\t''
 caller\t''
 poll\t''"
+complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l metrics -d 'Keep figures for Prometheus in this file' -r -F
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l reopen -d 'Open the FIFO again whenever its writers have gone'
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l followed -d 'Others may read along: writeflush follow FILE (Linux)'
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l wav -d 'Write a WAV file, whatever its name'

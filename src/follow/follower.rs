@@ -140,13 +140,57 @@ impl Follower {
         Ok(Some(read))
     }
 
+    /// As `read` of [`Read`], but waits for at most `limit`; `None` if nothing more is there by then.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("take");
+    /// # use std::time::Duration;
+    /// use writeflush::follow::{Follower, Watermark};
+    ///
+    /// let mut writer = writeflush::Options::new().followed(true).create(&path)?;
+    /// let mut follower = Follower::open(&path, Watermark::Durable)?;
+    /// let (mut bytes, limit) = ([0; 100], Duration::from_millis(1));
+    /// assert_eq!(follower.read_timeout(&mut bytes, limit)?, None); // not yet
+    /// writer.write_flush(b"durable")?;
+    /// assert_eq!(follower.read_timeout(&mut bytes, limit)?, Some(7));
+    /// writer.close()?;
+    /// assert_eq!(follower.read_timeout(&mut bytes, limit)?, Some(0)); // and no more
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read). Reading itself is not cut short, however long the disk takes.
+    pub fn read_timeout(&mut self, bytes: &mut [u8], limit: Duration) -> io::Result<Option<usize>> {
+        self.read_by(bytes, Instant::now().checked_add(limit))
+    }
+
+    /// `None` when the deadline has passed; never without one.
+    pub(crate) fn read_by(
+        &mut self,
+        bytes: &mut [u8],
+        by: Option<Instant>,
+    ) -> io::Result<Option<usize>> {
+        loop {
+            let read = self.try_read(bytes)?;
+            if read.is_some() || !self.wait_by(by)? {
+                return Ok(read);
+            }
+        }
+    }
+
     /// Waits until there is something to read, or the recording has ended; for `limit` at most. `false`
     /// when that has passed.
     ///
     /// # Errors
     /// Those of asking whether the writer lives.
     pub fn wait(&mut self, limit: Duration) -> io::Result<bool> {
-        let by = Instant::now().checked_add(limit);
+        self.wait_by(Instant::now().checked_add(limit))
+    }
+
+    fn wait_by(&mut self, by: Option<Instant>) -> io::Result<bool> {
         loop {
             let ticket = self.page.ticket();
             let look = self.page.look();
@@ -155,7 +199,7 @@ impl Follower {
             }
             let left = by.map_or(PULSE, |by| by.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                return Ok(false);
+                return self.has_died(); // so that who never waits hears of it too
             }
             self.page.sleep(ticket, left.min(PULSE));
             if self.page.ticket() == ticket && self.has_died()? {
@@ -207,12 +251,7 @@ impl Follower {
 
 impl Read for Follower {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(read) = self.try_read(bytes)? {
-                return Ok(read);
-            }
-            self.wait(Duration::MAX)?;
-        }
+        Ok(self.read_by(bytes, None)?.unwrap_or(0)) // without a deadline there is an answer
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::format::HEAD;
@@ -59,12 +59,26 @@ impl Follower {
     /// [`Error::Writer`] as of [`follow::Follower::open`]; [`Error::Io`] with an [`End`]; and as of
     /// [`Reader::new`].
     pub fn open(path: impl AsRef<Path>, watermark: Watermark) -> Result<Self, Error> {
-        let path = path.as_ref();
+        loop {
+            if let Some(follower) = Self::open_by(path.as_ref(), watermark, None)? {
+                return Ok(follower);
+            }
+        }
+    }
+
+    /// As [`open`](Self::open); `None` when the deadline has passed, and never without one.
+    pub(super) fn open_by(
+        path: &Path,
+        watermark: Watermark,
+        by: Option<Instant>,
+    ) -> Result<Option<Self>, Error> {
         let mut follower = follow::Follower::open(path, watermark)?;
-        let begun = wait_behind(&mut follower, HEAD as u64 - 1);
-        begun.map_err(|error| Error::io("follow", Some(path), error))?;
+        let begun = wait_behind(&mut follower, HEAD as u64 - 1, by);
+        if begun.map_err(|error| Error::io("follow", Some(path), error))?.is_none() {
+            return Ok(None);
+        }
         let reader = Reader::new(SoFar(follower)).map_err(|error| error.of(path))?;
-        Ok(Self { reader })
+        Ok(Some(Self { reader }))
     }
 
     /// The next frame or hole; waits for it. `None`: the recording was closed, and this was all.
@@ -73,15 +87,54 @@ impl Follower {
     /// [`Error::Io`] with an [`End`] that is no close; and as of [`Reader::read`].
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
         loop {
+            if let Some(item) = self.read_by(None)? {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// As [`read`](Self::read), but waits for at most `limit`; `None` if no whole frame has come by then,
+    /// and `Some(None)` when the recording was closed, and this was all.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("take");
+    /// # use std::time::Duration;
+    /// # use writeflush::follow::Watermark;
+    /// # use writeflush::frames::{Follower, Item, Options};
+    /// let mut writer = Options::from(writeflush::Options::new().followed(true)).create(&path)?;
+    /// let mut follower = Follower::open(&path, Watermark::Durable)?;
+    /// let limit = Duration::from_millis(1);
+    /// assert_eq!(follower.read_timeout(limit)?, None); // not yet: look after something else
+    /// writer.write(1_000, b"a message")?;
+    /// writer.flush()?;
+    /// assert!(matches!(follower.read_timeout(limit)?, Some(Some(Item::Frame(_)))));
+    /// writer.close()?;
+    /// assert_eq!(follower.read_timeout(limit)?, Some(None)); // no more
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`read`](Self::read). Reading itself is not cut short, however long the disk takes.
+    pub fn read_timeout(&mut self, limit: Duration) -> Result<Option<Option<Item>>, Error> {
+        self.read_by(Instant::now().checked_add(limit))
+    }
+
+    /// `None` when the deadline has passed; never without one.
+    pub(super) fn read_by(&mut self, by: Option<Instant>) -> Result<Option<Option<Item>>, Error> {
+        loop {
             if let Some(item) = self.reader.next() {
-                return item.map(Some);
+                return item.map(|item| Some(Some(item)));
             }
             let seen = self.reader.len();
-            let more = wait_behind(&mut self.reader.source().0, seen);
-            if !more.map_err(|error| Error::io("follow", None, error))? {
-                return Ok(None);
+            let more = wait_behind(&mut self.reader.source().0, seen, by);
+            match more.map_err(|error| Error::io("follow", None, error))? {
+                Some(true) => self.reader.refresh()?,
+                Some(false) => return Ok(Some(None)),
+                None => return Ok(None),
             }
-            self.reader.refresh()?;
         }
     }
 
@@ -91,13 +144,13 @@ impl Follower {
     }
 }
 
-/// Waits for the byte at a position; `false` if the recording was closed without it.
-fn wait_behind(follower: &mut follow::Follower, position: u64) -> io::Result<bool> {
+/// Waits for the byte at a position; `false` if the recording was closed without it, `None` when the
+/// deadline has passed.
+fn wait_behind(
+    follower: &mut follow::Follower,
+    position: u64,
+    by: Option<Instant>,
+) -> io::Result<Option<bool>> {
     follower.seek(SeekFrom::Start(position))?;
-    loop {
-        match follower.try_read(&mut [0])? {
-            Some(read) => return Ok(read > 0),
-            None => drop(follower.wait(Duration::MAX)?),
-        }
-    }
+    Ok(follower.read_by(&mut [0], by)?.map(|read| read > 0))
 }

@@ -53,8 +53,6 @@ pub(super) struct Counters {
     pub(super) closed: Counter,
     pub(super) removed: Counter,
     pub(super) removed_bytes: Counter,
-    pub(super) overruns: Counter,
-    pub(super) overrun_bytes: Counter,
 }
 
 pub(super) struct Shared {
@@ -161,22 +159,16 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let counters = &self.counters;
-        let mut stats = Stats {
+        let (counters, below) = (&self.counters, self.ledger.stats());
+        Stats {
             rotations: counters.rotations.get(),
             late_rotations: counters.late.get(),
             closed: counters.closed.get(),
             removed: counters.removed.get(),
             removed_bytes: counters.removed_bytes.get(),
-            overruns: counters.overruns.get(),
-            overrun_bytes: counters.overrun_bytes.get(),
-        };
-        for live in self.ledger.before(u64::MAX) {
-            let below = live.control.stats();
-            stats.overruns += below.overruns;
-            stats.overrun_bytes += below.overrun_bytes;
+            overruns: below.overruns,
+            overrun_bytes: below.overrun_bytes,
         }
-        stats
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -290,6 +282,12 @@ impl Control {
     /// A snapshot of the counters. Allocates.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// What the writers of all segments have counted together, those that are closed included; memory is
+    /// that of the open ones. No figure of it goes back at a rotation but that. Allocates.
+    pub fn totals(&self) -> crate::Stats {
+        self.shared.ledger.stats()
     }
 
     /// What was in the folder when the recording began.

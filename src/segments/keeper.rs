@@ -339,10 +339,7 @@ impl Keeper {
             }
         };
         self.shared.ledger.settle(&live);
-        let counters = &self.shared.counters;
-        counters.closed.add(1);
-        counters.overruns.add(summary.stats.overruns);
-        counters.overrun_bytes.add(summary.stats.overrun_bytes);
+        self.shared.counters.closed.add(1);
         self.keep(&live, summary.file_len.unwrap_or(0));
         let frames = book.map(|book| book.framed());
         (self.hooks.event)(Event::Closed(Box::new(Closed::new(&live, frames, summary))));

@@ -8,6 +8,7 @@ use super::cut::Cut;
 use crate::canary::Canary;
 use crate::control::Control;
 use crate::file::Original;
+use crate::stats::Stats;
 use crate::stream::Positions;
 use crate::sync::{AtomicU64, Mutex, Ordering, ignore_poison};
 
@@ -166,6 +167,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct Unsettled {
     settled: u64,
+    /// What the writers of the settled segments have counted.
+    stats: Stats,
     segments: Vec<Arc<Live>>,
 }
 
@@ -176,7 +179,11 @@ impl Ledger {
 
     /// The oldest is closed, and durable to its end; or the one that was ready is never used.
     pub(super) fn settle(&self, live: &Arc<Live>) {
+        let stats = live.control.stats();
         let mut ledger = ignore_poison(self.live.lock());
+        if live.begins().is_some() {
+            ledger.stats += &Stats { memory: 0, ..stats }; // that has gone back
+        }
         ledger.settled = live.ends().unwrap_or(ledger.settled);
         ledger.segments.retain(|other| !Arc::ptr_eq(other, live));
     }
@@ -185,6 +192,15 @@ impl Ledger {
         let ledger = ignore_poison(self.live.lock());
         let parts: Vec<Part> = ledger.segments.iter().filter_map(|live| live.part(cut)).collect();
         total(ledger.settled, &parts)
+    }
+
+    /// What the writers of all segments with data have counted together.
+    pub(super) fn stats(&self) -> Stats {
+        let ledger = ignore_poison(self.live.lock());
+        let mut stats = ledger.stats.clone();
+        let begun = ledger.segments.iter().filter(|live| live.begins().is_some());
+        begun.for_each(|live| stats += &live.control.stats());
+        stats
     }
 
     /// The one that is written.

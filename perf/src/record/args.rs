@@ -32,7 +32,7 @@ Exit status:
   130  a signal came before anything was recorded (as long as --preallocate writes zeros)
 
 Signals: Ctrl-C, SIGTERM and SIGHUP end the recording (SIGHUP begins the next file with --split),
-SIGUSR1 says how it goes, SIGUSR2 begins and ends an event of --preroll.
+SIGUSR1 says how it goes (and writes --metrics), SIGUSR2 begins and ends an event of --preroll.
 
 The file is whole and durable when the tool returns. Words on standard error never hold it up, nor
 does its end wait for them more than a second. The JSON object is waited for as long as its reader
@@ -228,6 +228,14 @@ pub(crate) struct Args {
     /// The last one is that of --json.
     #[arg(long, hide_short_help = true, conflicts_with = "json", help_heading = WORDS)]
     pub(crate) json_lines: bool,
+
+    /// Keep figures for Prometheus in this file
+    ///
+    /// In its text format, for node_exporter's textfile collector: positions, lag, latencies of fences and
+    /// of the disk, losses, files, waits for space. Written anew every 5 seconds, at SIGUSR1 and at the end; who
+    /// reads it finds a whole one. A file that can't be written is said once, and holds up nothing.
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = WORDS)]
+    pub(crate) metrics: Option<PathBuf>,
 
     /// No progress and no summary, only warnings and errors
     #[arg(long, short, help_heading = WORDS)]
@@ -442,6 +450,14 @@ impl Args {
                 "{output} is the input itself: name another file to record to"
             )));
         }
+        if let Some(file) =
+            self.metrics.as_deref().filter(|it| source.is(it) || is_same(it, &self.output))
+        {
+            return Err(Bad::new(format!(
+                "--metrics {} is the input or the recording itself: name another file",
+                file.display()
+            )));
+        }
         match std::fs::metadata(&self.output) {
             _ if self.is_numbered() => check_directory(&self.output), // names are never used twice
             Ok(known) if known.is_file() && known.len() > 0 && !self.goes_on() && !self.force => {
@@ -473,6 +489,17 @@ impl Args {
     pub(crate) fn goes_on(&self) -> bool {
         self.append || self.append_at.is_some() || self.resume
     }
+}
+
+/// Whether two paths name one file, which need not be there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let is_one_place = place(one).is_some_and(|it| Some(it) == place(other));
+    is_one_place || same_file::is_same_file(one, other).unwrap_or(false)
 }
 
 fn check_directory(file: &Path) -> Result<(), Bad> {

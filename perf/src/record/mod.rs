@@ -1,7 +1,7 @@
 //! `record`: standard input, or a file, to a durable file.
 //!
 //! Threads beside the writer's own: one reads the input, one keeps a WAV header true, one looks
-//! after the disk, one tells a service manager, and this one pushes, asks for fences, and ends it
+//! after the disk, one tells a service manager, one writes figures for Prometheus, and this one pushes, asks for fences, and ends it
 //! all. None of them prints: that is the printer's.
 
 mod args;
@@ -9,6 +9,7 @@ mod events;
 mod fences;
 mod input;
 mod losses;
+mod metrics;
 #[cfg_attr(not(target_os = "linux"), path = "no_pipe.rs")]
 mod pipe;
 mod place;
@@ -33,6 +34,7 @@ use self::events::Event;
 use self::fences::Fences;
 use self::input::{Arrival, Feed, Source};
 use self::losses::Losses;
+use self::metrics::Metrics;
 use self::place::Place;
 use self::preroll::Preroll;
 use self::progress::Progress;
@@ -89,10 +91,17 @@ fn record(args: &Args) -> anyhow::Result<ExitCode> {
         Sink::Preroll(preroll) => preroll.ground.clone(),
         _ => notice(&control, &mut course),
     };
-    let watch = Watch::start(&control, &stop).context("could not start to watch")?;
+    let metrics = args.metrics.as_deref();
+    let metrics = metrics
+        .map(|file| Metrics::start(file, &args.output, &control))
+        .transpose()
+        .context("could not start to write --metrics")?;
+    let bell = metrics.as_ref().map(Metrics::bell);
+    let watch = Watch::start(&control, &stop, bell).context("could not start to watch")?;
     let recording = Recording::start(args, feed, sink, place.header, course)?;
     let (mut course, figures) = recording.run(&stop, began);
     course.warnings.extend(watch.stop());
+    course.warnings.extend(metrics.and_then(Metrics::stop));
     Ok(report(args, course, ground, figures))
 }
 

@@ -6,8 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use writeflush::observe::Sample;
 use writeflush::preroll::{self, Beginning, Kept, Recording};
-use writeflush::{Error, OnFull, Operation, Options, Positions, Preallocate, Push, segments};
+use writeflush::{
+    Error, OnFull, Operation, Options, Positions, Preallocate, Push, Stats, segments,
+};
 
 use super::args::Args;
 use super::events::{self, Event};
@@ -50,6 +53,9 @@ struct Now {
     segments: Option<segments::Control>,
     /// Bytes of the events that have ended.
     ended: u64,
+    /// What they have counted.
+    stats: Stats,
+    files: segments::Stats,
 }
 
 impl Live {
@@ -184,6 +190,21 @@ impl Control {
         positions
     }
 
+    /// Of all events together; what is lost is lost before it comes to a file.
+    pub(crate) fn sample(&self) -> Sample {
+        let now = self.live.now();
+        let mut sample = now.segments.as_ref().map(Sample::of_segments).unwrap_or_default();
+        sample.stats += &now.stats;
+        sample.segments = Some(sum(sample.segments.unwrap_or_default(), &now.files));
+        drop(now);
+        let stats = self.preroll.stats();
+        (sample.stats.overruns, sample.stats.overrun_bytes) = (stats.overruns, stats.overrun_bytes);
+        sample.positions = self.positions();
+        sample.kept_bytes = Some(self.kept().bytes);
+        sample.error = self.error().filter(|error| !matches!(error, Error::Closed));
+        sample
+    }
+
     pub(crate) fn overruns(&self) -> (u64, u64) {
         let stats = self.preroll.stats();
         (stats.overruns, stats.overrun_bytes)
@@ -268,16 +289,30 @@ impl Recording for Take {
 
     fn close(self) -> ((), Vec<Error>) {
         let Self { writer, live } = self;
+        let control = writer.control().clone();
         let (summary, errors) = match writer.close() {
             Ok(summary) => (summary, Vec::new()),
             Err(error) => (*error.summary, error.errors),
         };
         live.1.end(&summary);
+        let stats = control.totals();
         let mut now = live.now();
         now.segments = None;
         now.ended += summary.positions.accepted;
+        now.stats += &stats;
+        now.files = sum(now.files, &summary.stats);
         ((), errors)
     }
+}
+
+/// Of two events.
+fn sum(mut stats: segments::Stats, other: &segments::Stats) -> segments::Stats {
+    stats.rotations += other.rotations;
+    stats.late_rotations += other.late_rotations;
+    stats.closed += other.closed;
+    stats.removed += other.removed;
+    stats.removed_bytes += other.removed_bytes;
+    stats
 }
 
 /// Whoever ends the recording waits for no other job to make room.

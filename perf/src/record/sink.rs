@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use writeflush::observe::Sample;
 use writeflush::segments::{self, Closed, Event as Told, Floor, Tail};
 use writeflush::{CloseError, Error, Options, Positions, Push, Ticket, Writer};
 
@@ -95,6 +96,15 @@ impl Control {
             Self::File(control) => control.positions(),
             Self::Segments(control) => control.positions(),
             Self::Preroll(control) => control.positions(),
+        }
+    }
+
+    /// Its figures.
+    pub(crate) fn sample(&self) -> Sample {
+        match self {
+            Self::File(control) => Sample::of(control),
+            Self::Segments(control) => Sample::of_segments(control),
+            Self::Preroll(control) => control.sample(),
         }
     }
 

@@ -22,12 +22,17 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn start(control: &Control, stop: &Stop) -> io::Result<Self> {
+    /// `metrics` hears of SIGUSR1, too.
+    pub(crate) fn start(
+        control: &Control,
+        stop: &Stop,
+        metrics: Option<Sender<()>>,
+    ) -> io::Result<Self> {
         let (over, is_over) = channel();
         let (control, stop) = (control.clone(), stop.clone());
         let thread = std::thread::Builder::new()
             .name("watch".into())
-            .spawn(move || watch(&control, &stop, &is_over))?;
+            .spawn(move || watch(&control, &stop, metrics.as_ref(), &is_over))?;
         Ok(Self { over, thread })
     }
 
@@ -38,7 +43,12 @@ impl Watch {
     }
 }
 
-fn watch(control: &Control, stop: &Stop, over: &Receiver<()>) -> Vec<String> {
+fn watch(
+    control: &Control,
+    stop: &Stop,
+    metrics: Option<&Sender<()>>,
+    over: &Receiver<()>,
+) -> Vec<String> {
     let (mut warned, start) = (Vec::new(), control.positions().accepted);
     let (mut waits, mut looks, mut goes_on) = (false, 0, true);
     // Once more when it is over, so that every wait that was told of has an end.
@@ -54,6 +64,9 @@ fn watch(control: &Control, stop: &Stop, over: &Receiver<()>) -> Vec<String> {
         if stop.state_asked() {
             say(progress::in_words(control, start));
             events::emit(&Event::State(State::of(control)));
+            if let Some(bell) = metrics {
+                let _ = bell.send(());
+            }
         }
         if waits != control.is_waiting_for_space() {
             waits = !waits;

@@ -5,9 +5,12 @@
 
 mod ends;
 mod losses;
+mod metrics;
 #[cfg(target_os = "linux")]
 mod pipes;
 mod preroll;
+#[path = "../../../tests/common/prometheus.rs"]
+mod prometheus;
 mod recorded;
 mod refusals;
 mod resume;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::chain::{Chain, Met};
 use super::item::{Begins, Item};
@@ -64,6 +64,15 @@ pub struct Follower {
     chain: Chain,
 }
 
+/// What became of a segment that was to be opened.
+enum Found {
+    Open(Open),
+    /// Nothing is in it, or it is gone.
+    Nothing,
+    /// Its writer is at its open, and the deadline has passed.
+    NotYet,
+}
+
 /// The segment that is read.
 #[derive(Debug)]
 enum Open {
@@ -74,10 +83,11 @@ enum Open {
 }
 
 impl Open {
-    fn read(&mut self) -> Result<Option<reader::Item>, Error> {
+    /// `None` when the deadline has passed.
+    fn read_by(&mut self, by: Option<Instant>) -> Result<Option<Option<reader::Item>>, Error> {
         match self {
-            Self::Live(follower) => follower.read(),
-            Self::Whole(reader) => reader.next().transpose(),
+            Self::Live(follower) => follower.read_by(by),
+            Self::Whole(reader) => reader.next().transpose().map(Some),
         }
     }
 
@@ -134,7 +144,9 @@ impl Follower {
                 io::Error::new(io::ErrorKind::NotFound, "no segment of that name is there");
             return Err(Error::io("follow", Some(&follower.path), nothing));
         };
-        follower.held = follower.begin(&segment)?.map(Item::Segment);
+        if let Some(Some(begins)) = follower.begin(&segment, None)? {
+            follower.held = Some(Item::Segment(begins));
+        }
         Ok(follower)
     }
 
@@ -147,30 +159,59 @@ impl Follower {
     /// [`Options::resume`](super::Options::resume)); and as of
     /// [`Reader::read`](super::Reader::read).
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
+        loop {
+            if let Some(item) = self.read_by(None)? {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// As [`read`](Self::read), but waits for at most `limit`; `None` if nothing whole has come by then,
+    /// and `Some(None)` when the recording was closed, and this was all.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read). Reading itself is not cut short, however long the disk takes.
+    pub fn read_timeout(&mut self, limit: Duration) -> Result<Option<Option<Item>>, Error> {
+        self.read_by(Instant::now().checked_add(limit))
+    }
+
+    /// `None` when the deadline has passed; never without one.
+    fn read_by(&mut self, by: Option<Instant>) -> Result<Option<Option<Item>>, Error> {
         if let Some(item) = self.held.take() {
-            return Ok(Some(item));
+            return Ok(Some(Some(item)));
         }
         loop {
             let Some(open) = &mut self.segment else {
-                let Some(segment) = self.next_segment()? else { return Ok(None) };
-                if let Some(begins) = self.begin(&segment)? {
-                    return Ok(Some(Item::Segment(begins)));
+                let Some(segment) = self.next_segment()? else { return Ok(Some(None)) };
+                match self.begin(&segment, by)? {
+                    Some(Some(begins)) => return Ok(Some(Some(Item::Segment(begins)))),
+                    Some(None) => continue,
+                    None => return Ok(None),
                 }
-                continue;
             };
-            match open.read()? {
-                Some(reader::Item::Frame(frame)) if frame.sequence < self.from => {
-                    self.chain.due_is_whatever();
-                }
-                Some(reader::Item::Frame(frame)) => return Ok(Some(self.give(frame))),
-                Some(reader::Item::Hole(hole)) => {
-                    self.chain.hole();
-                    return Ok(Some(Item::Hole(hole)));
-                }
-                None => {
-                    self.chain.ends();
-                    self.segment = None;
-                }
+            let Some(item) = open.read_by(by)? else { return Ok(None) };
+            if let Some(item) = self.pass(item) {
+                return Ok(Some(Some(item)));
+            }
+        }
+    }
+
+    /// What is given of what was read; `None` at the end of a segment too.
+    fn pass(&mut self, item: Option<reader::Item>) -> Option<Item> {
+        match item {
+            Some(reader::Item::Frame(frame)) if frame.sequence < self.from => {
+                self.chain.due_is_whatever();
+                None
+            }
+            Some(reader::Item::Frame(frame)) => Some(self.give(frame)),
+            Some(reader::Item::Hole(hole)) => {
+                self.chain.hole();
+                Some(Item::Hole(hole))
+            }
+            None => {
+                self.chain.ends();
+                self.segment = None;
+                None
             }
         }
     }
@@ -192,41 +233,54 @@ impl Follower {
         Ok(behind.next())
     }
 
-    /// Opens a segment; `None`: nothing is in it, or it is gone.
-    fn begin(&mut self, segment: &Segment) -> Result<Option<Begins>, Error> {
-        let open = self.find(segment)?;
+    /// Opens a segment; `Some(None)`: nothing is in it, or it is gone; `None`: the deadline has passed.
+    fn begin(
+        &mut self,
+        segment: &Segment,
+        by: Option<Instant>,
+    ) -> Result<Option<Option<Begins>>, Error> {
+        let found = self.find(segment, by)?;
+        if matches!(found, Found::NotYet) {
+            return Ok(None); // it is looked for again
+        }
         self.after = Some(segment.sequence);
-        let Some(open) = open else { return Ok(None) };
+        let Found::Open(open) = found else { return Ok(Some(None)) };
         let generation = open.generation();
         let origin = open.head().map(|head| head.origin).filter(|_| self.from == 0);
         let anew = self.chain.begins(segment.sequence, generation, origin);
         self.segment = Some(open);
-        Ok(Some(Begins { segment: segment.clone(), generation, anew }))
+        Ok(Some(Some(Begins { segment: segment.clone(), generation, anew })))
     }
 
-    fn find(&self, segment: &Segment) -> Result<Option<Open>, Error> {
+    fn find(&self, segment: &Segment, by: Option<Instant>) -> Result<Found, Error> {
         const SOON: Duration = Duration::from_millis(10);
         let path = &segment.path;
         loop {
-            let nobody = match frames::Follower::open(path, self.watermark) {
+            let nobody = match frames::Follower::open_by(path, self.watermark, by) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => error,
-                follower => return follower.map(|it| Some(Open::Live(Box::new(it)))),
+                follower => {
+                    let live = |it| Found::Open(Open::Live(Box::new(it)));
+                    return follower.map(|it| it.map_or(Found::NotYet, live));
+                }
             };
             // Asked before it is read: who has it may close it, or begin it, meanwhile.
             let is_in_use = self.listing.is_in_use(segment)?;
             let reader = frames::Reader::open_if_begun(path, self.chain.generation())?;
             let Some(mut reader) = reader else {
                 if !is_in_use {
-                    return Ok(None);
+                    return Ok(Found::Nothing);
+                }
+                if by.is_some_and(|by| Instant::now() >= by) {
+                    return Ok(Found::NotYet);
                 }
                 std::thread::sleep(SOON); // its open goes on
                 continue;
             };
             if reader.is_closed()? {
-                return Ok(Some(Open::Whole(Box::new(reader))));
+                return Ok(Found::Open(Open::Whole(Box::new(reader))));
             }
             match first_of(segment)? {
-                None if !is_in_use => return Ok(None), // it was ready, and never began
+                None if !is_in_use => return Ok(Found::Nothing), // it was ready, and never began
                 _ => return Err(nobody),
             }
         }

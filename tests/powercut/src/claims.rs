@@ -17,7 +17,7 @@ pub(crate) enum Claim {
     Begun,
     /// The file is open: its name survives.
     Named(u64),
-    /// The bytes below a position are durable, and so many patches.
+    /// The bytes below a position are durable, and so many patches. (Of messages: so many.)
     Durable(u64, u64, u64),
     /// A patch is asked for: its number, its first byte, and how many bytes it has.
     Patched(u64, u64, u64, u64),

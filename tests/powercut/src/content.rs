@@ -8,6 +8,11 @@ pub(crate) fn name(take: u64) -> String {
     format!("take-{take}")
 }
 
+/// Of the segments of a take.
+pub(crate) fn pattern(take: u64) -> String {
+    format!("take-{take}-{{seq}}")
+}
+
 /// Of a segment of a take, the first of which has number 1.
 pub(crate) fn segment(take: u64, number: usize) -> String {
     format!("take-{take}-{number}")

@@ -41,6 +41,7 @@ impl Coverage {
         coverage.expect::<Space>("space");
         coverage.count("long gap", YES.into(), 0);
         coverage.count("segments", YES.into(), 0);
+        coverage.count("messages in segments", YES.into(), 0);
         coverage.add_full(0);
         for order in ORDERS {
             coverage.count("files", order.into(), 0);
@@ -74,6 +75,7 @@ impl Coverage {
             self.count("space", word(&scenario.space), 1);
             self.count("long gap", YES.into(), plan.leaps.into());
             self.count("segments", YES.into(), plan.rotates.into());
+            self.count("messages in segments", YES.into(), plan.frames.into());
             self.count("files", ORDERS[usize::from(scenario.side_by_side)].into(), 1);
             self.count("driver", DRIVERS[usize::from(scenario.shares)].into(), 1);
             *self.together.entry((plan.mode, plan.face, scenario.medium)).or_default() += 1;

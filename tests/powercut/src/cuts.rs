@@ -131,6 +131,7 @@ pub(crate) fn combination(
         let chosen = |scenario: Scenario| match scenario {
             _ if wanted.adopted => scenario.adopted(),
             _ if wanted.segments => scenario.in_segments(),
+            _ if wanted.frames => scenario.in_frames(),
             _ => scenario,
         };
         let scenarios = scenarios.map(chosen).map(|scenario| match canary {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use crate::claims::Claim;
-use crate::content::{HEADER, byte, kept, name, old, patched, position, segment};
+use crate::content::{HEADER, byte, kept, name, old, patched, pattern, position, segment};
+use crate::messages;
 use crate::scenario::{Mode, Plan, Scenario, Space, TAKES};
 
 /// What lies where in the files, whenever the power goes.
@@ -90,6 +91,9 @@ impl Facts {
     }
 
     fn judge_take(&self, take: u64, expected: &Expected, folder: &Path) -> anyhow::Result<()> {
+        if expected.plan.frames {
+            return self.judge_messages(take, expected, folder);
+        }
         if expected.plan.rotates {
             return self.judge_segments(take, expected, folder);
         }
@@ -108,6 +112,13 @@ impl Facts {
 }
 
 impl Facts {
+    fn judge_messages(&self, take: u64, expected: &Expected, folder: &Path) -> anyhow::Result<()> {
+        let is_there = folder.join(segment(take, 1)).exists();
+        ensure!(is_there || !expected.named, "its first segment is gone");
+        let (pattern, seed) = (folder.join(pattern(take)), self.takes[take as usize].seed);
+        messages::judge(&pattern, seed, expected.durable, expected.closed)
+    }
+
     /// As one file, in which each segment lies where it begins. What is missing reads as zeros, which
     /// no recording has.
     fn judge_segments(&self, take: u64, expected: &Expected, folder: &Path) -> anyhow::Result<()> {

@@ -37,6 +37,8 @@ mod matrix;
 #[cfg(target_os = "linux")]
 mod medium;
 #[cfg(target_os = "linux")]
+mod messages;
+#[cfg(target_os = "linux")]
 mod opening;
 #[cfg(target_os = "linux")]
 mod recording;

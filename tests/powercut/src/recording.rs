@@ -12,12 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use writeflush::{
-    CloseError, Control, Error, Preallocate, Push, SharedWriter, Summary, Ticket, Writer, mmio,
-    segments,
+    CloseError, Control, Error, Preallocate, Push, SharedWriter, Summary, Ticket, Writer, frames,
+    mmio, segments,
 };
 
 use crate::claims::{Claim, Claims};
-use crate::content::{HEADER, bytes, header, kept, name, old, patched, salt};
+use crate::content::{HEADER, bytes, header, kept, name, old, patched, pattern, salt};
+use crate::messages::message;
 use crate::scenario::{
     Ending, Face, Folder, GRANT, Mode, Opener, Plan, Renamed, Scenario, Space, State, TAKES,
 };
@@ -258,6 +259,7 @@ impl Take<'_> {
     fn record(&self) -> anyhow::Result<()> {
         let mut random = fastrand::Rng::with_seed(self.scenario.seed * TAKES + self.take);
         let ended = match self.plan.face {
+            _ if self.plan.frames => self.record_messages(&mut random)?,
             _ if self.plan.rotates => self.record_in_segments(&mut random)?,
             Face::Mmio => self.record_by_messages(&mut random)?,
             _ => self.record_by_writer(&mut random)?,
@@ -447,8 +449,8 @@ fn place_of_patch(plan: &Plan, end: u64, random: &mut fastrand::Rng) -> (u64, u6
 }
 
 impl Take<'_> {
-    /// In many files, each of which takes a few records.
-    fn record_in_segments(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
+    /// Many files, each of which takes a few records.
+    fn segments(&self, random: &mut fastrand::Rng) -> segments::Options {
         const AHEAD: u64 = 32 << 10; // for each of them
         let below = self.scenario.options(random);
         let below = match (self.scenario.state, random.bool()) {
@@ -456,9 +458,12 @@ impl Take<'_> {
             (State::Reserved, false) => below.preallocate(Preallocate::Zero(AHEAD)),
             _ => below,
         };
-        let pattern = self.folder.join(format!("{}-{{seq}}", name(self.take)));
-        let options = segments::Options::new(pattern).below(below);
-        let mut writer = options.size(random.u64(5_000..40_000)).open()?;
+        let options = segments::Options::new(self.folder.join(pattern(self.take))).below(below);
+        options.size(random.u64(5_000..40_000))
+    }
+
+    fn record_in_segments(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
+        let mut writer = self.segments(random).open()?;
         self.say(Claim::Begins(self.take, 0))?;
         self.say(Claim::Named(self.take))?;
         let mut tickets = Vec::new();
@@ -477,6 +482,59 @@ impl Take<'_> {
             Ending::Drop => drop(writer),
         }
         Ok(Ended::Whole(end, 0))
+    }
+
+    /// Claims are of messages, by their number.
+    fn record_messages(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
+        let mut writer = frames::segments::Options::from(self.segments(random)).open()?;
+        self.say(Claim::Named(self.take))?;
+        // Where each message ends in the whole.
+        let (mut ends, mut tickets) = (Vec::new(), Vec::new());
+        for _ in 0..STEPS {
+            self.step();
+            let durable = self.step_in_messages(&mut writer, &mut ends, &mut tickets, random)?;
+            let count = |position| ends.partition_point(|end| *end <= position) as u64;
+            self.say(Claim::Durable(self.take, count(durable), 0))?;
+            // For the next segment.
+            std::thread::sleep(Duration::from_micros(random.u64(..3000)));
+            let durable = writer.control().positions().durable;
+            self.say(Claim::Durable(self.take, count(durable), 0))?;
+        }
+        drop(tickets);
+        match self.plan.ending {
+            Ending::Close => drop(writer.close()?),
+            Ending::Drop => drop(writer),
+        }
+        Ok(Ended::Whole(ends.len() as u64, 0))
+    }
+
+    /// Returns what is durable for certain.
+    fn step_in_messages(
+        &self,
+        writer: &mut frames::segments::Writer,
+        ends: &mut Vec<u64>,
+        tickets: &mut Vec<segments::Ticket>,
+        random: &mut fastrand::Rng,
+    ) -> anyhow::Result<u64> {
+        let number = writer.next_sequence();
+        let mut durable = 0;
+        match random.u8(..8) {
+            0..5 => {
+                let _ = writer.write(number, &message(self.seed(), number))?;
+                ends.push(writer.control().positions().accepted);
+                if random.u8(..3) == 0 {
+                    tickets.push(writer.fence()?);
+                }
+            }
+            5 => {
+                for ticket in tickets.drain(..) {
+                    durable = ticket.wait()?.max(durable);
+                }
+            }
+            6 => durable = writer.flush()?,
+            _ => drop(writer.rotate()?),
+        }
+        Ok(durable)
     }
 
     fn step_in_segments(

@@ -6,9 +6,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use memmap2::MmapMut;
+use rustix::io::Errno;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -246,6 +248,20 @@ struct Seen {
     lost: Vec<String>,
 }
 
+/// Whoever went on with a recording may hold its folder for a moment longer.
+fn unmount_soon(at: &Path) -> rustix::io::Result<()> {
+    for _ in 0..LOOKS {
+        match unmount(at) {
+            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+    unmount(at)
+}
+
+/// For ten seconds, which nobody needs.
+const LOOKS: u32 = 10_000;
+
 /// One worker: an image in memory that is cut, mounted, and restored.
 struct Look<'a> {
     replay: &'a Replay<'a>,
@@ -314,7 +330,7 @@ impl<'a> Look<'a> {
             .mount(device.path(), self.at)
             .context("the file system can't be mounted any more")?;
         let judgement = self.replay.facts.judge(self.at, claims.iter().copied());
-        unmount(self.at).context("it can't be unmounted")?;
+        unmount_soon(self.at).context("it can't be unmounted")?;
         judgement
     }
 

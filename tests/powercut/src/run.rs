@@ -102,6 +102,10 @@ pub(crate) struct CutArgs {
     #[arg(long, conflicts_with = "adopted")]
     segments: bool,
 
+    /// Only messages in segments (default: some of the new files)
+    #[arg(long, conflicts_with_all = ["adopted", "segments"])]
+    frames: bool,
+
     /// Different images to look at in each combination
     #[arg(long, default_value_t = 300)]
     pub(crate) images: usize,
@@ -165,6 +169,8 @@ pub(crate) struct Wanted {
     pub(crate) adopted: bool,
     /// Only files that are cut into segments.
     pub(crate) segments: bool,
+    /// Only messages in segments.
+    pub(crate) frames: bool,
     /// Looked at at the same time.
     pub(crate) workers: usize,
 }
@@ -173,7 +179,8 @@ impl Common {
     pub(crate) fn wanted(&self, images: usize) -> Wanted {
         let (seed, workers) = (self.seed, self.workers);
         let recordings = RECORDINGS;
-        Wanted { images, seed, recordings, adopted: false, segments: false, workers }
+        let (adopted, segments, frames) = (false, false, false);
+        Wanted { images, seed, recordings, adopted, segments, frames, workers }
     }
 
     pub(crate) fn ways(&self) -> &[Way] {
@@ -187,18 +194,23 @@ const RECORDINGS: usize = 4;
 impl CutArgs {
     pub(crate) fn wanted(&self) -> Wanted {
         let recordings = self.recordings.max(1);
-        let (adopted, segments) = (self.adopted, self.segments);
-        Wanted { recordings, adopted, segments, ..self.common.wanted(self.images) }
+        let (adopted, segments, frames) = (self.adopted, self.segments, self.frames);
+        Wanted { recordings, adopted, segments, frames, ..self.common.wanted(self.images) }
     }
 
     /// All there is to meet can be met.
     pub(crate) fn is_whole(&self) -> bool {
-        let is_chosen = self.adopted || self.segments;
+        let is_chosen = self.is_chosen();
         self.common.ways.is_empty() && self.states.is_empty() && !is_chosen
     }
 
+    /// Only some kinds of files.
+    fn is_chosen(&self) -> bool {
+        self.adopted || self.segments || self.frames
+    }
+
     pub(crate) fn states(&self) -> &[State] {
-        match (self.states.is_empty(), self.adopted || self.segments) {
+        match (self.states.is_empty(), self.is_chosen()) {
             (true, false) => &State::ALL,
             (true, true) => &State::CREATED,
             (false, _) => &self.states,

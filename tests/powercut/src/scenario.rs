@@ -249,6 +249,8 @@ pub(crate) struct Plan {
     pub(crate) leaps: bool,
     /// It is cut into segments, each a file.
     pub(crate) rotates: bool,
+    /// These hold messages, each in a frame.
+    pub(crate) frames: bool,
 }
 
 impl Plan {
@@ -274,7 +276,7 @@ impl Plan {
 
     /// Handed over, if it can be in this mode; what would speak MMIO seeks instead.
     pub(crate) fn adopted(mut self) -> Self {
-        self.rotates = false;
+        (self.rotates, self.frames) = (false, false);
         if self.face == Face::Mmio && self.mode != Mode::Open {
             self.face = Face::Seeks;
         }
@@ -299,8 +301,14 @@ impl Plan {
             folder: Folder::Stays,
             leaps: false,
             rotates: true,
+            frames: false,
             ..self
         }
+    }
+
+    /// Likewise, of messages.
+    pub(crate) fn in_frames(self) -> Self {
+        Self { frames: true, ..self.in_segments() }
     }
 }
 
@@ -345,6 +353,7 @@ impl Scenario {
             let is_new = plan.old == 0 && plan.face == Face::Exclusive;
             match hands_over && plan.can_be_adopted() {
                 true => plan.adopted(),
+                false if is_new && turn % 4 == 1 => plan.in_frames(),
                 false if is_new && turn % 4 > 0 => plan.in_segments(),
                 false => plan,
             }
@@ -370,7 +379,7 @@ impl Scenario {
         if space != Space::Ample {
             for plan in &mut self.takes {
                 (plan.folder, plan.renamed, plan.leaps) = (Folder::Stays, Renamed::Never, false);
-                plan.rotates = false;
+                (plan.rotates, plan.frames) = (false, false);
             }
         }
         self
@@ -389,6 +398,13 @@ impl Scenario {
         self
     }
 
+    /// Likewise, of messages.
+    pub(crate) fn in_frames(mut self) -> Self {
+        self.takes = self.takes.map(|plan| Plan { mode: Mode::Create, ..plan.in_frames() });
+        self.space = Space::Ample;
+        self
+    }
+
     /// One file, opened as its state asks for and recorded through a writer, on the usual medium.
     pub(crate) fn simple(file_system: FileSystem, way: Way, state: State, seed: u64) -> Self {
         let mode = if state == State::Written { Mode::Open } else { Mode::Create };
@@ -403,6 +419,7 @@ impl Scenario {
             folder: Folder::Stays,
             leaps: false,
             rotates: false,
+            frames: false,
         };
         let (medium, takes, space) = (Medium::plain(file_system), [plan; 2], Space::Ample);
         Self { way, state, seed, medium, takes, side_by_side: false, shares: false, space }
@@ -474,7 +491,8 @@ impl Plan {
         };
         let leaps = matches!(face, Face::Mmio | Face::Seeks) && random.u8(..3) == 0;
         let opener = Opener::Writer;
-        Self { mode, opener, face, old, ending, renamed, folder, leaps, rotates: false }
+        let (rotates, frames) = (false, false);
+        Self { mode, opener, face, old, ending, renamed, folder, leaps, rotates, frames }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
             Some(Cuts(Way::UringFlush, &[State::Growing]))
         }
         Canary::DirtyZeros => Some(Cuts(Way::UringDsync, &[State::Growing])),
-        Canary::BoundaryUnfenced => Some(Cuts(Way::UringFlush, &[State::Growing])),
+        Canary::BoundaryUnfenced => Some(Cuts(Way::UringFlush, &State::CREATED)),
         Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
         Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
         Canary::UnaskedUnfenced => Some(Cuts(Way::SyncPageCache, &[State::Growing])),
@@ -71,7 +71,10 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
             }
             Canary::BoundaryUnfenced => {
                 plan.mode = Mode::Create;
-                *plan = plan.in_segments();
+                *plan = match scenario.state {
+                    State::Reserved => plan.in_frames(),
+                    _ => plan.in_segments(),
+                };
             }
             // Several threads at once don't meet a disk that stays full.
             Canary::RefusedCounts if plan.face == Face::Threads => plan.face = Face::Turns,
