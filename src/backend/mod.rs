@@ -90,6 +90,11 @@ impl<T> Places<T> {
         self.0[file.0 as usize].as_ref().expect("attached, and not yet detached")
     }
 
+    #[cfg(windows)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+
     pub(crate) fn take(&mut self, file: FileId) -> Option<T> {
         self.0.get_mut(file.0 as usize)?.take()
     }

@@ -63,6 +63,7 @@ pub(crate) struct OverlappedBackend {
     /// Flushes under way.
     flushes: usize,
     data_sync: DataSync,
+    has_flushed: bool,
     flusher: Flusher,
     /// A completed write-through write is taken for durable: asked for by name.
     trusts_the_drive: bool,
@@ -145,6 +146,7 @@ impl OverlappedBackend {
         let port = Arc::new(Port::new(unsafe { OwnedHandle::from_raw_handle(port) }, depth));
         Ok(Self {
             data_sync: DataSync::find(),
+            has_flushed: false,
             flusher: Flusher::default(),
             port,
             files: Places::default(),
@@ -219,6 +221,13 @@ impl OverlappedBackend {
             self.flushes -= flushed.len();
             self.ready.extend(flushed.drain(..));
         }
+    }
+
+    /// The first flush has no thread yet: where nothing has to go on beside it, it is carried out at
+    /// once. Most recordings through MMIO have no other, and a thread costs as much as all of a close.
+    fn may_flush_here(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.has_flushed, true);
+        is_first && self.files.count() == 1 && !self.in_flight()
     }
 
     fn in_flight(&self) -> bool {
@@ -298,9 +307,13 @@ impl Io for OverlappedBackend {
             }
             Op::Flush => {
                 let file = self.files.of(file).file.clone();
-                match self.flusher.ask(&self.port, self.data_sync, file, token) {
+                let left = match self.may_flush_here() {
+                    true => Some(file),
+                    false => self.flusher.ask(&self.port, self.data_sync, file, token),
+                };
+                match left {
                     None => self.flushes += 1,
-                    // No thread is to be had: writes have to wait for this one.
+                    // No thread is to be had, or worth it: writes have to wait for this one.
                     Some(file) => {
                         let result = self.data_sync.flush(&file).map(|()| 0);
                         self.ready.push_back(Completion { token, result });
@@ -480,8 +493,8 @@ impl Wake for Port {
     }
 }
 
-/// The thread that flushes, so that writes go on meanwhile. It starts with the first flush: of a file
-/// whose fences are carried out by those who wait there is none.
+/// The thread that flushes, so that writes go on meanwhile. It starts with the first flush that it is
+/// worth for: of a file whose fences are carried out by those who wait there is none.
 #[derive(Default)]
 struct Flusher(Option<(Sender<(Arc<OsFile>, Token)>, JoinHandle<()>)>);
 
