@@ -26,8 +26,8 @@ const PLACEHOLDER: u64 = 0x7FFF_F000;
 ///
 /// What lies behind the length that the header says was not yet described when its writer was killed;
 /// it is there, though no fence may have covered it. Zeros at the end of a file that its writer has
-/// [marked](Scan::padding) may be padding: those that the header does not describe are cut, and so
-/// is what lies behind a [hole](Scan::hole).
+/// [marked](Scan::data_end) may be padding: those that the header does not describe are cut, and so
+/// is what lies behind a hole.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
