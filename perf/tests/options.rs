@@ -134,6 +134,7 @@ const ROWS: &[Row] = &[
     ("record", "--keep 3 new", &["--split"]),
     ("record", "--keep all --split 1h new", &["--keep", "100GB"]),
     ("record", "--keep 0 --split 1h new", &["--keep", "100GB"]),
+    ("record", "--metrics new new", &["--metrics", "name another file"]),
     ("record", "--min-free 1GB new", &["--split"]),
     ("record", "--min-free much --split 1h new", &["--min-free", "64KiB"]),
     ("record", "--min-free 1EB --split 1h new", &["--min-free", "give less"]),
