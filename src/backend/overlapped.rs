@@ -493,8 +493,8 @@ impl Wake for Port {
     }
 }
 
-/// The thread that flushes, so that writes go on meanwhile. It starts with the first flush that it is
-/// worth for: of a file whose fences are carried out by those who wait there is none.
+/// The thread that flushes, so that writes go on meanwhile. It starts with the first flush that is
+/// worth it: of a file whose fences are carried out by those who wait there is none.
 #[derive(Default)]
 struct Flusher(Option<(Sender<(Arc<OsFile>, Token)>, JoinHandle<()>)>);
 

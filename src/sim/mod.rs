@@ -46,7 +46,11 @@ mod disk;
 mod host;
 mod io;
 #[cfg(not(shuttle))]
+mod seeds;
+#[cfg(not(shuttle))]
 mod tests;
 mod threads;
 
 pub(crate) use disk::{Asked, Computer, Faults, Image};
+#[cfg(not(shuttle))]
+pub(crate) use seeds::each_seed;

@@ -17,14 +17,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use self::program::{Face, Program};
+use super::seeds::{number, seeds};
 use super::{Computer, Faults};
 use crate::file::OpenMode;
 use crate::options::{FenceForm, Options};
 use crate::overrun::OnFull;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
 
 /// The message of a panic.
 fn failure(program: &Program) -> Option<String> {
@@ -146,10 +143,7 @@ fn check_all(face: Face, seeds: Range<u64>) {
 }
 
 fn check_what_is_asked_for(face: Face) {
-    if let Some(seed) = number("WRITEFLUSH_SIM_SEED") {
-        return check_all(face, seed..seed + 1);
-    }
-    check_all(face, 0..number("WRITEFLUSH_SIM_SEEDS").unwrap_or(1500));
+    check_all(face, seeds());
 }
 
 #[test]
