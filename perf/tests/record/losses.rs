@@ -210,17 +210,20 @@ fn limited(options: &[&str]) -> Command {
 #[test]
 fn a_file_that_can_be_no_longer_is_kept_and_split_advised() {
     const LEN: usize = 2_900_000; // more than a file may get, and no second file begins
+    let given = directory();
+    let input = given.path().join("in");
+    fs::write(&input, pattern(LEN)).unwrap();
     for (options, advice) in [
         (&["--wav"][..], "give --split SIZE, for a new file in time"),
         (&["--raw"], "give --split SIZE, for a new file in time"),
         (&["--raw", "--split", "3MB"], "give a smaller --split"),
     ] {
         let place = directory();
-        let mut child =
-            limited(options).arg(place.path().join("take")).stdin(Stdio::piped()).spawn().unwrap();
-        let feeder = feed(child.stdin.take().unwrap(), pattern(LEN));
-        let output = ended(child);
-        let _ = feeder.join();
+        let output = limited(options)
+            .arg(place.path().join("take"))
+            .stdin(fs::File::open(&input).unwrap())
+            .output()
+            .unwrap();
         assert_status(&output, 1);
         let words = stderr(&output);
         let errors: Vec<_> = words.lines().filter(|line| line.starts_with("error: ")).collect();
