@@ -7,7 +7,7 @@
  * HOW: close; exit (the process ends without a close); crowd (it ends without a flush, with a second
  * thread inside an unbuffered second.wav+, whose records of 1000 bytes it prints, and a writer of the
  * C library left open in open.raw); fail (says what the close answered, whatever
- * the writes did); time (prints the nanoseconds of a write of 256 bytes); cycle (prints the medians in
+ * the writes did); empty (likewise, without a write); time (prints the nanoseconds of a write of 256 bytes); cycle (prints the medians in
  * nanoseconds of an open, of an overwrite with a read of it, and of a close, of 40 new files). */
 #include <windows.h>
 #include <mmsystem.h>
@@ -168,10 +168,12 @@ int main(int argc, char **argv) {
     return 0;
   }
   HMMIO file = open_it(argv[2], atol(argv[3]));
-  if (strcmp(how, "fail") == 0) {
+  if (strcmp(how, "fail") == 0 || strcmp(how, "empty") == 0) {
     static char bytes[1 << 16];
-    for (int round = 0; round < 64; round++) mmioWrite(file, bytes, sizeof bytes);
-    mmioFlush(file, 0);
+    if (strcmp(how, "fail") == 0) {
+      for (int round = 0; round < 64; round++) mmioWrite(file, bytes, sizeof bytes);
+      mmioFlush(file, 0);
+    }
     MMRESULT answer = mmioClose(file, 0);
     printf("close answered %u\n", (unsigned)answer);
     return 0;
