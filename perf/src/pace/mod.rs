@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.list {
-        let lines = SUBJECTS.map(|subject| format!("{:18} {}\n", subject.name, subject.about));
+        let lines = SUBJECTS.map(|subject| format!("{:20} {}\n", subject.name, subject.about));
         print(lines.concat());
         return Ok(ExitCode::SUCCESS);
     }
