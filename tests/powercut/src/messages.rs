@@ -25,6 +25,10 @@ pub(crate) fn message(seed: u64, number: u64) -> Vec<u8> {
 pub(crate) fn leave(pattern: &Path, seed: u64, count: u64) -> anyhow::Result<()> {
     let mut writer = options(pattern, 9_000).open()?;
     for number in 0..count {
+        // So that the head of the last segment knows no number, as that of one that is ready.
+        while number + 1 == count && !writer.rotate()? {
+            std::thread::yield_now();
+        }
         let _ = writer.write(number, &message(seed, number))?;
     }
     writer.close()?;

@@ -503,7 +503,7 @@ impl Plan {
 
 /// Of every other recording: messages that its last recorder has left.
 fn left_by(turn: u64) -> u64 {
-    if turn.is_multiple_of(2) { 0 } else { fastrand::Rng::with_seed(turn).u64(1..30) }
+    if turn.is_multiple_of(2) { 0 } else { fastrand::Rng::with_seed(turn).u64(2..30) }
 }
 
 /// Counts through the ways of all states that are opened in the same modes, then to the next seed.
