@@ -77,6 +77,8 @@ pub enum Canary {
     ZerosOverData,
     /// Through the page cache a write goes out beside an earlier one.
     LaterBeside,
+    /// A cookie is written before the segments before its own are durable.
+    CookieAhead,
 }
 
 #[cfg(canary)]
@@ -89,7 +91,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 33] = [
+        pub const ALL: [Self; 34] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -123,6 +125,7 @@ mod planted {
             Self::ZerosBesideData,
             Self::ZerosOverData,
             Self::LaterBeside,
+            Self::CookieAhead,
         ];
 
         /// Its name in reports.
@@ -161,6 +164,7 @@ mod planted {
                 Self::ZerosBesideData => "zeros-beside-data",
                 Self::ZerosOverData => "zeros-over-data",
                 Self::LaterBeside => "later-beside",
+                Self::CookieAhead => "cookie-ahead",
             }
         }
 

@@ -554,6 +554,60 @@ fn what_a_killed_recorder_has_left_goes_on() {
     }
 }
 
+/// The cookie of a recording goes on from file to file, whoever closes them, and is found when its own
+/// file is gone.
+#[test]
+fn a_cookie_outlives_its_segment_and_its_writer() {
+    let folder = directory();
+    let folder = folder.path();
+    let mut writer = Options::from(files(folder)).open().unwrap();
+    write(&mut writer, 0);
+    rotate(&mut writer);
+    write(&mut writer, 1);
+    writer.flush_with(b"two are there").unwrap();
+    for number in 2..5 {
+        write(&mut writer, number);
+        rotate(&mut writer);
+    }
+    write(&mut writer, 5);
+    writer.flush().unwrap();
+    let crashed = directory();
+    let closed = || (1..=4).all(|it| frames::Reader::open(file(folder, it)).is_ok_and(ends_closed));
+    until(closed);
+    for segment in segments::list(pattern(folder)).unwrap() {
+        let to = crashed.path().join(segment.path.file_name().unwrap());
+        fs::copy(&segment.path, to).unwrap();
+    }
+    writer.close().unwrap();
+    for (folder, live) in [(crashed.path(), 5), (folder, 0)] {
+        fs::remove_file(file(folder, 1)).unwrap();
+        fs::remove_file(file(folder, 2)).unwrap(); // its own
+        for turn in 0..3 {
+            let (mut writer, found) = Options::from(files(folder)).resume().unwrap();
+            let cookie = found.cookie.unwrap_or_else(|| panic!("{live}, {turn}"));
+            assert_eq!((&cookie.bytes[..], cookie.next_sequence), (&b"two are there"[..], 2));
+            assert_eq!(
+                (found.recovered.len(), found.next_sequence),
+                ((live > 0 && turn == 0).into(), 6 + turn)
+            );
+            write(&mut writer, 6 + turn);
+            writer.close().unwrap();
+            let list = segments::list(pattern(folder)).unwrap();
+            fs::remove_file(&list[0].path).unwrap();
+        }
+        let (mut writer, _) = Options::from(files(folder)).resume().unwrap();
+        writer.flush_with(b"another").unwrap();
+        writer.close().unwrap();
+        let found = Options::from(files(folder)).resume().unwrap().1;
+        assert_eq!(found.cookie.unwrap().bytes, b"another");
+    }
+}
+
+fn ends_closed(mut reader: frames::Reader<fs::File>) -> bool {
+    while reader.read().unwrap().is_some() {}
+    matches!(reader.end(), Some(End::Closed { .. }))
+}
+
 /// Resumes and records until it is killed, and says what is in the files for certain.
 #[cfg(target_os = "linux")]
 fn victim(task: &str) -> ! {

@@ -16,7 +16,9 @@ use std::path::Path;
 
 use common::{Config, bytes, directory, each_config};
 use proptest::prelude::*;
-use writeflush::frames::{End, Error, Frame, Item, Options, Placed, Push, Reader, Writer, recover};
+use writeflush::frames::{
+    End, Error, Frame, Item, LONGEST_COOKIE, Options, Placed, Push, Reader, Writer, recover,
+};
 use writeflush::{Direct, Drive, OnFull};
 
 const HEAD: u64 = 64;
@@ -605,6 +607,124 @@ fn what_is_sought_is_found() {
     assert!(reader.seek_sequence(100 + 1550).unwrap());
     let Ok(Some(Item::Frame(frame))) = reader.read() else { panic!("no frame") };
     assert_eq!(frame.sequence, 100 + 1600);
+}
+
+// ---- cookies --------------------------------------------------------------------------------------------
+
+/// Four messages, each behind a cookie that says so; of the last one no more is there than the message.
+fn with_cookies(path: &Path, close: bool) -> Vec<u8> {
+    let mut writer = plain().create(path).unwrap();
+    for number in 0..4u8 {
+        writer.write(0, &[number; 100]).unwrap();
+        if number < 3 {
+            let end = writer.flush_with(&[number; 3]).unwrap();
+            assert_eq!((end, writer.position()), (writer.positions().durable, end));
+        }
+    }
+    if close {
+        writer.close().unwrap();
+    } else {
+        writer.into_inner().close().unwrap();
+    }
+    fs::read(path).unwrap()
+}
+
+/// Of a cookie: its first byte, how many there are, and the number of the message behind it.
+fn cookie_in(file: &[u8]) -> Option<(u8, usize, u64)> {
+    let mut reader = Reader::new(Cursor::new(file)).unwrap();
+    reader.read().unwrap();
+    let stood = reader.position();
+    let cookie = reader.cookie().unwrap();
+    assert_eq!(reader.position(), stood);
+    cookie.map(|cookie| (cookie.bytes[0], cookie.bytes.len(), cookie.next_sequence))
+}
+
+#[test]
+fn the_last_cookie_is_found_in_whatever_is_left() {
+    let directory = directory();
+    let path = directory.path().join("take");
+    for close in [true, false] {
+        let file = with_cookies(&path, close);
+        assert_eq!(cookie_in(&file), Some((2, 3, 3)), "{close}");
+        assert_eq!(frames(items(&file).0).len(), 4);
+        let found = recover(&path).unwrap();
+        assert_eq!(found.cookie.map(|it| (it.bytes, it.next_sequence)), Some((vec![2; 3], 3)));
+        // Goes on, and closes: of a footer that repeats it.
+        plain().resume(&path).unwrap().0.close().unwrap();
+        assert_eq!(cookie_in(&fs::read(&path).unwrap()), Some((2, 3, 3)), "{close}");
+    }
+    assert_eq!(
+        cookie_in(&{
+            written(&plain(), &path, &[7; 5], true);
+            fs::read(&path).unwrap()
+        }),
+        None
+    );
+}
+
+/// At each place where a file may be cut, and with each byte of it damaged: never one whose messages
+/// are not there, and never another one than was written.
+#[test]
+fn a_cookie_is_there_with_all_messages_before_it_or_not_at_all() {
+    let directory = directory();
+    let path = directory.path().join("take");
+    let check = |file: &[u8], what: usize| {
+        let Ok(mut reader) = Reader::new(Cursor::new(file)) else { return };
+        let Some(cookie) = reader.cookie().unwrap() else { return };
+        let number = cookie.bytes[0];
+        assert_eq!(
+            (cookie.bytes.len(), cookie.next_sequence),
+            (3, u64::from(number) + 1),
+            "{what}"
+        );
+        let first = |item: Item| match item {
+            Item::Frame(frame) => Some(frame.sequence),
+            Item::Hole(_) => None,
+        };
+        let before = reader.map(|item| first(item.unwrap())).map_while(|it| it).count() as u64;
+        assert!(before >= cookie.next_sequence, "{what}: {before} messages, {cookie:?}");
+    };
+    for close in [true, false] {
+        let file = with_cookies(&path, close);
+        for at in HEAD as usize..file.len() {
+            check(&file[..at], at);
+            let mut harmed = file.clone();
+            harmed[at] ^= 0x20;
+            // A footer that is whole vouches for what lies before it, as it did when it was written.
+            if !close {
+                check(&harmed, at);
+            }
+            fs::write(&path, &harmed).unwrap();
+            let found = recover(&path).unwrap();
+            if let Some(cookie) = found.cookie {
+                assert!(cookie.next_sequence <= found.next_sequence, "{at}");
+                assert_eq!(cookie.bytes, [cookie.next_sequence as u8 - 1; 3], "{at}");
+            }
+            fs::remove_dir_all(directory.path()).unwrap();
+            fs::create_dir(directory.path()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_cookie_has_its_own_limit() {
+    let directory = directory();
+    let path = directory.path().join("take");
+    let mut writer = plain().longest(10).create(&path).unwrap();
+    let refused = writer.flush_with(&[1; LONGEST_COOKIE + 1]).unwrap_err();
+    assert!(matches!(refused, writeflush::Error::TooLong { limit: LONGEST_COOKIE, .. }));
+    for number in 0..5000 {
+        writer.write(number, &[1; 10]).unwrap();
+    }
+    writer.flush_with(&[2; LONGEST_COOKIE]).unwrap();
+    writer.write(0, &[3; 10]).unwrap();
+    writer.close().unwrap();
+    // Nor does a limit of messages refuse it, or a long index.
+    let (writer, found) = plain().longest(10).resume(&path).unwrap();
+    assert_eq!((found.frames, found.cookie.unwrap().bytes.len()), (5001, LONGEST_COOKIE));
+    writer.close().unwrap();
+    let reader = Reader::open(&path).unwrap().limit(10);
+    assert_eq!(reader.map(Result::unwrap).count(), 5001);
 }
 
 /// A resumed file has two footers; the last one knows of everything.

@@ -1,5 +1,5 @@
 //! What an operator sees: a page that a parser of others reads, whose numbers are the summary's.
-#![cfg(not(any(loom, shuttle)))]
+#![cfg(all(unix, not(any(loom, shuttle))))]
 
 mod common;
 #[path = "common/prometheus.rs"]

@@ -4,6 +4,7 @@ mod commit;
 mod flush;
 mod memory;
 mod push;
+mod recording;
 mod throughput;
 
 use std::path::PathBuf;
@@ -41,6 +42,11 @@ type Claim = fn(&Scratch) -> Vec<Row>;
 
 pub fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, path] = &arguments[..]
+        && word == recording::FOLLOW
+    {
+        return recording::follow(path);
+    }
     let json = arguments.iter().position(|argument| argument == "--json").map(|at| {
         arguments.remove(at);
         arguments.remove(at)
@@ -48,12 +54,13 @@ pub fn main() {
     let asked: Vec<String> =
         arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     let mut rows = Vec::new();
-    let claims: [(&str, Claim); 5] = [
+    let claims: [(&str, Claim); 6] = [
         ("memory", memory::run), // first: what earlier claims freed would hide it
         ("flush", flush::run),
         ("throughput", throughput::run),
         ("push", push::run),
         ("commit", commit::run),
+        ("recording", recording::run),
     ];
     let scratch = tempfile::tempdir_in(scratch_dir()).map(Scratch).expect("a scratch folder");
     println!("{:<66} {:<34} bar", "claim", "figure [95 % interval]");

@@ -1726,6 +1726,37 @@ wf_status wf_segments_flush(wf_segments segments,
                             uint64_t *durable);
 
 /*
+ Waits until everything accepted so far is durable together with `len` bytes of your own, at most 65528:
+ whatever you need to go on, such as where your source stands. Puts the durable position to `*durable`
+ (null: nobody wants it). The last of them is what `wf_segments_get_cookie` gives after a resume, and it
+ is there only if every message before it is. Of a recording that is `framed`.
+
+ Waits for the disk, and for room; allocates. One thread at a time: `WF_BUSY` for a second one.
+ `WF_TOO_LONG`; `WF_FULL` below the floor with `WF_FLOOR_WAIT`; else as `wf_segments_flush`.
+
+ `cookie` is null or points to `len` bytes; `durable` is null or writable.
+ */
+wf_status wf_segments_flush_with(wf_segments segments,
+                                 const void *cookie,
+                                 size_t len,
+                                 uint64_t *durable);
+
+/*
+ What the last `wf_segments_flush_with` before the `wf_segments_resume` gave: as much of it as
+ `capacity` has room for to `bytes`, its whole length to `*len`, and the number of the first message
+ behind it to `*next_sequence` (each null: nobody wants it). Length and number are 0 if there was none.
+
+ Takes a lock for a moment. Any thread. `WF_CLOSED`, `WF_PANIC`.
+
+ `bytes` is null or points to `capacity` writable bytes; `len` and `next_sequence` are null or writable.
+ */
+wf_status wf_segments_get_cookie(wf_segments segments,
+                                 void *bytes,
+                                 size_t capacity,
+                                 size_t *len,
+                                 uint64_t *next_sequence);
+
+/*
  The four positions of the whole recording, to a `wf_positions` of `size` bytes (its sizeof): bytes since
  the open, heads and footers not counted. `durable` passes the end of a segment only when all of that is
  durable.

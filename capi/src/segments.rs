@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rust::frames::segments as framed;
+use rust::frames::{Cookie, segments as framed};
 use rust::segments::{self, Closed, Control, Event, Floor, Options};
 use rust::{Error, Push, frames};
 
@@ -42,6 +42,8 @@ struct Recording {
     control: Control,
     /// `None` once it is being closed. Only ever tried, so that nobody waits for it.
     producer: Mutex<Option<Producer>>,
+    /// What the resume has found.
+    cookie: Option<Cookie>,
 }
 
 enum Producer {
@@ -408,6 +410,7 @@ pub unsafe extern "C" fn wf_segments_open(
                 opened.map(Producer::Framed).map_err(|error| refused(&error))
             }
         };
+        let opened = |asked: &wf_segments_options, files| Ok((opened(asked, files)?, None));
         // SAFETY: the caller's promise.
         unsafe { begin(pattern, options, each, segments, opened) }
     })
@@ -443,7 +446,7 @@ pub unsafe extern "C" fn wf_segments_resume(
             let (writer, found) = resumed.map_err(|error| refused(&error))?;
             // SAFETY: the caller's promise.
             unsafe { put(next_sequence, found.next_sequence) };
-            Ok(Producer::Framed(writer))
+            Ok((Producer::Framed(writer), found.cookie))
         };
         // SAFETY: the caller's promise.
         unsafe { begin(pattern, options, each, segments, resumed) }
@@ -457,7 +460,7 @@ unsafe fn begin(
     options: *const wf_segments_options,
     each: *const wf_options,
     segments: *mut wf_segments,
-    open: impl FnOnce(&wf_segments_options, Options) -> Result<Producer, wf_status>,
+    open: impl FnOnce(&wf_segments_options, Options) -> Result<(Producer, Option<Cookie>), wf_status>,
 ) -> wf_status {
     if pattern.is_null() || segments.is_null() {
         return invalid("the pointer to the pattern, or to the recording, is null");
@@ -473,9 +476,10 @@ unsafe fn begin(
         let files = asked.read(&path_of(pattern)?, &each)?;
         let full = || refuse(WF_TOO_MANY, format!("{RECORDINGS} recordings are open: close one"));
         let place = RECORDING.vacant().ok_or_else(full)?;
-        let producer = open(&asked, files)?;
+        let (producer, cookie) = open(&asked, files)?;
         let control = producer.control().clone();
-        Ok(place.fill(Recording { control, producer: Mutex::new(Some(producer)) }) | KIND)
+        let producer = Mutex::new(Some(producer));
+        Ok(place.fill(Recording { control, producer, cookie }) | KIND)
     };
     match opened() {
         Ok(number) => {
@@ -711,6 +715,69 @@ pub unsafe extern "C" fn wf_segments_flush(segments: wf_segments, durable: *mut 
             WF_OK
         }
         Err(error) => failed_apart(&error),
+    })
+}
+
+/// Waits until everything accepted so far is durable together with `len` bytes of your own, at most 65528:
+/// whatever you need to go on, such as where your source stands. Puts the durable position to `*durable`
+/// (null: nobody wants it). The last of them is what `wf_segments_get_cookie` gives after a resume, and it
+/// is there only if every message before it is. Of a recording that is `framed`.
+///
+/// Waits for the disk, and for room; allocates. One thread at a time: `WF_BUSY` for a second one.
+/// `WF_TOO_LONG`; `WF_FULL` below the floor with `WF_FLOOR_WAIT`; else as `wf_segments_flush`.
+///
+/// # Safety
+/// `cookie` is null or points to `len` bytes; `durable` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_segments_flush_with(
+    segments: wf_segments,
+    cookie: *const c_void,
+    len: usize,
+    durable: *mut u64,
+) -> wf_status {
+    // SAFETY: the caller's promise.
+    let cookie = match unsafe { slice(cookie, len) } {
+        Ok(cookie) => cookie,
+        Err(status) => return status,
+    };
+    produce(segments, |producer| {
+        let position = of_frames(producer)?.flush_with(cookie)?;
+        // SAFETY: the caller's promise.
+        unsafe { put(durable, position) };
+        Ok(WF_OK)
+    })
+}
+
+/// What the last `wf_segments_flush_with` before the `wf_segments_resume` gave: as much of it as
+/// `capacity` has room for to `bytes`, its whole length to `*len`, and the number of the first message
+/// behind it to `*next_sequence` (each null: nobody wants it). Length and number are 0 if there was none.
+///
+/// Takes a lock for a moment. Any thread. `WF_CLOSED`, `WF_PANIC`.
+///
+/// # Safety
+/// `bytes` is null or points to `capacity` writable bytes; `len` and `next_sequence` are null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_segments_get_cookie(
+    segments: wf_segments,
+    bytes: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+    next_sequence: *mut u64,
+) -> wf_status {
+    with(segments, |recording| {
+        let cookie = recording.cookie.as_ref();
+        let found = cookie.map_or(&[][..], |cookie| &cookie.bytes);
+        if !bytes.is_null() {
+            let count = found.len().min(capacity);
+            // SAFETY: the caller's promise; the cookie is ours.
+            unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), bytes.cast(), count) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            put(len, found.len());
+            put(next_sequence, cookie.map_or(0, |cookie| cookie.next_sequence));
+        }
+        WF_OK
     })
 }
 

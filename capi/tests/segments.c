@@ -214,18 +214,29 @@ static void goes_on_after_a_crash(void) {
   if (child == 0) {
     CHECK(wf_segments_open(pattern, &options, NULL, &recording) == WF_OK);
     write_messages(recording, 0, 500);
+    CHECK(wf_segments_flush_with(recording, "read up to 500", 14, NULL) == WF_OK);
+    write_messages(recording, 500, 501);
     CHECK(wf_segments_flush(recording, NULL) == WF_OK);
     _exit(7);
   }
   int status;
   CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
   uint64_t next = 0;
-  CHECK(wf_segments_resume(pattern, &options, NULL, &recording, &next) == WF_OK && next == 500);
+  CHECK(wf_segments_resume(pattern, &options, NULL, &recording, &next) == WF_OK && next == 501);
+  char cookie[20] = {0};
+  size_t len = 0;
+  CHECK(wf_segments_get_cookie(recording, cookie, 7, &len, &next) == WF_OK && len == 14);
+  CHECK(next == 500 && strcmp(cookie, "read up") == 0); /* and nothing behind it */
+  CHECK(wf_segments_get_cookie(recording, NULL, 0, NULL, NULL) == WF_OK);
   wf_segments again = 1;
   CHECK(wf_segments_resume(pattern, &options, NULL, &again, &next) == WF_LOCKED && again == 0);
-  write_messages(recording, 500, 600);
+  write_messages(recording, 501, 600);
+  static char long_cookie[65529];
+  CHECK(wf_segments_flush_with(recording, long_cookie, sizeof long_cookie, NULL) == WF_TOO_LONG);
+  CHECK(wf_segments_flush_with(recording, NULL, 1, NULL) == WF_INVALID);
   CHECK(wf_segments_close(recording, NULL) == WF_OK);
-  CHECK(log.frames == 100 && log.next_sequence == 600);
+  CHECK(wf_segments_get_cookie(recording, NULL, 0, NULL, NULL) == WF_CLOSED);
+  CHECK(log.frames == 99 && log.next_sequence == 600);
 }
 
 /* ---- one file ------------------------------------------------------------------------------------- */
@@ -294,6 +305,9 @@ static void refuses_what_can_t_be(void) {
   wf_positions positions;
   CHECK(wf_segments_get_positions(recording, NULL, sizeof positions) == WF_INVALID);
   CHECK(wf_segments_get_positions(recording, &positions, 3) == WF_INVALID);
+  CHECK(wf_segments_flush_with(recording, "x", 1, NULL) == WF_INVALID); /* no frames */
+  size_t len = 1;
+  CHECK(wf_segments_get_cookie(recording, NULL, 0, &len, NULL) == WF_OK && len == 0);
   CHECK(wf_segments_write(recording, NULL, 1, NULL) == WF_INVALID);
   CHECK(wf_segments_write(recording, NULL, 0, NULL) == WF_OK);
   CHECK(wf_segments_write(recording, pattern, SIZE_MAX, NULL) == WF_INVALID);

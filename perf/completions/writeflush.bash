@@ -250,7 +250,7 @@ _writeflush() {
             return 0
             ;;
         writeflush__subcmd__pace)
-            opts="-h --rate --record --streams --laps --phases --for --every --fence-every --memory --find-buffer --backend --drive --file --seed --neighbour --subjects --list --replay --json --force --help"
+            opts="-h --rate --record --streams --laps --phases --for --every --fence-every --memory --find-buffer --backend --drive --file --split --seed --neighbour --subjects --list --replay --json --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -301,6 +301,10 @@ _writeflush() {
                     return 0
                     ;;
                 --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --split)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -119,6 +119,7 @@ complete -c writeflush -n "__fish_writeflush_using_subcommand pace" -l memory -d
 complete -c writeflush -n "__fish_writeflush_using_subcommand pace" -l backend -d 'How writeflush reaches the kernel: auto, uring, sync' -r
 complete -c writeflush -n "__fish_writeflush_using_subcommand pace" -l drive -d 'Of writeflush only these drives: thread, poll' -r
 complete -c writeflush -n "__fish_writeflush_using_subcommand pace" -l file -d 'The file at the start: growing, reserved, written' -r
+complete -c writeflush -n "__fish_writeflush_using_subcommand pace" -l split -d 'One more recorder of writeflush, in files of this size' -r
 complete -c writeflush -n "__fish_writeflush_using_subcommand pace" -l seed -d 'Decides in which order the recordings are made [default: another one each time]' -r
 complete -c writeflush -n "__fish_writeflush_using_subcommand pace" -l neighbour -d 'A thread beside it that syncs 4 KiB: with, without, both' -r -f -a "without\t''
 with\t''

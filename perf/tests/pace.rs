@@ -51,7 +51,8 @@ fn measured(arguments: &[&str]) -> Value {
 
 #[test]
 fn every_recorder_is_paced_with_and_without_a_neighbour() {
-    let result = measured(&["--rate", "2MB/s", "--record", "4KiB", "--for", "500ms"]);
+    let slow = ["--rate", "2MB/s", "--record", "4KiB", "--for", "500ms"];
+    let result = measured(&[&slow[..], &["--split", "100KiB"]].concat());
     let takes = result["takes"].as_array().unwrap();
     let listed = text(&pace(&["--list"]).stdout);
     assert_eq!(takes.len(), 2 * listed.lines().count());

@@ -343,7 +343,8 @@ impl Io for OverlappedBackend {
 
     fn reap(&mut self) -> Option<Completion> {
         self.take_flushes();
-        while self.ready.is_empty() {
+        // Where no packet of a write is to come, those of the bell wait for who sleeps.
+        while self.ready.is_empty() && self.free.len() < self.writes.len() {
             match self.take_packet(0) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => break,

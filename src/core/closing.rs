@@ -194,7 +194,9 @@ impl Core {
     /// time, beside all fences; one that has to be cut now, or bears a mark, needs its flush anyway.
     fn fences_cover_the_length(&self) -> bool {
         let flushed = self.facts.options.fence_form != FenceForm::WriteThrough;
-        flushed && self.facts.block == 1
+        // On Windows the name of a new file comes with its first fence: of an empty one there was none.
+        let is_named = cfg!(not(windows)) || self.stream.positions().durable > 0;
+        flushed && is_named && self.facts.block == 1
     }
 
     /// Of a waker: the driver's thread does what has to wait.

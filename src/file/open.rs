@@ -17,7 +17,7 @@ use crate::canary::Canary;
 use crate::error::{Error, Operation, lacks_space};
 use crate::follow::retire;
 use crate::host::Host;
-use crate::options::{Direct, Options, Preallocate};
+use crate::options::{Direct, FenceForm, Options, Preallocate};
 use crate::survive::Bond;
 
 /// The largest block that direct I/O may ask for; memory is aligned to it.
@@ -224,7 +224,17 @@ impl OpenFile {
             self.cut(options)?;
         }
         self.preallocate(options, found)?;
-        self.make_durable()
+        match self.is_durable_with_its_first_fence(options) {
+            true => Ok(()),
+            false => self.make_durable(),
+        }
+    }
+
+    /// Windows flushes no names: that of a new file comes with the file's own flush, as each fence is
+    /// one but that of write-through alone.
+    fn is_durable_with_its_first_fence(&self, options: &Options) -> bool {
+        let is_new = self.found == Found::Nothing;
+        cfg!(windows) && is_new && options.fence_form != FenceForm::WriteThrough
     }
 
     /// What the file has by now, and its name.

@@ -17,6 +17,9 @@ const VERSION: u32 = 1;
 /// The longest payload that the format knows: 1 GiB.
 pub const LONGEST: usize = 1 << 30;
 
+/// The longest payload of what is no message: an index, an end, a cookie.
+pub(super) const LONGEST_OTHER: usize = 64 << 10;
+
 /// The greatest number that a recording begins with: far from the end of all numbers.
 pub(super) const LAST_FIRST: u64 = 1 << 62;
 /// The greatest number that a segment of it begins with.
@@ -26,7 +29,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
@@ -108,6 +111,7 @@ pub(super) enum Kind {
     Data,
     Index,
     End,
+    Cookie,
     /// Of a later program.
     Other(u8),
 }
@@ -118,6 +122,7 @@ impl Kind {
             Self::Data => 1,
             Self::Index => 2,
             Self::End => 3,
+            Self::Cookie => 4,
             Self::Other(number) => number,
         }
     }
@@ -127,6 +132,7 @@ impl Kind {
             1 => Self::Data,
             2 => Self::Index,
             3 => Self::End,
+            4 => Self::Cookie,
             other => Self::Other(other),
         }
     }

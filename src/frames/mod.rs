@@ -32,7 +32,7 @@
 //! | at | bytes | what |
 //! |---|---|---|
 //! | 0 | 3 | `F1 77 66` |
-//! | 3 | 1 | kind: 1 data, 2 index, 3 end; a reader steps over a kind that it does not know |
+//! | 3 | 1 | kind: 1 data, 2 index, 3 end, 4 cookie; a reader steps over a kind that it does not know |
 //! | 4 | 4 | bytes of payload, 0 to 1 GiB |
 //! | 8 | 8 | sequence number: of data its own, of every other kind that of the next data |
 //! | 16 | 8 | time, as the producer gave it; nanoseconds since 1970-01-01 UTC are usual |
@@ -62,9 +62,16 @@
 //! | 8 | 8 | data frames in the file |
 //! | 16 | 8 | time of the first data frame; 0 if there is none |
 //!
+//! If there is a cookie, the footer repeats the last one between the two.
+//!
 //! So an end frame at the end of the file vouches for all that lies before it. A recording that goes
 //! on behind its footer leaves it where it is; readers step over it, and the next footer counts again
 //! from the start of the file.
+//!
+//! A **cookie** is the application's own: what it needs to go on where it stopped. Its payload is a
+//! number of 8 bytes, that of the next message when it was written, and up to 65528 bytes. One flush
+//! makes it durable together with all that lies before it; so whoever finds it, and reads the file
+//! from its start without a hole, has every message below that number. The last one counts.
 //!
 //! # When a frame is valid
 //!
@@ -79,7 +86,7 @@
 //! 6. Its sequence number is not below that which is due: the number behind the last valid data
 //!    frame's.
 //!
-//! A frame that is longer than the reader's limit is an error of the call, and no judgement on the
+//! A message that is longer than the reader's limit, or any other frame of more than 64 KiB, is an error of the call, and no judgement on the
 //! frame: nothing is allocated, and a reader with a higher limit reads it.
 //!
 //! # How a reader goes
@@ -131,13 +138,15 @@
 //! A recording that never ends lies in many files ([`segments`]), each of which is a framed file of
 //! its own, with its head and its footer. They have one generation, and numbers rise through all of
 //! them. The head of a segment is durable before it is known which frame will be its first, so all but
-//! the first leave that open.
+//! the first leave that open. A cookie goes on as well: the footer of a segment without one repeats that
+//! of the segment before it.
 //!
 //! # Costs
 //!
 //! 40 bytes a frame, and one pass of CRC32C over the payload by whoever pushes (crate `crc32c`: the
 //! CPU's instruction, three at a time, and tables where there is none).
 
+mod cookie;
 mod error;
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 mod follow;
@@ -152,6 +161,7 @@ mod scan;
 pub mod segments;
 mod writer;
 
+pub use cookie::{Cookie, LONGEST_COOKIE};
 pub use error::Error;
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 pub use follow::Follower;
@@ -162,5 +172,7 @@ pub use reader::{End, Frame, Hole, Item, Reader, View};
 pub(crate) use recover::plan_of;
 pub use recover::{Recovered, Torn, recover};
 pub(crate) use segments::Framing;
+#[cfg(all(test, canary, unix, not(any(loom, shuttle))))]
+pub(crate) use segments::power::run as segments_power;
 pub(crate) use writer::Book;
 pub use writer::{Framed, Grant, Placed, Push, Writer, now};

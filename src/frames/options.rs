@@ -1,7 +1,9 @@
 //! How a framed file is opened.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::cookie::Cookie;
 use super::error::Error;
 use super::format::{HEAD, Head, LAST_FIRST, LONGEST};
 use super::reader::{DEFAULT_LIMIT, End};
@@ -169,9 +171,15 @@ impl Options {
         recover::run(self, path, &locked.file).map(|(recovered, _)| recovered)
     }
 
-    /// Recovers a file that has a head, and gives it its footer, unless it has one.
-    pub(super) fn finish(&self, path: &Path) -> Result<Recovered, Error> {
-        let (writer, recovered) = self.resume(path)?;
+    /// Recovers a file that has a head, and gives it its footer, unless it has one; with the cookie of
+    /// the file before, if it has none itself.
+    pub(super) fn finish(
+        &self,
+        path: &Path,
+        before: Option<&Arc<Cookie>>,
+    ) -> Result<Recovered, Error> {
+        let (mut writer, recovered) = self.resume(path)?;
+        writer.inherit(before);
         let closed = match recovered.found {
             Some(End::Closed { .. }) => writer.into_inner().close(),
             _ => writer.close(),

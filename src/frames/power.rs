@@ -36,6 +36,9 @@ struct Known {
     offered: Vec<Offered>,
     /// The highest position that was said to be durable.
     durable: u64,
+    /// Cookies that were offered, by their number in [`Cookie::bytes`], with that of the next message;
+    /// and how many of them were said to be durable.
+    cookies: (Vec<u64>, usize),
     /// A write or flush of the disk fails in this program.
     wrong: Option<String>,
     cuts: u64,
@@ -78,11 +81,33 @@ impl Known {
                 return Err(format!("{at} is missing, durable {durable}, closed {is_closed}"));
             }
         }
+        self.check_cookie(file, &read)?;
         let kept = recover::prefix_of(file).map_err(|error| error.to_string())?;
         if kept < self.durable.min(file.len() as u64) {
             return Err(format!("recovered to {kept}, durable {}", self.durable));
         }
         Ok(())
+    }
+}
+
+impl Known {
+    /// The last durable one, or a later one, with all messages before it.
+    fn check_cookie(&self, file: &[u8], read: &[Frame]) -> Result<(), String> {
+        let (offered, durable) = &self.cookies;
+        let mut reader = Reader::new(Cursor::new(file)).map_err(|error| error.to_string())?;
+        let Some(cookie) = reader.cookie().map_err(|error| error.to_string())? else {
+            return if *durable > 0 { Err("no cookie".into()) } else { Ok(()) };
+        };
+        let number = usize::from(cookie.bytes[0]);
+        if offered.get(number) != Some(&cookie.next_sequence) || number + 1 < *durable {
+            return Err(format!("{cookie:?} of {offered:?}, {durable} of them durable"));
+        }
+        let is_before = |it: &&Offered| it.accepted && it.sequence < cookie.next_sequence;
+        let is_read = |it: &Offered| read.iter().any(|frame| frame.sequence == it.sequence);
+        match self.offered.iter().filter(is_before).find(|offered| !is_read(offered)) {
+            Some(missing) => Err(format!("{} is missing before {cookie:?}", missing.sequence)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -158,7 +183,7 @@ fn run(seed: u64) -> Result<u64, String> {
 
 fn record(mut writer: Writer, known: &Mutex<Known>, random: &mut fastrand::Rng) {
     for _ in 0..random.u32(..40) {
-        match random.u8(..10) {
+        match random.u8(..11) {
             0..7 => {
                 let payload = vec![random.u8(..); random.usize(..700)];
                 let (position, sequence) = (writer.position(), writer.next_sequence());
@@ -169,6 +194,17 @@ fn record(mut writer: Writer, known: &Mutex<Known>, random: &mut fastrand::Rng) 
                 lock(known).offered.last_mut().unwrap().accepted = accepted;
             }
             7 => writer.lose(random.u64(..3)),
+            9 => {
+                let next = writer.next_sequence();
+                lock(known).cookies.0.push(next);
+                let number = lock(known).cookies.0.len();
+                if let Ok(durable) =
+                    writer.flush_with(&vec![number as u8 - 1; random.usize(1..600)])
+                {
+                    let mut known = lock(known);
+                    (known.durable, known.cookies.1) = (durable, number);
+                }
+            }
             8 => {
                 if let Ok(durable) = writer.flush() {
                     lock(known).durable = durable;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::cookie::Cookie;
 use super::error::Error;
 use super::format::{self, END, HEAD, Head, Header, Kind, NoHead};
 use super::index::Table;
@@ -369,6 +370,23 @@ impl<R: Read + Seek> Reader<R> {
         self.seek_first(|_, of| of < time)
     }
 
+    /// The last [cookie](super::Cookie) in the file before its first hole, durable or not. A closed file
+    /// says it in its footer; else all of it is read. Goes on where it stood.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] and [`Error::Io`].
+    pub fn cookie(&mut self) -> Result<Option<Cookie>, Error> {
+        let stood = self.scanner.stands();
+        let footer = read_footer(&mut self.scanner);
+        let cookie = match footer.map(|footer| footer.and_then(|footer| footer.cookie)) {
+            Ok(Some(known)) => Ok(known),
+            Ok(None) => self.scanner.cookie_ahead(HEAD as u64),
+            Err(error) => Err(error),
+        };
+        self.scanner.stand_again(stood);
+        cookie
+    }
+
     pub(super) fn head(&self) -> Option<&Head> {
         self.head.as_ref()
     }
@@ -472,6 +490,8 @@ pub(super) struct Footer {
     pub(super) end: format::End,
     /// The index; empty if it is damaged.
     pub(super) table: Table,
+    /// The cookie that it repeats, if it has one; `None`: that can't be told.
+    pub(super) cookie: Option<Option<Cookie>>,
 }
 
 /// The footer, if the file ends with one. The scanner has to be told then where to stand.
@@ -487,11 +507,29 @@ pub(super) fn read_footer<S: Source>(scanner: &mut Scanner<S>) -> Result<Option<
         }
         _ => return Ok(None),
     };
-    let table = match scanner.look(end.index)? {
+    let (table, cookie) = match scanner.look(end.index)? {
         Look::Frame(index) if index.kind == Kind::Index => {
-            Table::decode(scanner.payload(end.index, &index)?, end.index)
+            let table = Table::decode(scanner.payload(end.index, &index)?, end.index);
+            (table, repeated(scanner, end.index + index.frame(), at)?)
+        }
+        _ => (None, None),
+    };
+    Ok(Some(Footer { header, end, table: table.unwrap_or_else(Table::new), cookie }))
+}
+
+/// The cookie in these bytes of a footer, if there are any.
+fn repeated<S: Source>(
+    scanner: &mut Scanner<S>,
+    from: u64,
+    to: u64,
+) -> Result<Option<Option<Cookie>>, Error> {
+    if from == to {
+        return Ok(Some(None));
+    }
+    Ok(match scanner.look(from)? {
+        Look::Frame(header) if header.kind == Kind::Cookie && from + header.frame() == to => {
+            Cookie::decode(scanner.payload(from, &header)?).map(Some)
         }
         _ => None,
-    };
-    Ok(Some(Footer { header, end, table: table.unwrap_or_else(Table::new) }))
+    })
 }

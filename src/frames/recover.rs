@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cookie::Cookie;
 use super::error::Error;
 use super::format::{Entry, HEAD, Head, Header, NoHead};
 use super::options::Options;
@@ -32,13 +33,23 @@ pub struct Recovered {
     pub cut: u64,
     /// The damaged tail, if there was one.
     pub torn: Option<Torn>,
+    /// The last cookie in what stays: see [`flush_with`](super::Writer::flush_with).
+    pub cookie: Option<Cookie>,
 }
 
 impl Recovered {
     /// Of a file that was not there, or is empty.
     pub(super) fn nothing() -> Self {
-        let (found, torn) = (None, None);
-        Self { found, kept: 0, frames: 0, next_sequence: 0, missing: 0, cut: 0, torn }
+        Self {
+            found: None,
+            kept: 0,
+            frames: 0,
+            next_sequence: 0,
+            missing: 0,
+            cut: 0,
+            torn: None,
+            cookie: None,
+        }
     }
 }
 
@@ -121,8 +132,8 @@ pub(super) enum Glance {
     /// Its writer has not closed it.
     Open(Head),
     /// It has; and the number behind the last that was given. That is not known where nobody had written
-    /// a frame to a segment, when a recovery closed it.
-    Closed(Head, Option<u64>),
+    /// a frame to a segment, when a recovery closed it. And the cookie.
+    Closed(Head, Option<u64>, Option<Arc<Cookie>>),
 }
 
 /// Reads head and footer. Refuses what is no framed file.
@@ -139,9 +150,22 @@ pub(super) fn glance(file: &Arc<dyn Handle>) -> Result<Glance, Error> {
         None => Glance::Open(head),
         Some(footer) => {
             let is_known = footer.end.frames > 0 || head.first.is_some();
-            Glance::Closed(head, Some(footer.header.sequence).filter(|_| is_known))
+            let next = Some(footer.header.sequence).filter(|_| is_known);
+            Glance::Closed(head, next, cookie(&mut scanner, footer.cookie)?)
         }
     })
+}
+
+/// That of a closed file, whose footer says so much.
+fn cookie<S: Source>(
+    scanner: &mut Scanner<S>,
+    said: Option<Option<Cookie>>,
+) -> Result<Option<Arc<Cookie>>, Error> {
+    let cookie = match said {
+        Some(known) => known,
+        None => scanner.cookie_ahead(HEAD as u64)?,
+    };
+    Ok(cookie.map(Arc::new))
 }
 
 /// What is in the file, and what is to be done.
@@ -160,10 +184,11 @@ fn survey<S: Source>(scanner: &mut Scanner<S>) -> Result<Survey, Error> {
         Err(no_head) => return without_a_head(scanner, no_head),
     };
     scanner.belong(head.generation);
-    if let Some(Footer { header, end, table }) = read_footer(scanner)? {
+    if let Some(Footer { header, end, table, cookie: said }) = read_footer(scanner)? {
         let mut book = Book::new(&head);
         (book.position, book.next, book.last_time) = (len, header.sequence, header.time);
         (book.frames, book.first_time, book.table) = (end.frames, end.first_time, table);
+        book.cookie = cookie(scanner, said)?;
         let goes = Goes { head: Some(head), book };
         let first = head.first.or(goes.book.first()).unwrap_or(goes.book.next);
         let given = goes.book.next.saturating_sub(first);
@@ -186,6 +211,7 @@ impl Survey {
             missing,
             cut: plan.len - plan.end,
             torn: None,
+            cookie: goes.book.cookie.as_deref().cloned(),
         };
         Self { recovered, goes, behind, plan }
     }
@@ -233,6 +259,7 @@ fn prefix<S: Source>(scanner: &mut Scanner<S>, head: Head) -> Result<Pass, Error
                 behind += 1;
             }
             (Step::Hole { from, .. }, None) => {
+                goes.book.cookie = scanner.cookie()?.map(Arc::new);
                 missing += goes.ends(from, scanner.next_number());
                 hole = Some((from, from));
             }
@@ -241,6 +268,7 @@ fn prefix<S: Source>(scanner: &mut Scanner<S>, head: Head) -> Result<Pass, Error
         }
     };
     if hole.is_none() {
+        goes.book.cookie = scanner.cookie()?.map(Arc::new);
         missing += goes.ends(rest.from, scanner.next_number());
     }
     Ok(Pass { goes, missing, hole, behind, rest })

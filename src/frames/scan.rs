@@ -3,8 +3,9 @@
 
 use std::io;
 
+use super::cookie::Cookie;
 use super::error::Error;
-use super::format::{HEADER, Header, Kind, LONGEST, MARK};
+use super::format::{HEADER, Header, Kind, LONGEST, LONGEST_OTHER, MARK};
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
@@ -133,12 +134,21 @@ pub(super) struct Scanner<S> {
     window: Window<S>,
     generation: u64,
     limit: usize,
+    stand: Stand,
+}
+
+/// Where a scanner stands, and what it knows there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stand {
     at: u64,
     /// The number of the next data frame, if that is known.
     due: Option<u64>,
     /// What the last frame said of it.
     given: u64,
+    /// The last frame was an end.
     closed: bool,
+    /// The last one on the way.
+    cookie: Option<(u64, Header)>,
 }
 
 impl<S: Source> Scanner<S> {
@@ -146,7 +156,7 @@ impl<S: Source> Scanner<S> {
     pub(super) fn new(source: S) -> Result<Self, Error> {
         let window = Window::new(source).map_err(failed)?;
         let limit = super::reader::DEFAULT_LIMIT;
-        Ok(Self { window, generation: 0, limit, at: 0, due: None, given: 0, closed: false })
+        Ok(Self { window, generation: 0, limit, stand: Stand::default() })
     }
 
     /// Of this recording only.
@@ -163,12 +173,12 @@ impl<S: Source> Scanner<S> {
     }
 
     pub(super) fn position(&self) -> u64 {
-        self.at
+        self.stand.at
     }
 
     /// The number of the next data frame, as far as frames up to here have told.
     pub(super) fn next_number(&self) -> u64 {
-        self.due.unwrap_or(0).max(self.given)
+        self.stand.due.unwrap_or(0).max(self.stand.given)
     }
 
     /// Bytes in the file, when it was last asked.
@@ -184,8 +194,17 @@ impl<S: Source> Scanner<S> {
     }
 
     pub(super) fn stand(&mut self, at: u64, due: Option<u64>) {
-        (self.at, self.due, self.closed) = (at, due, false);
-        self.given = due.unwrap_or(0);
+        let given = due.unwrap_or(0);
+        self.stand = Stand { at, due, given, ..Stand::default() };
+    }
+
+    /// For [`stand_again`](Self::stand_again).
+    pub(super) fn stands(&self) -> Stand {
+        self.stand
+    }
+
+    pub(super) fn stand_again(&mut self, stood: Stand) {
+        self.stand = stood;
     }
 
     #[cfg(target_os = "linux")] // for followers
@@ -220,7 +239,11 @@ impl<S: Source> Scanner<S> {
         if at.saturating_add(header.frame()) > self.window.len {
             return Ok(Look::Short);
         }
-        let (bytes, limit) = (header.len as usize, self.limit);
+        let limit = match header.kind {
+            Kind::Data => self.limit,
+            _ => self.limit.max(LONGEST_OTHER),
+        };
+        let bytes = header.len as usize;
         if bytes > limit {
             return Err(Error::TooLong { position: at, bytes, limit });
         }
@@ -231,30 +254,33 @@ impl<S: Source> Scanner<S> {
         if !header.fits(payload) {
             return Ok(Look::Broken(header));
         }
-        let is_due = self.due.is_none_or(|due| header.sequence >= due);
+        let is_due = self.stand.due.is_none_or(|due| header.sequence >= due);
         Ok(if is_due { Look::Frame(header) } else { Look::Nothing })
     }
 
     /// The next thing in the file. After an error, or at the end, it stands where it stood.
     pub(super) fn step(&mut self) -> Result<Step, Error> {
         loop {
-            let position = self.at;
+            let position = self.stand.at;
             if let Look::Frame(header) = self.look(position)? {
-                self.at += header.frame();
-                self.closed = header.kind == Kind::End;
-                self.given = header.sequence;
+                self.stand.at += header.frame();
+                self.stand.closed = header.kind == Kind::End;
+                self.stand.given = header.sequence;
                 if header.kind == Kind::Data {
-                    let missing = self.due.map_or(0, |due| header.sequence - due);
-                    self.due = Some(header.sequence.saturating_add(1));
-                    self.given = header.sequence.saturating_add(1);
+                    let missing = self.stand.due.map_or(0, |due| header.sequence - due);
+                    self.stand.due = Some(header.sequence.saturating_add(1));
+                    self.stand.given = header.sequence.saturating_add(1);
                     return Ok(Step::Frame { position, header, missing });
+                }
+                if header.kind == Kind::Cookie {
+                    self.stand.cookie = Some((position, header));
                 }
                 continue;
             }
             let (found, rest) = self.search(position)?;
             match found {
                 Some(to) if to > position => {
-                    self.at = to;
+                    self.stand.at = to;
                     return Ok(Step::Hole { from: position, to });
                 }
                 Some(_) => {} // it has come to be meanwhile
@@ -263,10 +289,23 @@ impl<S: Source> Scanner<S> {
         }
     }
 
+    /// The last cookie that was stepped over.
+    pub(super) fn cookie(&mut self) -> Result<Option<Cookie>, Error> {
+        let Some((position, header)) = self.stand.cookie else { return Ok(None) };
+        Ok(Cookie::decode(self.payload(position, &header)?))
+    }
+
+    /// The last one from here to the first hole, or the end.
+    pub(super) fn cookie_ahead(&mut self, from: u64) -> Result<Option<Cookie>, Error> {
+        self.stand(from, None);
+        while let Step::Frame { .. } = self.step()? {}
+        self.cookie()
+    }
+
     /// The next valid frame at `from` or behind, and what else was met.
     fn search(&mut self, from: u64) -> Result<(Option<u64>, Rest), Error> {
-        let missing = self.due.map_or(0, |due| self.given.saturating_sub(due));
-        let (closed, to) = (self.closed, self.window.len);
+        let missing = self.stand.due.map_or(0, |due| self.stand.given.saturating_sub(due));
+        let (closed, to) = (self.stand.closed, self.window.len);
         let mut rest = Rest { from, data: from, own: from, stale: None, to, closed, missing };
         let mut at = from;
         while let Some(mark) = self.next_mark(at, u64::MAX, &mut rest.data)? {

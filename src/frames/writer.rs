@@ -1,10 +1,12 @@
 //! Writing frames: a header and a payload in one push.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crc32c::{crc32c, crc32c_append};
 
+use super::cookie::Cookie;
 use super::format::{End, Entry, HEADER, Head, Header, Kind};
 use super::index::Table;
 use crate::control::Control;
@@ -83,6 +85,8 @@ pub(crate) struct Book {
     pub(super) table: Table,
     /// The number that was due when the file began.
     begun: u64,
+    /// The last of the recording.
+    pub(super) cookie: Option<Arc<Cookie>>,
 }
 
 impl Book {
@@ -97,6 +101,7 @@ impl Book {
             last_time: 0,
             table: Table::new(),
             begun: head.first.unwrap_or(head.origin),
+            cookie: None,
         }
     }
 
@@ -119,6 +124,7 @@ impl Book {
     /// Of a file that follows another one of the same recording, which gets no more frames.
     pub(crate) fn follow(&mut self, before: &Self) {
         (self.next, self.begun) = (before.next, before.next);
+        self.cookie.clone_from(&before.cookie); // no copy
     }
 
     /// What is in the file.
@@ -138,6 +144,31 @@ impl Book {
         below.flush()?;
         let footer = self.footer();
         below.write_flush(&footer).map(drop)
+    }
+
+    /// Durable with all that lies before it in this file.
+    pub(super) fn write_cookie(
+        &mut self,
+        below: &mut crate::Writer,
+        bytes: &[u8],
+    ) -> Result<u64, Error> {
+        let cookie = Cookie::new(bytes, self.next)?;
+        let frame = self.frame(Kind::Cookie, &cookie.encode());
+        let durable = below.write_flush(&frame);
+        let end = self.position + frame.len() as u64;
+        if below.positions().accepted == end {
+            self.position = end;
+        }
+        if durable.is_ok() {
+            self.cookie = Some(Arc::new(cookie));
+        }
+        durable
+    }
+
+    /// One that is no message.
+    fn frame(&self, kind: Kind, payload: &[u8]) -> Vec<u8> {
+        let header = self.header(kind, self.last_time, payload.len(), crc32c(payload));
+        [&header[..], payload].concat()
     }
 
     fn header(&self, kind: Kind, time: u64, len: usize, sum: u32) -> [u8; HEADER] {
@@ -167,16 +198,17 @@ impl Book {
         Placed { position, sequence, end: position + bytes }
     }
 
-    /// Index and end.
+    /// Index, cookie and end.
     fn footer(&mut self) -> Vec<u8> {
-        let index = self.table.encode();
         let end = End { index: self.position, frames: self.frames, first_time: self.first_time };
-        let end = end.encode();
-        let mut footer = Vec::with_capacity(2 * HEADER + index.len() + end.len());
-        for (kind, payload) in [(Kind::Index, &index[..]), (Kind::End, &end[..])] {
-            footer.extend(self.header(kind, self.last_time, payload.len(), crc32c(payload)));
-            footer.extend(payload);
-            self.position += (HEADER + payload.len()) as u64;
+        let cookie = self.cookie.as_ref().map(|cookie| (Kind::Cookie, cookie.encode()));
+        let parts = [Some((Kind::Index, self.table.encode())), cookie];
+        let mut footer = Vec::new();
+        for (kind, payload) in parts.into_iter().flatten().chain([(Kind::End, end.encode().into())])
+        {
+            let frame = self.frame(kind, &payload);
+            self.position += frame.len() as u64;
+            footer.extend(frame);
         }
         footer
     }
@@ -286,6 +318,38 @@ impl Writer {
         Ok(Grant { memory, book: &mut self.book, shift: 0 })
     }
 
+    /// Makes everything accepted so far durable together with these bytes of the application's, at
+    /// most [`LONGEST_COOKIE`](super::LONGEST_COOKIE), and returns the durable position. Of all that were
+    /// written a recovery gives the last one back, and it is there only if every message before it is:
+    /// so it says where to go on. Blocks and waits for room, whatever the overrun policy says;
+    /// allocates some times its length.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("take");
+    /// use writeflush::frames::Options;
+    ///
+    /// let mut writer = Options::default().create(&path)?;
+    /// writer.write(0, b"two records of the source")?;
+    /// writer.flush_with(b"source read up to 2")?;
+    /// writer.write(0, b"a third")?;
+    /// drop(writer); // it crashes
+    ///
+    /// let (writer, found) = Options::default().resume(&path)?;
+    /// let cookie = found.cookie.expect("one was durable");
+    /// assert_eq!((&cookie.bytes[..], cookie.next_sequence), (&b"source read up to 2"[..], 1));
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TooLong`]; the error that poisoned the stream; [`Error::InWaker`].
+    pub fn flush_with(&mut self, cookie: &[u8]) -> Result<u64, Error> {
+        self.book.write_cookie(&mut self.below, cookie)
+    }
+
     /// The next `messages` numbers are of messages that the source lost before they could be offered:
     /// a reader sees them missing. Never waits.
     pub fn lose(&mut self, messages: u64) {
@@ -322,6 +386,10 @@ impl Writer {
     /// need. Whatever else is written with it is no frame.
     pub fn into_inner(self) -> crate::Writer {
         self.below
+    }
+
+    pub(super) fn inherit(&mut self, before: Option<&Arc<Cookie>>) {
+        self.book.cookie = self.book.cookie.take().or_else(|| before.cloned());
     }
 
     #[inline]

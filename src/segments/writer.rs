@@ -259,6 +259,12 @@ impl Writer {
         self.way(len).map(drop)
     }
 
+    /// Waits until the segments before the one that is written are durable.
+    pub(crate) fn wait_for_those_before(&mut self) -> Result<(), Error> {
+        self.open()?.writer.may_wait()?;
+        self.control.shared.wait_durable(self.begins(), None).map(drop)
+    }
+
     /// The segment that is written.
     #[inline]
     pub(crate) fn place(&mut self) -> Result<Place<'_>, Error> {

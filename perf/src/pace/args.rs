@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   writeflush pace --rate 200MB/s --record 64KiB
   writeflush pace --rate 50MB/s --record 4KiB --memory 8MiB --neighbour with /data
+  writeflush pace --rate 500MB/s --record 256KiB --split 256MiB --neighbour without
   writeflush pace --rate 200MB/s --find-buffer --for 30s --json pace.json
   writeflush pace --streams 64 --rate 1MB/s --every 100ms --for 20s --json streams.json
 
@@ -114,6 +115,13 @@ pub(crate) struct Args {
           help_heading = RECORDERS)]
     pub(crate) file: FileState,
 
+    /// One more recorder of writeflush, in files of this size
+    ///
+    /// Each is new, whatever --file says.
+    #[arg(long, value_name = "SIZE", value_parser = split, conflicts_with = "streams",
+          help_heading = RECORDERS)]
+    pub(crate) split: Option<u64>,
+
     /// Decides in which order the recordings are made [default: another one each time]
     #[arg(long, hide_short_help = true, value_name = "N", value_parser = whole(0..=u64::MAX),
           help_heading = RECORDERS)]
@@ -204,6 +212,13 @@ fn record(text: &str) -> Result<u64, String> {
     }
 }
 
+fn split(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("give 1 byte or more".into()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// More would take minutes to open.
 const MOST_STREAMS: usize = 4096;
 
@@ -230,13 +245,15 @@ impl Args {
             let named =
                 self.subjects.is_empty() || self.subjects.iter().any(|word| has(subject, word));
             let driven = |drive| self.drive.is_empty() || self.drive.contains(&drive);
-            named && subject.drive.is_none_or(driven)
+            let is_split = self.split.is_some() || !subject.is_split;
+            named && is_split && subject.drive.is_none_or(driven)
         };
         let chosen: Vec<Subject> = SUBJECTS.iter().filter(chosen).copied().collect();
         match chosen.is_empty() {
-            true => {
-                Err(Bad::new("--subjects and --drive together leave no recorder: leave one out"))
-            }
+            true => Err(Bad::new(
+                "--subjects and --drive together leave no recorder (writeflush-segments needs \
+                     --split): leave one out",
+            )),
             false => Ok(chosen),
         }
     }

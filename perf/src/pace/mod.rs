@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.list {
-        let lines = SUBJECTS.map(|subject| format!("{:18} {}\n", subject.name, subject.about));
+        let lines = SUBJECTS.map(|subject| format!("{:20} {}\n", subject.name, subject.about));
         print(lines.concat());
         return Ok(ExitCode::SUCCESS);
     }
@@ -224,12 +224,21 @@ impl Run<'_> {
         let (args, schedule) = (self.args, self.schedule);
         let (fence_every, give_up) = (args.fence_every, args.find_buffer);
         let pacing = Pacing { schedule, fence_every, give_up, stop: &self.stop };
-        let setup = Setup { path: &path, state: args.file, memory, backend: args.backend };
+        let setup = Setup {
+            path: &path,
+            state: args.file,
+            memory,
+            backend: args.backend,
+            split: args.split.unwrap_or(u64::MAX),
+        };
         let recorder = (subject.open)(&setup).map_err(|error| could_not_begin(&subject, error))?;
         let beside = neighbour.then(|| Neighbour::moves_in(self.folder)).transpose()?;
         let seen = take::run(recorder, &pacing);
         let theirs = beside.map(Neighbour::moves_out).transpose()?.unwrap_or_default();
         let Some(mut seen) = seen? else { return Ok(None) };
+        if subject.is_split {
+            clear(self.folder).context("files of a recording can't be removed")?;
+        }
         seen.not_ours(theirs);
         Ok(Some(seen.take(subject.name, neighbour, &schedule)))
     }
@@ -244,6 +253,17 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// The next recording needs the space.
+fn clear(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("take-") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// From where to where a search goes.

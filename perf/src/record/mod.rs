@@ -39,7 +39,7 @@ use self::place::Place;
 use self::preroll::Preroll;
 use self::progress::Progress;
 use self::service::Service;
-use self::sink::{Control, Sink};
+use self::sink::{Control, Raw, Sink};
 pub(crate) use self::summary::print_refusal;
 use self::summary::{Course, Figures, Ground, Report, Status};
 use self::watch::Watch;
@@ -234,6 +234,7 @@ struct Recording {
     service: Option<Service>,
     course: Course,
     header: Option<Header>,
+    raw: Option<Raw>,
     until: Option<Until>,
     /// The policy is to block: a push is tried until there is room.
     blocks: bool,
@@ -268,7 +269,10 @@ impl Recording {
             Some(format) => Some(Until::Bytes(format.bytes_of(time))),
             None => Instant::now().checked_add(time).map(Until::Instant),
         });
+        let (path, frame) = (args.output.clone(), course.frame as u64);
+        let raw = header.is_none().then_some(Raw { path, begins: start, frame });
         Ok(Self {
+            raw,
             progress: Progress::new(args.quiet, start),
             losses: Losses::new(),
             service: Service::start(&control),
@@ -308,7 +312,7 @@ impl Recording {
             // What fails here has poisoned the stream, and its close says so.
             let _ = self.finish_wav(&header, &control);
         }
-        let (figures, errors) = self.sink.close();
+        let (figures, errors) = self.sink.close(self.raw.as_ref());
         if !errors.is_empty() {
             self.course.status = Status::Failed;
             self.course.errors.extend(errors.iter().map(|error| told(error, self.rotates)));

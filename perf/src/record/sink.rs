@@ -1,12 +1,15 @@
 //! Where the bytes go: into one file, or into segments of a recording.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use writeflush::observe::Sample;
 use writeflush::segments::{self, Closed, Event as Told, Floor, Tail};
-use writeflush::{CloseError, Error, Options, Positions, Push, Ticket, Writer};
+use writeflush::{
+    BackendChoice, CloseError, Direct, Error, Options, Positions, Push, Ticket, Writer,
+};
 
 use super::args::{Args, DiskFullArg, Keep};
 use super::events::{self, Event};
@@ -61,12 +64,18 @@ impl Sink {
         }
     }
 
-    /// What was done, and every error.
-    pub(crate) fn close(self) -> (Figures, Vec<Error>) {
+    /// What was done, and every error. `raw`: of one file without a header.
+    pub(crate) fn close(self, raw: Option<&Raw>) -> (Figures, Vec<Error>) {
         match self {
             Self::File(writer) => match writer.close() {
                 Ok(summary) => (Figures::of_file(&summary), Vec::new()),
-                Err(CloseError { errors, summary, .. }) => (Figures::of_file(&summary), errors),
+                Err(CloseError { mut errors, summary, .. }) => {
+                    let mut figures = Figures::of_file(&summary);
+                    if let Some(raw) = raw.filter(|_| errors.first().is_some_and(lacks_space)) {
+                        errors.extend(raw.cut_to_whole_frames(&mut figures).err());
+                    }
+                    (figures, errors)
+                }
             },
             Self::Segments(writer, tally) => {
                 let (summary, errors) = match writer.close() {
@@ -78,6 +87,38 @@ impl Sink {
             }
             Self::Preroll(preroll) => preroll.close(),
         }
+    }
+}
+
+fn lacks_space(error: &Error) -> bool {
+    let kinds = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
+    kinds.contains(&error.kind())
+}
+
+/// A recording in one file without a header, whose frames nobody may split.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) path: PathBuf,
+    /// Where it begins in the file.
+    pub(crate) begins: u64,
+    pub(crate) frame: u64,
+}
+
+impl Raw {
+    /// A disk that was full may have taken the beginning of a frame, which goes, as it does from a
+    /// segment.
+    fn cut_to_whole_frames(&self, figures: &mut Figures) -> Result<(), Error> {
+        let Some(len) = figures.file_bytes() else { return Ok(()) };
+        let rest = len.saturating_sub(self.begins) % self.frame;
+        let is_it = std::fs::metadata(&self.path).is_ok_and(|file| file.len() == len);
+        if rest == 0 || !is_it {
+            return Ok(());
+        }
+        // Neither a ring nor a mark has to be had on a disk without space.
+        let options = Options::new().backend(BackendChoice::Sync).direct(Direct::Off);
+        options.append_at(&self.path, len - rest)?.close()?;
+        figures.are_cut_to(len - rest);
+        Ok(())
     }
 }
 

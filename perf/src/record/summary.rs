@@ -245,6 +245,17 @@ impl Figures {
             .extend(places.map(|it| Place { position: place(it.position), bytes: it.bytes }));
     }
 
+    pub(crate) fn file_bytes(&self) -> Option<u64> {
+        self.file_bytes
+    }
+
+    /// The file has become so long.
+    pub(crate) fn are_cut_to(&mut self, len: u64) {
+        self.file_bytes = Some(len);
+        self.written_bytes = self.written_bytes.min(len);
+        self.durable_bytes = self.durable_bytes.min(len);
+    }
+
     /// Whether no file was made.
     pub(crate) fn is_none(&self) -> bool {
         self.written_bytes == 0 && self.segments.is_some_and(|it| it.closed == 0)

@@ -178,6 +178,30 @@ fn a_full_disk_ends_in_status_1_and_the_header_stays_true() {
     }
 }
 
+/// Where there is no header, the file ends with a whole frame: half of one would pass for the next.
+#[test]
+fn a_full_disk_leaves_whole_raw_frames() {
+    let place = directory();
+    let bytes = pattern(6 << 20);
+    let given = place.path().join("in");
+    fs::write(&given, &bytes).unwrap();
+    for way in ways() {
+        let path = place.path().join(format!("{}{}.raw", way[1], way[3]));
+        let mut command = limited(&way);
+        command.args(["--raw", "--frame", "23", "--json", "--input"]).args([&given, &path]);
+        let output = command.output().unwrap();
+        assert_status(&output, 1);
+        let (report, file) = (json(&output), fs::read(&path).unwrap());
+        assert!(file.len() > 900_000 && bytes.starts_with(&file), "{way:?}: {}", file.len());
+        assert_eq!(file.len() % 23, 0, "{way:?}");
+        for figure in ["file_bytes", "written_bytes", "durable_bytes"] {
+            assert_eq!(report[figure], file.len(), "{way:?}: {figure}");
+        }
+        let said = format!("the first {} bytes of the file are durable", file.len());
+        assert!(stderr(&output).contains(&said), "{way:?}: {}", stderr(&output));
+    }
+}
+
 /// Also without a checkpoint on the way the last header describes what there is.
 #[test]
 fn a_disk_that_was_full_leaves_a_header_of_all_that_is_durable() {

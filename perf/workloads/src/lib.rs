@@ -26,7 +26,7 @@ pub use device::{Counters, Counts, Device, Disk, End, FuaWrites};
 pub use field::{Company, Conditions, Fate, Field, Go, Length, Times};
 pub use mount::Mount;
 pub use rotation::{block as seats, shuffled};
-pub use state::{FileState, scratch_dir};
+pub use state::{FileState, forget, scratch_dir};
 pub use stream::{StreamKind, stream_kinds, stream_through};
 #[cfg(target_os = "linux")]
 pub use trace_point::trace_point;

@@ -100,9 +100,12 @@ fn settle(folder: &Path, files: &[File]) -> io::Result<()> {
 }
 
 /// Drops what the page cache keeps of a clean file. A hint: a file system in memory can't.
+///
+/// # Errors
+/// What the operating system says.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn forget(file: &File) -> io::Result<()> {
+pub fn forget(file: &File) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     // SAFETY: a live descriptor and plain integers.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
@@ -111,8 +114,12 @@ fn forget(file: &File) -> io::Result<()> {
     }
 }
 
+/// Does nothing here.
+///
+/// # Errors
+/// None.
 #[cfg(not(target_os = "linux"))]
-fn forget(_file: &File) -> io::Result<()> {
+pub fn forget(_file: &File) -> io::Result<()> {
     Ok(())
 }
 

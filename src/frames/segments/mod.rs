@@ -54,7 +54,7 @@ mod follow;
 mod item;
 mod options;
 #[cfg(all(test, unix, not(any(loom, shuttle))))]
-mod power;
+pub(super) mod power;
 mod reader;
 mod resume;
 mod writer;

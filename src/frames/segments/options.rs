@@ -1,7 +1,10 @@
 //! How a framed recording in segments is begun.
 
+use std::sync::Arc;
+
 use super::resume::{self, Resumed};
 use super::writer::Writer;
+use crate::frames::cookie::Cookie;
 use crate::frames::error::Error;
 use crate::frames::format::{HEAD, Head, LAST_FIRST, LONGEST};
 use crate::frames::reader::DEFAULT_LIMIT;
@@ -104,8 +107,9 @@ impl Options {
     pub(super) fn begin_by_hand(self) -> Result<(Writer, segments::Keeper), Error> {
         self.check()?;
         let framing = Framing::anew(self.first);
+        let generation = framing.generation;
         let (below, keeper) = self.below.framed(framing).begin()?;
-        Ok((Writer::over(below, framing.generation, self.longest), keeper))
+        Ok((Writer::over(below, generation, self.longest), keeper))
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
@@ -129,22 +133,24 @@ impl Options {
 }
 
 /// What the heads of a recording's segments say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Framing {
     generation: u64,
     /// Number of the recording's first frame.
     origin: u64,
     /// Number of the first frame of the next segment, if that is known.
     first: Option<u64>,
+    /// The last one so far; goes on with the next segment.
+    cookie: Option<Arc<Cookie>>,
 }
 
 impl Framing {
     fn anew(first: u64) -> Self {
-        Self { generation: random::number(), origin: first, first: Some(first) }
+        Self { generation: random::number(), origin: first, first: Some(first), cookie: None }
     }
 
-    pub(super) fn going_on(head: &Head, next: u64) -> Self {
-        Self { generation: head.generation, origin: head.origin, first: Some(next) }
+    pub(super) fn going_on(head: &Head, next: u64, cookie: Option<Arc<Cookie>>) -> Self {
+        Self { generation: head.generation, origin: head.origin, first: Some(next), cookie }
     }
 
     fn next(&self) -> u64 {
@@ -155,6 +161,8 @@ impl Framing {
     pub(crate) fn begin(&mut self) -> ([u8; HEAD], Book) {
         let Self { generation, origin, .. } = *self;
         let head = Head { generation, first: self.first.take(), origin };
-        (head.encode(), Book::new(&head))
+        let mut book = Book::new(&head);
+        book.cookie = self.cookie.take();
+        (head.encode(), book)
     }
 }

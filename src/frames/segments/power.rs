@@ -36,8 +36,10 @@ struct Known {
     closed: Vec<(u64, frames::Framed)>,
     wrong: Option<String>,
     cuts: u64,
-    /// A cut, and what was durable then.
-    last: Option<(Image, Vec<u64>)>,
+    /// Cookies that were offered, and how many of them were said to be durable.
+    cookies: (Vec<u64>, usize),
+    /// A cut, and what was durable then: messages and cookies.
+    last: Option<(Image, Vec<u64>, usize)>,
 }
 
 /// What one segment of an image has.
@@ -79,19 +81,38 @@ fn segments_of(image: &Image) -> BTreeMap<u64, &Vec<u8>> {
     image.iter().filter_map(|(path, file)| Some((number(path)?, file))).collect()
 }
 
+/// The newest there is.
+fn cookie_of(image: &Image) -> Result<Option<frames::Cookie>, String> {
+    for file in segments_of(image).values().rev() {
+        let Ok(mut reader) = frames::Reader::new(Cursor::new(file)) else { continue };
+        if let Some(cookie) = reader.cookie().map_err(|error| error.to_string())? {
+            return Ok(Some(cookie));
+        }
+    }
+    Ok(None)
+}
+
 impl Known {
     /// Frames that are durable, and not to go.
     fn durable(&self) -> Vec<u64> {
         let durable = self.control.as_ref().map_or(0, |control| control.positions().durable);
-        let may_go = self.keep.and_then(|keep| {
-            let last = self.closed.len().checked_sub(keep as usize + 1)?;
-            Some(self.closed[last].1.next_sequence)
-        });
+        let may_go = self.may_go();
         let is_durable = |(sequence, offered): (&u64, &Offered)| {
-            let stays = may_go.is_none_or(|may_go| *sequence >= may_go);
-            (stays && offered.end.is_some_and(|end| end <= durable)).then_some(*sequence)
+            (*sequence >= may_go && offered.end.is_some_and(|end| end <= durable))
+                .then_some(*sequence)
         };
         self.offered.iter().filter_map(is_durable).collect()
+    }
+
+    /// With the last segment that was closed; a power cut may bring an older one back.
+    fn may_lose_cookies(&self) -> bool {
+        self.keep == Some(0)
+    }
+
+    /// Messages with lower numbers may be gone by now.
+    fn may_go(&self) -> u64 {
+        let last = self.keep.and_then(|keep| self.closed.len().checked_sub(keep as usize + 1));
+        last.map_or(0, |last| self.closed[last].1.next_sequence)
     }
 
     /// What was wrong with what a cut has left.
@@ -117,6 +138,28 @@ impl Known {
         }
         match self.durable().into_iter().find(|sequence| there.binary_search(sequence).is_err()) {
             Some(missing) => Err(format!("{missing} is durable, and not there")),
+            None => self.check_cookie(image, &there),
+        }
+    }
+
+    /// The last durable one, or a later one, with all messages before it that are not to go.
+    fn check_cookie(&self, image: &Image, there: &[u64]) -> Result<(), String> {
+        let (numbers, durable) = &self.cookies;
+        let Some(cookie) = cookie_of(image)? else {
+            let is_lost = *durable > 0 && !self.may_lose_cookies();
+            return if is_lost { Err("no cookie".into()) } else { Ok(()) };
+        };
+        let (number, next) = (usize::from(cookie.bytes[0]), cookie.next_sequence);
+        let is_old = number + 1 < *durable && !self.may_lose_cookies();
+        if numbers.get(number) != Some(&next) || is_old {
+            return Err(format!("{cookie:?} of {numbers:?}, {durable} of them durable"));
+        }
+        let may_go = self.may_go();
+        let missing = self.offered.range(may_go.min(next)..next).find(|(sequence, offered)| {
+            offered.end.is_some() && there.binary_search(sequence).is_err()
+        });
+        match missing {
+            Some((missing, _)) => Err(format!("{missing} is missing before {cookie:?}")),
             None => Ok(()),
         }
     }
@@ -167,9 +210,21 @@ impl Program {
         match self.random.u8(..12) {
             0..8 => self.push(),
             8 => self.writer.lose(self.random.u64(..3)),
-            9 => drop(self.writer.flush()),
+            9 if self.random.bool() => drop(self.writer.flush()),
+            9 => self.flush_with_cookie(),
             10 => drop(self.writer.fence().and_then(|ticket| ticket.wait())),
             _ => drop(self.writer.rotate()),
+        }
+    }
+
+    fn flush_with_cookie(&mut self) {
+        let number = {
+            let mut known = lock(&self.known);
+            known.cookies.0.push(self.writer.next_sequence());
+            known.cookies.0.len()
+        };
+        if self.writer.flush_with(&[number as u8 - 1; 50]).is_ok() {
+            lock(&self.known).cookies.1 = number;
         }
     }
 
@@ -194,8 +249,9 @@ impl Program {
 
 /// Goes on with what a cut has left, on a real disk.
 fn resume(
-    (image, durable): (Image, Vec<u64>),
+    (image, durable, cookies): (Image, Vec<u64>, usize),
     offered: &BTreeMap<u64, Offered>,
+    numbers: &[u64],
 ) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     for (number, file) in segments_of(&image) {
@@ -207,6 +263,11 @@ fn resume(
     let files = segments::Options::new(&pattern).below(below).size(1000);
     let (mut writer, found) = Options::from(files).resume().map_err(|it| it.to_string())?;
     let next = found.next_sequence;
+    let cookie = found.cookie.as_ref().map(|it| (usize::from(it.bytes[0]), it.next_sequence));
+    let is_one = |(number, next): (usize, u64)| numbers.get(number) == Some(&next);
+    if cookie.map_or(cookies > 0, |it| it.0 + 1 < cookies || !is_one(it)) {
+        return Err(format!("{cookie:?} of {numbers:?}, {cookies} of them durable"));
+    }
     for _ in 0..3 {
         let sequence = writer.next_sequence();
         writer.write(sequence, b"afterwards").map_err(|it| it.to_string())?;
@@ -276,7 +337,7 @@ fn options(computer: &Computer, random: &mut fastrand::Rng, known: &Arc<Mutex<Kn
 }
 
 /// How many cuts were looked at.
-fn run(seed: u64) -> Result<u64, String> {
+pub(crate) fn run(seed: u64) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let block = if random.bool() { 4096 } else { 1 };
     let computer = Computer::new(seed, block, faults(&mut random));
@@ -293,7 +354,8 @@ fn run(seed: u64) -> Result<u64, String> {
                 known.wrong = known.wrong.take().or(checked.err());
                 known.cuts += 1;
                 if dice.u8(..8) == 0 {
-                    known.last = Some((image, known.durable()));
+                    let cookies = if known.may_lose_cookies() { 0 } else { known.cookies.1 };
+                    known.last = Some((image, known.durable(), cookies));
                 }
             }
         }
@@ -307,7 +369,7 @@ fn run(seed: u64) -> Result<u64, String> {
     let mut known = lock(&known);
     known.control = None; // it may hold the last handle of a writer, whose drop writes
     let last = known.last.take().filter(|_| seed.is_multiple_of(20));
-    let resumed = last.map_or(Ok(()), |last| resume(last, &known.offered));
+    let resumed = last.map_or(Ok(()), |last| resume(last, &known.offered, &known.cookies.0));
     let wrong = known.wrong.take().or(resumed.err());
     wrong.map_or(Ok(known.cuts), |wrong| Err(format!("seed {seed}: {wrong}")))
 }

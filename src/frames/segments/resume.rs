@@ -1,7 +1,10 @@
 //! What a killed recorder has left in its segments, and how the recording goes on.
 
+use std::sync::Arc;
+
 use super::options::{Framing, Options};
 use crate::frames;
+use crate::frames::cookie::Cookie;
 use crate::frames::error::Error;
 use crate::frames::format::Head;
 use crate::frames::recover::{self, Glance, Recovered};
@@ -19,6 +22,37 @@ pub struct Resumed {
     pub removed: Vec<Segment>,
     /// The number that the next frame will have.
     pub next_sequence: u64,
+    /// The last cookie: see [`flush_with`](super::Writer::flush_with).
+    pub cookie: Option<Cookie>,
+}
+
+/// The newest segment so far of which it is known.
+struct Last {
+    number: u64,
+    head: Head,
+    next: u64,
+    cookie: Option<Arc<Cookie>>,
+}
+
+impl Last {
+    /// What is known with one more, which is newer unless an older one could not be closed.
+    fn and(before: Option<Self>, segment: &Segment, head: Head, found: &Recovered) -> Self {
+        let (number, next, own) = (segment.sequence, found.next_sequence, &found.cookie);
+        let own = own.clone().map(Arc::new);
+        match before {
+            None => Self { number, head, next, cookie: own },
+            Some(last) => Self {
+                number: number.max(last.number),
+                head,
+                next: next.max(last.next),
+                cookie: if number > last.number {
+                    own.or(last.cookie)
+                } else {
+                    last.cookie.or(own)
+                },
+            },
+        }
+    }
 }
 
 /// Brings the segments in order; returns how the recording goes on, if there was one.
@@ -33,49 +67,53 @@ pub(super) fn run(options: &Options) -> Result<(Resumed, Option<Framing>), Error
     // The oldest first: what a crash leaves of this is again closed ones before open ones.
     for (segment, head) in open.into_iter().rev() {
         let recovered = match head {
-            Some(_) => each.finish(&segment.path)?,
+            Some(_) => {
+                each.finish(&segment.path, last.as_ref().and_then(|it| it.cookie.as_ref()))?
+            }
             None => each.recover(&segment.path)?,
         };
         if let Some(head) = head {
-            let next = last.map_or(0, |(_, next)| next).max(recovered.next_sequence);
-            last = Some((head, next));
+            last = Some(Last::and(last, segment, head, &recovered));
         }
-        match recovered.frames == 0 && recovered.missing == 0 && recovered.torn.is_none() {
-            true => {
+        let has_frames = recovered.frames + recovered.missing > 0 || recovered.cookie.is_some();
+        match has_frames || recovered.torn.is_some() {
+            false => {
                 listing.remove(segment)?;
                 resumed.removed.push(segment.clone());
             }
-            false => resumed.recovered.push((segment.clone(), recovered)),
+            true => resumed.recovered.push((segment.clone(), recovered)),
         }
     }
-    Ok((resumed, last.map(|(head, next)| Framing::going_on(&head, next))))
+    resumed.cookie = last.as_ref().and_then(|last| last.cookie.as_deref().cloned());
+    Ok((resumed, last.map(|last| Framing::going_on(&last.head, last.next, last.cookie))))
 }
 
-/// The segments that have to be recovered, the newest first, with their heads; and the head and the
-/// next number of the newest one that was closed. Changes nothing.
+/// The segments that have to be recovered, the newest first, with their heads; and the newest one that
+/// was closed. Changes nothing.
 ///
 /// Segments are closed in their order; but where one can't be, those that were open beside it are.
 #[expect(clippy::type_complexity, reason = "two answers of one walk")]
 fn unclosed<'a>(
     segments: &'a [Segment],
     each: &frames::Options,
-) -> Result<(Vec<(&'a Segment, Option<Head>)>, Option<(Head, u64)>), Error> {
+) -> Result<(Vec<(&'a Segment, Option<Head>)>, Option<Last>), Error> {
     let mut open: Vec<(&Segment, Option<Head>)> = Vec::new();
-    let mut closed = None;
+    let mut closed: Option<Last> = None;
     for (behind, segment) in segments.iter().rev().enumerate() {
         let path = &segment.path;
         let locked = Locked::new(each.below(), path)?;
         let glance = recover::glance(&locked.file).map_err(|error| error.of(path))?;
-        let known = closed.map(|(head, _)| head);
+        let known = closed.as_ref().map(|last| last.head);
         let newest = known.or_else(|| open.iter().find_map(|(_, head)| *head));
         let is_another = |head: &Head| newest.is_some_and(|of| of.generation != head.generation);
         match glance {
             Glance::Nothing => open.push((segment, None)),
-            Glance::Open(head) | Glance::Closed(head, _) if is_another(&head) => break,
+            Glance::Open(head) | Glance::Closed(head, ..) if is_another(&head) => break,
             // One that was ready, and that a resume before has closed, and not yet taken away.
-            Glance::Open(head) | Glance::Closed(head, None) => open.push((segment, Some(head))),
-            Glance::Closed(head, Some(next)) => {
-                closed = closed.or(Some((head, next)));
+            Glance::Open(head) | Glance::Closed(head, None, _) => open.push((segment, Some(head))),
+            Glance::Closed(head, Some(next), cookie) => {
+                let number = segment.sequence;
+                closed = closed.or(Some(Last { number, head, next, cookie }));
                 if behind + 1 >= MOST_OPEN {
                     break;
                 }

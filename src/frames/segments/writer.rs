@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crc32c::{crc32c, crc32c_append};
 
+use crate::canary::Canary;
 use crate::error::Error;
 use crate::frames::format::HEADER;
 use crate::frames::writer::{Grant, Placed, Push};
@@ -123,6 +124,26 @@ impl Writer {
     /// # Errors
     /// The error that ended the recording; [`Error::InWaker`].
     pub fn flush(&mut self) -> Result<u64, Error> {
+        self.below.flush()
+    }
+
+    /// Makes everything accepted so far durable together with these bytes of the application's: as
+    /// [`frames::Writer::flush_with`](crate::frames::Writer::flush_with). [`Resumed`](super::Resumed)
+    /// gives the last one back, in whatever segment it was written, and be that gone by now: each
+    /// segment that is closed repeats it. (So it is lost with the last of those, where the segment that
+    /// is written has none and the rules keep not even one that is closed.)
+    ///
+    /// # Errors
+    /// As there; [`Error::Full`] while [`Floor::Wait`](crate::segments::Floor::Wait) takes nothing;
+    /// [`Error::SpaceFloor`].
+    pub fn flush_with(&mut self, cookie: &[u8]) -> Result<u64, Error> {
+        let len = HEADER.saturating_add(cookie.len());
+        self.below.try_make_way(len)?;
+        if !Canary::CookieAhead.is_planted() {
+            self.below.wait_for_those_before()?;
+        }
+        let Place { writer, book, .. } = self.below.place()?;
+        book.write_cookie(writer, cookie)?;
         self.below.flush()
     }
 

@@ -297,7 +297,8 @@ fn planted_bugs_are_caught() {
             let all = [Face::Writer, Face::Messages, Face::Sharing];
             let found = all.into_iter().find_map(|face| fails(face, seed));
             found.map(|(face, seed, why)| (format!("{face:?}"), seed, why)).or_else(|| {
-                let why = crate::segments::power::run(seed).err()?;
+                let why = crate::segments::power::run(seed).err();
+                let why = why.or_else(|| crate::frames::segments_power(seed).err())?;
                 Some(("segments".into(), seed, why))
             })
         });

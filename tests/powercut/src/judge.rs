@@ -116,6 +116,9 @@ impl Facts {
         let is_there = folder.join(segment(take, 1)).exists();
         ensure!(is_there || !expected.named, "its first segment is gone");
         let (pattern, seed) = (folder.join(pattern(take)), self.takes[take as usize].seed);
+        if expected.plan.old > 0 {
+            messages::judge_tail(folder, seed)?;
+        }
         messages::judge(&pattern, seed, expected.durable, expected.closed)
     }
 
@@ -180,11 +183,12 @@ struct Expected {
 impl Expected {
     /// Before anything was claimed: what was in the file is as durable as it will be.
     fn before(plan: Plan) -> Self {
+        let durable = if plan.frames { plan.old } else { plan.start() };
         Self {
             plan,
             named: plan.old > 0,
             opened: false,
-            durable: plan.start(),
+            durable,
             patches: Vec::new(),
             patches_durable: 0,
             asked: 0,

@@ -1,5 +1,6 @@
 //! Messages in segments: what they are, and what has to be left of them.
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -19,6 +20,56 @@ pub(crate) fn message(seed: u64, number: u64) -> Vec<u8> {
     bytes(seed, 0, (seed >> 32) as usize % 3000)
 }
 
+/// What a recorder has left that was killed: so many messages, the last segment without its footer and
+/// with the beginning of one more, and the segment that was ready.
+pub(crate) fn leave(pattern: &Path, seed: u64, count: u64) -> anyhow::Result<()> {
+    let mut writer = options(pattern, 9_000).open()?;
+    for number in 0..count {
+        // So that the head of the last segment knows no number, as that of one that is ready.
+        while number + 1 == count && !writer.rotate()? {
+            std::thread::yield_now();
+        }
+        let _ = writer.write(number, &message(seed, number))?;
+    }
+    writer.close()?;
+    let segments = segments::list(pattern)?;
+    let last = segments.last().context("no segment")?;
+    let file = std::fs::read(&last.path)?;
+    let index = file.last_chunk::<24>().context("no footer")?;
+    let index = u64::from_le_bytes(index[..8].try_into()?) as usize;
+    write_through(&last.path, &[&file[..index], &torn(seed)].concat())?;
+    let ready = pattern.to_string_lossy().replace("{seq}", &(last.sequence + 1).to_string());
+    write_through(Path::new(&ready), &file[..64])
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, bytes)?;
+    Ok(File::open(path)?.sync_all()?)
+}
+
+/// The beginning of a message, which never ended.
+fn torn(seed: u64) -> Vec<u8> {
+    bytes(salt(seed, PRODUCER, u64::from(u32::MAX)), 0, 500)
+}
+
+/// Whether that beginning is still there: in its segment, or beside it.
+pub(crate) fn judge_tail(folder: &Path, seed: u64) -> anyhow::Result<()> {
+    let torn = torn(seed);
+    for entry in std::fs::read_dir(folder)? {
+        let file = std::fs::read(entry?.path()); // or a directory
+        if file.is_ok_and(|file| file.ends_with(&torn)) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the damaged end of the recording before is gone")
+}
+
+/// Without a thread or a ring, which would hold the file system.
+fn options(pattern: &Path, size: u64) -> Options {
+    let below = writeflush::Options::new().backend(BackendChoice::Sync).drive(Drive::Caller);
+    Options::from(segments::Options::new(pattern).size(size).below(below))
+}
+
 /// Whether the durable messages are there, also for who goes on with the recording: each once, in its
 /// order, and behind them whatever else is whole. `closed`: there are exactly so many. What is there
 /// is changed.
@@ -34,12 +85,15 @@ pub(crate) fn judge(
     if let Some(all) = closed {
         ensure!(found.len() as u64 == all && whole == all, "{found:?} are there after the close");
     }
-    // Without a thread or a ring, which would hold the file system.
-    let below = writeflush::Options::new().backend(BackendChoice::Sync).drive(Drive::Caller);
-    let options = Options::from(segments::Options::new(pattern).size(20_000).below(below));
-    let (mut writer, resumed) = options.resume().context("nobody can go on with it")?;
+    let (mut writer, resumed) =
+        options(pattern, 20_000).resume().context("nobody can go on with it")?;
     let next = resumed.next_sequence;
     ensure!(next >= whole, "it goes on with number {next}, and has {whole} messages");
+    if let Some(cookie) = resumed.cookie {
+        let number = cookie.next_sequence;
+        ensure!(cookie.bytes == number.to_le_bytes(), "{cookie:?} was never written");
+        ensure!(number <= whole, "a cookie of {number} messages, and {whole} are there");
+    }
     for number in next..next + MORE {
         let _ = writer.write(number, &message(seed, number))?;
     }

@@ -18,7 +18,7 @@ use writeflush::{
 
 use crate::claims::{Claim, Claims};
 use crate::content::{HEADER, bytes, header, kept, name, old, patched, pattern, salt};
-use crate::messages::message;
+use crate::messages::{self, message};
 use crate::scenario::{
     Ending, Face, Folder, GRANT, Mode, Opener, Plan, Renamed, Scenario, Space, State, TAKES,
 };
@@ -170,7 +170,10 @@ impl Scenario {
                 Folder::Moved => &[&before, above],
             };
             others.iter().try_for_each(std::fs::create_dir)?;
-            if plan.old > 0 {
+            if plan.old > 0 && plan.frames {
+                let pattern = before.join(pattern(take));
+                messages::leave(&pattern, self.seed_of(take), plan.old)?;
+            } else if plan.old > 0 {
                 let path = before.join(name(take));
                 std::fs::write(&path, old(self.seed_of(take), plan.old))?;
                 File::open(&path)?.sync_all()?;
@@ -486,14 +489,20 @@ impl Take<'_> {
 
     /// Claims are of messages, by their number.
     fn record_messages(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
-        let mut writer = frames::segments::Options::from(self.segments(random)).open()?;
+        let options = frames::segments::Options::from(self.segments(random));
+        let old = self.plan.old;
+        let mut writer = match old {
+            0 => options.open()?,
+            _ => options.resume()?.0,
+        };
+        ensure!(writer.next_sequence() == old, "{old} were left: {}", writer.next_sequence());
         self.say(Claim::Named(self.take))?;
         // Where each message ends in the whole.
         let (mut ends, mut tickets) = (Vec::new(), Vec::new());
         for _ in 0..STEPS {
             self.step();
             let durable = self.step_in_messages(&mut writer, &mut ends, &mut tickets, random)?;
-            let count = |position| ends.partition_point(|end| *end <= position) as u64;
+            let count = |position| old + ends.partition_point(|end| *end <= position) as u64;
             self.say(Claim::Durable(self.take, count(durable), 0))?;
             // For the next segment.
             std::thread::sleep(Duration::from_micros(random.u64(..3000)));
@@ -505,7 +514,7 @@ impl Take<'_> {
             Ending::Close => drop(writer.close()?),
             Ending::Drop => drop(writer),
         }
-        Ok(Ended::Whole(ends.len() as u64, 0))
+        Ok(Ended::Whole(old + ends.len() as u64, 0))
     }
 
     /// Returns what is durable for certain.
@@ -531,7 +540,8 @@ impl Take<'_> {
                     durable = ticket.wait()?.max(durable);
                 }
             }
-            6 => durable = writer.flush()?,
+            6 if random.bool() => durable = writer.flush()?,
+            6 => durable = writer.flush_with(&number.to_le_bytes())?,
             _ => drop(writer.rotate()?),
         }
         Ok(durable)

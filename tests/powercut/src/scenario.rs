@@ -240,7 +240,7 @@ pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) opener: Opener,
     pub(crate) face: Face,
-    /// Bytes that were in it before.
+    /// Bytes that were in it before; messages that a killed recorder has left, where it holds such.
     pub(crate) old: u64,
     pub(crate) ending: Ending,
     pub(crate) renamed: Renamed,
@@ -306,9 +306,9 @@ impl Plan {
         }
     }
 
-    /// Likewise, of messages.
-    pub(crate) fn in_frames(self) -> Self {
-        Self { frames: true, ..self.in_segments() }
+    /// Likewise, of messages: goes on behind so many of a recorder that was killed.
+    pub(crate) fn in_frames(self, old: u64) -> Self {
+        Self { frames: true, old, ..self.in_segments() }
     }
 }
 
@@ -353,7 +353,7 @@ impl Scenario {
             let is_new = plan.old == 0 && plan.face == Face::Exclusive;
             match hands_over && plan.can_be_adopted() {
                 true => plan.adopted(),
-                false if is_new && turn % 4 == 1 => plan.in_frames(),
+                false if is_new && turn % 4 == 1 => plan.in_frames(left_by(turn / 4 + take)),
                 false if is_new && turn % 4 > 0 => plan.in_segments(),
                 false => plan,
             }
@@ -400,7 +400,12 @@ impl Scenario {
 
     /// Likewise, of messages.
     pub(crate) fn in_frames(mut self) -> Self {
-        self.takes = self.takes.map(|plan| Plan { mode: Mode::Create, ..plan.in_frames() });
+        let [first, second] = self.takes;
+        let plan = |plan: Plan, take| Plan {
+            mode: Mode::Create,
+            ..plan.in_frames(left_by(self.seed + take))
+        };
+        self.takes = [plan(first, 0), plan(second, 1)];
         self.space = Space::Ample;
         self
     }
@@ -494,6 +499,11 @@ impl Plan {
         let (rotates, frames) = (false, false);
         Self { mode, opener, face, old, ending, renamed, folder, leaps, rotates, frames }
     }
+}
+
+/// Of every other recording: messages that its last recorder has left.
+fn left_by(turn: u64) -> u64 {
+    if turn.is_multiple_of(2) { 0 } else { fastrand::Rng::with_seed(turn).u64(2..30) }
 }
 
 /// Counts through the ways of all states that are opened in the same modes, then to the next seed.

@@ -3,6 +3,7 @@
 mod chunk_queue;
 mod ours;
 mod ring;
+mod segments;
 mod writer_thread;
 
 use std::io;
@@ -22,6 +23,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) memory: u64,
     /// Of writeflush.
     pub(crate) backend: BackendChoice,
+    /// Bytes of a segment, for who writes such.
+    pub(crate) split: u64,
 }
 
 /// A recorder on its way.
@@ -56,51 +59,84 @@ pub(crate) struct Subject {
     pub(crate) about: &'static str,
     /// Of writeflush.
     pub(crate) drive: Option<Drive>,
+    /// In many files, which are new each time.
+    pub(crate) is_split: bool,
     pub(crate) open: fn(&Setup<'_>) -> io::Result<Box<dyn Recorder>>,
 }
 
 /// All there are.
-pub(crate) const SUBJECTS: [Subject; 4] = [
+pub(crate) const SUBJECTS: [Subject; 5] = [
     Subject {
         name: "writeflush-thread",
         about: "this crate, its driver on a thread that sleeps when there is nothing to do",
         drive: Some(Drive::Thread),
+        is_split: false,
         open: |setup| ours::open(setup, Drive::Thread),
     },
     Subject {
         name: "writeflush-poll",
         about: "this crate, its driver on a thread that never sleeps",
         drive: Some(Drive::Poll),
+        is_split: false,
         open: |setup| ours::open(setup, Drive::Poll),
+    },
+    Subject {
+        name: "writeflush-segments",
+        about: "this crate, its driver on a thread, in files of --split bytes",
+        drive: Some(Drive::Thread),
+        is_split: true,
+        open: segments::open,
     },
     Subject {
         name: "ring",
         about: "a lock-free ring of bytes, and a thread that copies from it into a BufWriter",
         drive: None,
+        is_split: false,
         open: ring::open,
     },
     Subject {
         name: "queue",
         about: "chunks in a queue under a lock, and a thread that writes them",
         drive: None,
+        is_split: false,
         open: chunk_queue::open,
     },
 ];
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::time::{Duration, Instant};
 
     use super::*;
 
     fn setup(path: &Path, state: FileState) -> Setup<'_> {
-        Setup { path, state, memory: 64 << 10, backend: BackendChoice::Auto }
+        let backend = BackendChoice::Auto;
+        Setup { path, state, memory: 64 << 10, backend, split: 100_000 }
+    }
+
+    /// What a recorder has left, in one file or in many.
+    fn recorded(folder: &Path, subject: &Subject) -> Vec<u8> {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let is_its = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            match subject.is_split {
+                true => name.starts_with("writeflush-segments-"),
+                false => name == subject.name,
+            }
+        };
+        let mut files: Vec<_> = files.filter(is_its).collect();
+        files.sort();
+        assert!(files.len() == 1 || subject.is_split && files.len() > 1, "{files:?}");
+        files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect()
     }
 
     #[test]
     fn every_recorder_writes_what_it_took_and_refuses_what_has_no_room() {
         let folder = tempfile::tempdir_in(writeflush_workloads::scratch_dir()).unwrap();
-        for (subject, state) in SUBJECTS.iter().flat_map(|s| FileState::ALL.map(|state| (s, state)))
+        let cases = SUBJECTS.iter().flat_map(|s| FileState::ALL.map(|state| (s, state)));
+        for (subject, state) in
+            cases.filter(|(s, state)| !s.is_split || *state == FileState::Growing)
         {
             let path = folder.path().join(subject.name);
             state.prepare(&path, 64 * 4000).unwrap();
@@ -124,7 +160,7 @@ mod tests {
             assert_eq!(recorder.written(), expected.len() as u64, "{}", subject.name);
             assert!(!recorder.offer(&vec![0; 1 << 20]).unwrap_or(false), "{}", subject.name);
             recorder.close().unwrap();
-            assert!(std::fs::read(&path).unwrap() == expected, "{}", subject.name);
+            assert!(recorded(folder.path(), subject) == expected, "{}", subject.name);
         }
     }
 

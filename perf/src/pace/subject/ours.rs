@@ -2,7 +2,7 @@
 
 use std::io;
 
-use writeflush::{Drive, Error, Options, Ticket, Writer};
+use writeflush::{Control, Drive, Error, Options, Ticket, Writer};
 use writeflush_workloads::FileState;
 
 use super::{Recorder, Setup};
@@ -24,7 +24,8 @@ pub(in crate::pace) fn buffers(memory: u64) -> (u64, u64) {
     (count, memory.div_ceil(count).max(1).next_multiple_of(BLOCK))
 }
 
-pub(super) fn open(setup: &Setup<'_>, drive: Drive) -> io::Result<Box<dyn Recorder>> {
+/// And the bytes of the buffers.
+pub(super) fn options(setup: &Setup<'_>, drive: Drive) -> (Options, u64) {
     let (count, size) = buffers(setup.memory);
     let options = Options::new()
         .buffers(count as usize)
@@ -33,11 +34,22 @@ pub(super) fn open(setup: &Setup<'_>, drive: Drive) -> io::Result<Box<dyn Record
         .grant_limit(4096) // not used
         .backend(setup.backend)
         .drive(drive);
+    (options, count * size)
+}
+
+pub(super) fn open(setup: &Setup<'_>, drive: Drive) -> io::Result<Box<dyn Recorder>> {
+    let (options, memory) = options(setup, drive);
     let writer = match setup.state {
         FileState::Growing => options.create(setup.path)?,
         FileState::Reserved | FileState::Written => options.open(setup.path)?,
     };
-    Ok(Box::new(Ours { writer, memory: count * size, ticket: None }))
+    Ok(Box::new(Ours { writer, memory, ticket: None }))
+}
+
+/// How a file is written.
+pub(super) fn way(file: &Control) -> String {
+    let path = if file.is_direct() { "direct I/O" } else { "the page cache" };
+    format!("{} with {path}; durable is {}", file.backend(), file.durability())
 }
 
 impl Recorder for Ours {
@@ -46,9 +58,7 @@ impl Recorder for Ours {
     }
 
     fn way(&self) -> String {
-        let path = if self.writer.is_direct() { "direct I/O" } else { "the page cache" };
-        let (backend, label) = (self.writer.backend(), self.writer.durability());
-        format!("{backend} with {path}; durable is {label}")
+        way(self.writer.control())
     }
 
     fn offer(&mut self, record: &[u8]) -> io::Result<bool> {

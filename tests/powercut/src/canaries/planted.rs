@@ -43,7 +43,8 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         | Canary::RemovalUnsynced
         | Canary::ZerosBesideData
         | Canary::ZerosOverData
-        | Canary::LaterBeside => None,
+        | Canary::LaterBeside
+        | Canary::CookieAhead => None,
     }
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
             Canary::BoundaryUnfenced => {
                 plan.mode = Mode::Create;
                 *plan = match scenario.state {
-                    State::Reserved => plan.in_frames(),
+                    State::Reserved => plan.in_frames(0),
                     _ => plan.in_segments(),
                 };
             }
