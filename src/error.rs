@@ -102,7 +102,8 @@ pub enum Error {
         to: u64,
     },
     /// What judges the file could not say how much of it is good ([`recover`](crate::recover::recover));
-    /// it is as it was.
+    /// it is as it was. Or a ring file ([`recover::ring`](crate::recover::ring())) is not what it says,
+    /// or not of this file.
     Unrecoverable {
         /// The file.
         path: Arc<Path>,

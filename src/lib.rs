@@ -29,7 +29,8 @@
 //!
 //! * **Four positions**, each a prefix of the file, readable from any thread without a lock:
 //!   `accepted ≥ submitted ≥ written ≥ durable` ([`Positions`]). *Written* survives a crash of the
-//!   process, *durable* a power cut. Where a thread drives, no accepted byte waits longer than
+//!   process, *durable* a power cut; with [`Options::survive_kill`] *accepted* survives the crash, too.
+//!   Where a thread drives, no accepted byte waits longer than
 //!   100 ms to be submitted, asked for or not ([`Options::submit_every`]); fences come unasked where
 //!   [`Options::fence_every`] says so.
 //! * **A push** ([`Writer::try_write`], and [`Writer::write`] while there is room) is one copy into
@@ -136,6 +137,7 @@ mod sim;
 mod stats;
 mod stream;
 mod summary;
+mod survive;
 mod sync;
 mod ticket;
 mod writer;

@@ -234,6 +234,8 @@ pub struct Options {
     /// Other processes may follow the recording.
     pub(crate) followed: bool,
     pub(crate) checksum: bool,
+    /// The ring file, if what is accepted is to survive a kill.
+    pub(crate) ring: Option<Arc<Path>>,
     /// What the lock says beyond "one writer".
     pub(crate) share: Share,
     /// Somebody may ask what the fences stand on, or which forms of them flush.
@@ -270,6 +272,7 @@ impl Default for Options {
             cancel: Cancel::default(),
             followed: false,
             checksum: false,
+            ring: None,
             share: Share::default(),
             labelled: true,
             grant_limit: None,
@@ -516,6 +519,49 @@ impl Options {
         self
     }
 
+    /// Has the buffers lie in a *ring file* of this name, so that every byte that was accepted survives
+    /// the death of the process, by kill −9 too (default: in the heap, where what was not *written* dies
+    /// with it; Linux). The file has to lie in memory (`/dev/shm`), so no power cut is survived by it. It
+    /// is made by the open, which is refused where one of that name has what a killed writer accepted,
+    /// and goes with a close that has brought everything to the disk.
+    ///
+    /// After a kill [`recover_ring`](Self::recover_ring) brings what was accepted to the file, in its
+    /// order and with its patches; [`append`](Self::append), [`append_at`](Self::append_at) and
+    /// [`resume`](Self::resume) with the same name here do so by themselves, before anything else.
+    /// Whoever opens the file to write without it gives up what the ring file has. A stream that fails
+    /// leaves its ring file, too: when the disk is well again, a recovery brings what did not get there.
+    ///
+    /// Of one producer exactly what was accepted survives: each push that has returned. Of
+    /// [shared](crate::SharedWriter) producers every such push, too; but between them, in the place of
+    /// pushes that were under way, part of those bytes and zeros may lie: how many, and where within
+    /// 4 KiB, the recovery says.
+    ///
+    /// A push costs what it costs. The open takes longer: the memory of tmpfs comes page by page, and in
+    /// huge pages where the kernel gives them when asked (Linux 6.1). Where producers share, the driver
+    /// fills what it gives back to them with zeros. A forked child has no such buffers: there a
+    /// [`Grant`](crate::Grant) that it has inherited must not be touched.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("take");
+    /// # let ring = format!("/dev/shm/writeflush-doc-{}.ring", std::process::id());
+    /// let options = writeflush::Options::new().survive_kill(&ring);
+    /// let mut writer = options.append(&path)?; // with all that an earlier one had accepted
+    /// writer.write(b"killed from here on it is not lost")?;
+    /// writer.close()?;
+    /// assert!(!std::path::Path::new(&ring).exists());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(target_os = "linux"))]
+    /// # fn main() {}
+    /// ```
+    pub fn survive_kill(mut self, ring: impl AsRef<Path>) -> Self {
+        self.ring = Some(ring.as_ref().into());
+        self
+    }
+
     /// Has an open give up with [`Error::Cancelled`] once the flag is true, as if it had failed: it
     /// looks while it waits for the lock, and between any two pieces of 1 MiB of
     /// [`Preallocate::Zero`], which may take minutes. An open that has returned never looks again.
@@ -751,6 +797,15 @@ impl Options {
             return wrong(
                 "write-through alone exists with the overlapped backend on Windows only: choose \
                  another fence form"
+                    .into(),
+            );
+        }
+        if self.ring.is_some() && !cfg!(target_os = "linux") {
+            return wrong("a ring file that survives a kill exists on Linux only".into());
+        }
+        if self.ring.is_some() && !self.lock {
+            return wrong(
+                "without its lock a file may still be written by a killed writer's kernel when its                  ring is recovered: leave survive_kill or lock(false) out"
                     .into(),
             );
         }

@@ -14,3 +14,10 @@ pub(crate) fn number() -> u64 {
         }
     }
 }
+
+/// As [`number`], of twice as many bits.
+pub(crate) fn bond() -> [u8; 16] {
+    let mut bond = [0; 16];
+    bond.chunks_exact_mut(8).for_each(|half| half.copy_from_slice(&number().to_ne_bytes()));
+    bond
+}

@@ -22,6 +22,12 @@ impl Counter {
         self.0.store(n, Ordering::Relaxed);
     }
 
+    /// For the only one who counts: no read-modify-write.
+    #[inline]
+    pub(crate) fn add_alone(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
     pub(crate) fn raise(&self, n: u64) {
         // A look first: the maximum seldom changes, and a look does not claim the cache line.
         if self.get() < n {

@@ -19,6 +19,7 @@ use crate::follow::Post;
 use crate::fork::Process;
 use crate::overrun::{OnFull, OverrunLog};
 use crate::stats::Counters;
+use crate::survive::RingFile;
 use crate::sync::{
     AtomicBool, AtomicU64, Event, Mutex, OnceLock, Ordering, fence, ignore_poison, raise,
 };
@@ -32,7 +33,8 @@ pub(crate) use tasks::{Place, Tasks, unharmed};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Positions {
-    /// Taken into a buffer; survives nothing. On a shared handle, bytes that a producer is still
+    /// Taken into a buffer; survives nothing, or a kill where it
+    /// [lies in a file](crate::Options::survive_kill). On a shared handle, bytes that a producer is still
     /// copying are included.
     pub accepted: u64,
     /// Handed to the kernel; nothing is promised yet.
@@ -120,6 +122,8 @@ pub(crate) struct Stream {
     pub(crate) overruns: CachePadded<OverrunLog>,
     /// Producers share the stream: `committed` is found by counting cells.
     shared: AtomicBool,
+    /// Of a ring file: no memory is released while producers begin to share it.
+    sharing: Mutex<()>,
     process: Process,
     // Apart, so that neither the driver nor who asks takes away the cache lines that a push reads.
     published: CachePadded<Published>,
@@ -182,7 +186,11 @@ impl Stream {
         (released, start): (u64, u64),
         (doorbell, place): (Arc<Doorbell>, usize),
     ) -> Self {
-        let sequencer = Sequencer::new(start, released, memory.capacity() as u64);
+        let words = memory.ring_file().map(|file| {
+            file.begin(start);
+            file.words()
+        });
+        let sequencer = Sequencer::over(words, start, released, memory.capacity() as u64);
         Self {
             path,
             sequencer,
@@ -190,6 +198,7 @@ impl Stream {
             counters: CachePadded::default(),
             overruns: CachePadded::default(),
             shared: AtomicBool::new(false),
+            sharing: Mutex::new(()),
             process: Process::this(),
             published: CachePadded::new(Published {
                 submitted: AtomicU64::new(start),
@@ -267,8 +276,67 @@ impl Stream {
 
     /// From now on producers share the stream.
     pub(crate) fn share(&self) {
+        if self.is_left_behind() {
+            return; // the words may be the parent's, too
+        }
         self.sequencer.share();
+        match self.memory.ring_file() {
+            None => self.shared.store(true, Ordering::Release),
+            Some(file) => self.share_ring(file),
+        }
+    }
+
+    /// A copy that a kill interrupts leaves in its place what lay there: it has to be nothing.
+    fn share_ring(&self, file: &RingFile) {
+        let _released_by_nobody = ignore_poison(self.sharing.lock());
         self.shared.store(true, Ordering::Release);
+        let (from, to) = (self.sequencer.committed(), self.sequencer.limit());
+        // SAFETY: past `committed` all that has room is the producer's, which waits for this.
+        unsafe { self.memory.fill(from, to.saturating_sub(from) as usize, 0) };
+        file.share();
+    }
+
+    /// Of the driver: gives memory below `in_use` back to the producers; returns whether that is news.
+    pub(crate) fn release(&self, in_use: u64) -> bool {
+        if self.memory.ring_file().is_none() {
+            return self.sequencer.release(in_use);
+        }
+        if self.sequencer.releasable(in_use).is_empty() {
+            return false;
+        }
+        let _shared_by_nobody = ignore_poison(self.sharing.lock());
+        if self.is_shared() {
+            let memory = self.sequencer.releasable(in_use);
+            // SAFETY: the driver's until it is released; nothing of it is in flight.
+            unsafe { self.memory.fill(memory.start, (memory.end - memory.start) as usize, 0) };
+        }
+        self.sequencer.release(in_use)
+    }
+
+    /// Of a driver: ring or file show the patches up to this one.
+    pub(crate) fn patch_is_through(&self, number: u64) {
+        if let Some(file) = self.memory.ring_file() {
+            file.patch_applied(number);
+        }
+    }
+
+    /// Of a driver: everything below is in the file, whether published or not.
+    pub(crate) fn note_written(&self, written: u64) {
+        if let Some(file) = self.memory.ring_file() {
+            file.post_written(written);
+        }
+    }
+
+    /// Of a writer that lets go of its file; `whole`: the file has all that was accepted.
+    pub(crate) fn leave_ring(&self, file: &dyn Handle, whole: bool) {
+        match self.memory.ring_file() {
+            Some(ring) if whole => {
+                ring.remove();
+                let _ = file.set_bond(None); // of a ring that is gone: a later writer takes it away
+            }
+            Some(ring) => ring.leave(),
+            None => {}
+        }
     }
 
     // ---- requests to the driver -----------------------------------------------------------------
@@ -412,6 +480,9 @@ impl Stream {
             return None;
         }
         let number = self.patches_queued() + 1;
+        if let Some(file) = self.memory.ring_file() {
+            file.put_patch(number, from, bytes);
+        }
         patches.waiting.push_back(Patch { number, from, bytes: bytes.into() });
         self.requests.patches_queued.store(number, Ordering::Release);
         drop(patches);
@@ -484,7 +555,11 @@ impl Stream {
             news
         };
         raise(&self.published.submitted, submitted);
-        let written = raise(&self.published.written, written);
+        let end = written;
+        let written = raise(&self.published.written, end);
+        if written {
+            self.note_written(end);
+        }
         let patched = raise(&self.published.patches_in_file, patches.in_file);
         let patches = raise(&self.published.patches_durable, patches.durable);
         let durable = raise(&self.published.durable, durable);

@@ -4,6 +4,8 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 
+use crate::survive::RingFile;
+
 /// A piece of [`Memory`] that the kernel is asked to read or fill.
 ///
 /// Plain numbers and an address, so that a backend can hold it while the operation is in flight;
@@ -55,10 +57,44 @@ impl Region {
 #[derive(Debug)]
 pub(crate) struct Memory {
     base: NonNull<u8>,
-    layout: Layout,
+    store: Store,
     buffer: usize,
     capacity: usize,
     overhang: usize,
+}
+
+/// Whose the bytes are.
+#[derive(Debug)]
+enum Store {
+    Heap(Layout),
+    /// A file that outlives the process.
+    File(RingFile),
+}
+
+/// How much of what there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    buffer: usize,
+    pub(crate) capacity: usize,
+    overhang: usize,
+    pub(crate) total: usize,
+    align: usize,
+}
+
+impl Sizes {
+    /// `None`: more than any memory.
+    pub(crate) fn new(
+        buffer: usize,
+        buffers: usize,
+        overhang: usize,
+        align: usize,
+    ) -> Option<Self> {
+        let capacity = buffer.checked_mul(buffers)?;
+        let align = align.max(Memory::ALIGN);
+        let overhang = overhang.checked_next_multiple_of(align)?;
+        let total = capacity.checked_add(overhang)?.checked_add(2 * Memory::BOUNCE)?;
+        Some(Self { buffer, capacity, overhang, total, align })
+    }
 }
 
 // SAFETY: all access goes through unsafe methods whose callers hold the bytes exclusively, or
@@ -71,7 +107,7 @@ impl Memory {
     /// Every address that a backend sees is a multiple of this, or of the block size if larger.
     pub(crate) const ALIGN: usize = 4096;
     /// The size of a huge page where there are any.
-    const HUGE: usize = 2 << 20;
+    pub(crate) const HUGE: usize = 2 << 20;
     /// Room for a tail that is copied aside before it is written, and for a patched range.
     pub(crate) const BOUNCE: usize = 64 * 1024;
 
@@ -82,21 +118,33 @@ impl Memory {
         overhang: usize,
         align: usize,
     ) -> Option<Self> {
-        let capacity = buffer.checked_mul(buffers)?;
-        let align = align.max(Self::ALIGN);
+        let Sizes { buffer, capacity, overhang, total, align } =
+            Sizes::new(buffer, buffers, overhang, align)?;
         let whole = if capacity >= Self::HUGE { Self::HUGE } else { align };
-        let overhang = overhang.checked_next_multiple_of(align)?;
-        let total = capacity.checked_add(overhang)?.checked_add(2 * Self::BOUNCE)?;
         let layout = Layout::from_size_align(total, whole).ok()?;
         // SAFETY: the layout's size is not zero (the bounces are in it).
         let base = NonNull::new(unsafe { alloc(layout) })?;
-        let memory = Self { base, layout, buffer, capacity, overhang };
+        let memory = Self { base, store: Store::Heap(layout), buffer, capacity, overhang };
         memory.prefer_huge_pages(); // before the first touch decides
         memory.keep_out_of_children();
         // Every page is there from now on, so that no push takes a page fault.
         // SAFETY: the whole allocation, which nobody else knows yet.
         unsafe { base.as_ptr().write_bytes(0, total) };
         Some(memory)
+    }
+
+    /// In a file that was made for these sizes.
+    pub(crate) fn in_file(file: RingFile, sizes: Sizes) -> Self {
+        let Sizes { buffer, capacity, overhang, .. } = sizes;
+        Self { base: file.ring(), store: Store::File(file), buffer, capacity, overhang }
+    }
+
+    /// The file in which it lies, if it is to outlive the process.
+    pub(crate) fn ring_file(&self) -> Option<&RingFile> {
+        match &self.store {
+            Store::Heap(_) => None,
+            Store::File(file) => Some(file),
+        }
     }
 
     /// A push walks through the whole ring, so with small pages every sixteenth record of 256
@@ -113,9 +161,13 @@ impl Memory {
     /// The stream is over: its pages go back to the system, though handles may keep the addresses.
     /// Whoever still touches them, as a producer that a failure has met in mid-copy, finds zeros. No
     /// operation may be in flight.
+    ///
+    /// Those of a file stay: they are what a recovery needs, until the file goes.
     pub(crate) fn give_pages_back(&self) {
         #[cfg(unix)]
-        self.advise(libc::MADV_DONTNEED); // any byte is as good as another by now
+        if self.ring_file().is_none() {
+            self.advise(libc::MADV_DONTNEED); // any byte is as good as another by now
+        }
     }
 
     /// Says something of the whole pages of the allocation: what is lost, or what a child finds.
@@ -124,7 +176,7 @@ impl Memory {
         // SAFETY: asks for a number.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
         let from = (self.base.as_ptr() as usize).next_multiple_of(page);
-        let end = self.base.as_ptr() as usize + self.footprint();
+        let end = self.base.as_ptr() as usize + self.total();
         let to = end - end % page;
         // SAFETY: whole pages of our own allocation.
         from >= to || unsafe { libc::madvise(from as *mut _, to - from, advice) } == 0
@@ -154,7 +206,15 @@ impl Memory {
 
     /// Bytes allocated in all.
     pub(crate) fn footprint(&self) -> usize {
-        self.layout.size()
+        match &self.store {
+            Store::Heap(layout) => layout.size(),
+            Store::File(file) => file.footprint(),
+        }
+    }
+
+    /// Bytes from the first of the ring to the last bounce.
+    fn total(&self) -> usize {
+        self.capacity + self.overhang + 2 * Self::BOUNCE
     }
 
     /// The pieces to register with the kernel: every buffer, then both bounces as one piece.
@@ -187,7 +247,7 @@ impl Memory {
     }
 
     fn at(&self, offset: usize, len: usize, index: u16) -> Region {
-        assert!(offset + len <= self.layout.size());
+        assert!(offset + len <= self.total());
         // SAFETY: in bounds, as just checked.
         Region { address: unsafe { self.base.as_ptr().add(offset) }, len, index }
     }
@@ -303,11 +363,12 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        let Store::Heap(layout) = self.store else { return };
         if !self.give_to_children() {
             return; // leaked rather than handed on as it is
         }
         // SAFETY: allocated with this layout; the driver has no operation in flight any more.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+        unsafe { dealloc(self.base.as_ptr(), layout) };
     }
 }
 
@@ -371,7 +432,7 @@ mod tests {
         drop(std::hint::black_box(vec![1u8; 4 << 20]));
         for _ in 0..5 {
             let memory = Memory::new(4096, 2, 0, 1).unwrap();
-            let layout = memory.layout;
+            let Store::Heap(layout) = memory.store else { unreachable!() };
             drop(memory);
             // SAFETY: a layout that has been allocated before; the child only looks, and leaves.
             unsafe {

@@ -9,6 +9,8 @@ mod memory;
 mod sequencer;
 mod zeros;
 
-pub(crate) use memory::{Memory, Region};
+pub(crate) use memory::{Memory, Region, Sizes};
+#[cfg_attr(any(not(target_os = "linux"), loom, shuttle), allow(unused_imports))]
+pub(crate) use sequencer::{Ends, Words, expected, position_of};
 pub(crate) use sequencer::{Refused, Sequencer};
 pub(crate) use zeros::{ZEROS, are_there as zeros_are_there, zeros};

@@ -51,7 +51,9 @@ impl Held {
     #[cfg(all(unix, not(any(loom, shuttle))))]
     pub(super) fn finish(&self, stream: &Stream, end: u64) -> Vec<Error> {
         let errors = file::finish(&*self.file, &stream.path, self.len(end), self.marked, false);
-        stream.leave_followers(&*self.file, errors.is_empty() && stream.durable() == end);
+        let whole = errors.is_empty() && stream.durable() == end;
+        stream.leave_followers(&*self.file, whole);
+        stream.leave_ring(&*self.file, whole);
         self.unlock();
         errors
     }
@@ -81,6 +83,7 @@ impl Held {
         let mut errors = end.map(finish).unwrap_or_default();
         let len = self.file.len().ok();
         stream.leave_followers(&*self.file, whole.is_some() && errors.is_empty());
+        stream.leave_ring(&*self.file, whole.is_some());
         self.unlock();
         errors.extend(file::close(&*self.file, &stream.path).err());
         (errors, len)

@@ -10,7 +10,7 @@ use super::closing::Held;
 use super::{Core, Facts};
 use crate::backend::{Abilities, Backend, FileId, Files, Io};
 use crate::blocks::align_down;
-use crate::buffers::Memory;
+use crate::buffers::{Memory, Sizes};
 use crate::canary::Canary;
 use crate::driver::run::Runner;
 use crate::driver::shared::{Hub, Reserved};
@@ -22,7 +22,9 @@ use crate::file::{
 };
 use crate::follow::Post;
 use crate::options::{BackendChoice, DiskFull, FenceForm, Options, Preallocate};
+use crate::random;
 use crate::stream::{Doorbell, Stream};
+use crate::survive::{Bond, Head, make};
 use crate::sync::{AtomicBool, Mutex, Ordering, ignore_poison};
 
 /// What a writer needs beside a file.
@@ -50,7 +52,7 @@ impl Means {
         let start_failed = |error| Error::io(Operation::Start, &path.into(), error);
         let piece = options.device_write();
         let pieces = options.buffer_size / piece * options.buffers;
-        let memory = Memory::new(piece, pieces, options.longest_grant(), MAX_BLOCK)
+        let memory = Self::memory(options, piece, pieces)?
             .ok_or_else(|| start_failed(std::io::ErrorKind::OutOfMemory.into()))?;
         // A write a piece and one for a tail.
         let flights = pieces + 1;
@@ -68,6 +70,16 @@ impl Means {
             }
         };
         Ok(Self { memory, way, piece, flights })
+    }
+
+    /// `None`: the system has not got it.
+    fn memory(options: &Options, piece: usize, pieces: usize) -> Result<Option<Memory>, Error> {
+        let overhang = options.longest_grant();
+        let Some(ring) = &options.ring else {
+            return Ok(Memory::new(piece, pieces, overhang, MAX_BLOCK));
+        };
+        let Some(sizes) = Sizes::new(piece, pieces, overhang, MAX_BLOCK) else { return Ok(None) };
+        Ok(Some(Memory::in_file(make(options, ring, sizes)?, sizes)))
     }
 
     /// Whether another backend may take this one's place.
@@ -237,6 +249,9 @@ impl Joining {
 
 impl Core {
     pub(crate) fn open(options: &Options, path: &Path, mode: OpenMode) -> Result<Self, Error> {
+        if mode == OpenMode::Append {
+            bring_what_was_accepted(options, path)?;
+        }
         Self::over(options, path, || OpenFile::new(&*options.host, options, path, mode))
     }
 
@@ -246,6 +261,7 @@ impl Core {
         path: &Path,
         recover: impl FnOnce(&Arc<dyn Handle>) -> Result<(), E>,
     ) -> Result<Self, E> {
+        bring_what_was_accepted(options, path)?;
         Self::over(options, path, || OpenFile::resumed(&*options.host, options, path, recover))
     }
 
@@ -281,6 +297,35 @@ impl Core {
 
     /// What was there goes, and who wants to follow finds the recording.
     fn last_steps(&self, opened: &mut OpenFile, options: &Options) -> Result<(), Error> {
+        let bond = self.stream.memory.ring_file().map(|_| random::bond());
+        opened.bind(bond)?;
+        self.appear(opened, options)?;
+        self.be_recoverable(opened, bond)
+    }
+
+    /// From now on a kill leaves what is accepted.
+    fn be_recoverable(&self, opened: &OpenFile, bond: Option<Bond>) -> Result<(), Error> {
+        let (Some(ring), Some(bond)) = (self.stream.memory.ring_file(), bond) else {
+            return Ok(());
+        };
+        let failed = |error| Error::io(Operation::Start, &opened.path, error);
+        let [device, inode] = opened.file.identity().map_err(failed)?;
+        let kept = if opened.mode == OpenMode::Overwrite { opened.existing } else { 0 };
+        ring.ready(Head {
+            capacity: 0, // it knows by itself
+            total: 0,
+            block: opened.block,
+            start: opened.start,
+            kept,
+            device,
+            inode,
+            marked: opened.marked.into(),
+            bond,
+        });
+        Ok(())
+    }
+
+    fn appear(&self, opened: &mut OpenFile, options: &Options) -> Result<(), Error> {
         if !options.followed {
             return opened.cut(options);
         }
@@ -366,6 +411,15 @@ impl Core {
             late_errors: Mutex::default(),
         })
     }
+}
+
+/// Of a killed writer, whose ring file has the name that the next one gives.
+fn bring_what_was_accepted(options: &Options, path: &Path) -> Result<(), Error> {
+    options.check()?;
+    if options.ring.is_some() {
+        options.recover_ring(path)?;
+    }
+    Ok(())
 }
 
 /// Which forms of a fence the planner may choose.

@@ -348,6 +348,7 @@ impl Lane {
             io.lengthen(self.file, to)
         };
         if made.is_ok() {
+            self.stream.note_written(to); // first: nothing is brought from the ring any more
             let head = align_down(to, self.block);
             // SAFETY: nothing is in flight, and all that the ring held is in the file; the producer
             // owns what follows, and waits for the answer.
@@ -581,7 +582,10 @@ impl Lane {
                 self.checksum.give_up();
                 self.patch = Some(PatchOnDisk { patch, to, in_flight: None });
             }
-            None => self.plan.patch_applied(patch.number),
+            None => {
+                self.plan.patch_applied(patch.number);
+                self.stream.patch_is_through(patch.number);
+            }
         }
         true
     }
@@ -613,6 +617,8 @@ impl Lane {
             target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
         self.check_alignment(at, region);
+        // A recovery brings what the ring has from `written` on, and the ring has no such patch.
+        debug_assert!(self.stream.written() >= to, "a patch of what may be brought from a ring");
         let fence = self.plan.fence_of_patch(number, wanted);
         self.plan.patch_started(fence);
         let since = Instant::now();
@@ -678,7 +684,10 @@ impl Lane {
             return;
         }
         match self.patience.judge(&flight, result) {
-            Outcome::Complete => self.plan.patch_applied(on_disk.patch.number),
+            Outcome::Complete => {
+                self.plan.patch_applied(on_disk.patch.number);
+                self.stream.patch_is_through(on_disk.patch.number);
+            }
             Outcome::Rest(rest) => {
                 self.plan.patch_shortened();
                 on_disk.in_flight = Some(rest);
@@ -768,7 +777,7 @@ impl Lane {
         if stream.publish(plan.submitted(), plan.written(), plan.durable(), plan.patches()) {
             self.changed.progress = true;
         }
-        if stream.sequencer.release(plan.in_use()) {
+        if stream.release(plan.in_use()) {
             self.changed.space = true;
         }
         stream.set_fencing(plan.fence_in_flight());

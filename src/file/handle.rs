@@ -24,6 +24,7 @@ use super::open::{MAX_BLOCK, OpenMode};
 use super::place::{self, Place};
 use crate::blocks::{align_down, align_up};
 use crate::options::Options;
+use crate::survive::Bond;
 
 /// An open file. Its data goes through a backend.
 pub(crate) trait Handle: Debug + Send + Sync {
@@ -71,6 +72,24 @@ pub(crate) trait Handle: Debug + Send + Sync {
     fn set_mark(&self, mark: Option<Mark>) -> io::Result<()>;
 
     fn mark(&self) -> Option<Mark>;
+
+    /// Says which ring file belongs to the file, or that none does.
+    fn set_bond(&self, bond: Option<Bond>) -> io::Result<()> {
+        match bond {
+            Some(_) => Err(io::ErrorKind::Unsupported.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Device and number.
+    fn identity(&self) -> io::Result<[u64; 2]> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// `None` also where the file system can't say so.
+    fn bond(&self) -> Option<Bond> {
+        None
+    }
 
     /// Reads what is there through the page cache, before direct I/O begins.
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize>;
@@ -348,6 +367,23 @@ impl Handle for SystemFile {
 
     fn mark(&self) -> Option<Mark> {
         mark::get(self.file.ours().ok()?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn set_bond(&self, bond: Option<Bond>) -> io::Result<()> {
+        mark::set_bond(self.file.ours()?, bond)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn identity(&self) -> io::Result<[u64; 2]> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = self.file.ours()?.metadata()?;
+        Ok([metadata.dev(), metadata.ino()])
+    }
+
+    #[cfg(target_os = "linux")]
+    fn bond(&self) -> Option<Bond> {
+        mark::bond(self.file.ours().ok()?)
     }
 
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {

@@ -63,7 +63,7 @@ pub(crate) fn end_of_data(file: &dyn Handle, least: u64, len: u64) -> io::Result
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use xattr::{get, set};
+pub(super) use xattr::{bond, get, set, set_bond};
 
 #[cfg(target_os = "linux")]
 mod xattr {
@@ -75,8 +75,11 @@ mod xattr {
     use std::os::fd::AsRawFd;
 
     use super::Mark;
+    use crate::survive::Bond;
 
     const NAME: &CStr = c"user.writeflush";
+    /// Of the ring file that belongs to the file.
+    const RING: &CStr = c"user.writeflush.ring";
 
     fn text(mark: Mark) -> &'static [u8] {
         match mark {
@@ -89,16 +92,16 @@ mod xattr {
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Sets the mark, or takes it away.
-    pub(in super::super) fn set(file: &File, mark: Option<Mark>) -> io::Result<()> {
+    /// Sets an attribute, or takes it away.
+    fn put(file: &File, name: &CStr, value: Option<&[u8]>) -> io::Result<()> {
         let fd = file.as_raw_fd();
         // SAFETY: a live descriptor, a live name and value.
         let result = checked(i64::from(unsafe {
-            match mark.map(text) {
-                Some(text) => {
-                    libc::fsetxattr(fd, NAME.as_ptr(), text.as_ptr().cast(), text.len(), 0)
+            match value {
+                Some(value) => {
+                    libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
                 }
-                None => libc::fremovexattr(fd, NAME.as_ptr()),
+                None => libc::fremovexattr(fd, name.as_ptr()),
             }
         }));
         match result {
@@ -107,18 +110,36 @@ mod xattr {
         }
     }
 
-    /// The mark of a file; `None` also where the file system has none.
-    pub(in super::super) fn get(file: &File) -> Option<Mark> {
-        let mut value = [0; 16];
+    /// As much of an attribute as has room; `None` also where the file system has none.
+    fn look<'a>(file: &File, name: &CStr, value: &'a mut [u8]) -> Option<&'a [u8]> {
         let place = value.as_mut_ptr().cast();
         // SAFETY: a live descriptor and name, and as many writable bytes.
         let len = checked(unsafe {
-            libc::fgetxattr(file.as_raw_fd(), NAME.as_ptr(), place, value.len()) as i64
+            libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), place, value.len()) as i64
         });
-        let known = [Mark::Padding, Mark::Ahead];
-        known
-            .into_iter()
-            .find(|mark| Some(text(*mark)) == len.as_ref().ok().map(|len| &value[..*len]))
+        value.get(..len.ok()?)
+    }
+
+    /// Sets the mark, or takes it away.
+    pub(in super::super) fn set(file: &File, mark: Option<Mark>) -> io::Result<()> {
+        put(file, NAME, mark.map(text))
+    }
+
+    /// The mark of a file; `None` also where the file system has none.
+    pub(in super::super) fn get(file: &File) -> Option<Mark> {
+        let mut value = [0; 16];
+        let found = look(file, NAME, &mut value)?;
+        [Mark::Padding, Mark::Ahead].into_iter().find(|mark| text(*mark) == found)
+    }
+
+    /// Sets the bond, or takes it away.
+    pub(in super::super) fn set_bond(file: &File, bond: Option<Bond>) -> io::Result<()> {
+        put(file, RING, bond.as_ref().map(|bond| &bond[..]))
+    }
+
+    pub(in super::super) fn bond(file: &File) -> Option<Bond> {
+        let mut value = Bond::default();
+        look(file, RING, &mut value)?.try_into().ok()
     }
 }
 

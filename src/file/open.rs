@@ -18,6 +18,7 @@ use crate::error::{Error, Operation, lacks_space};
 use crate::follow::retire;
 use crate::host::Host;
 use crate::options::{Direct, FenceForm, Options, Preallocate};
+use crate::survive::Bond;
 
 /// The largest block that direct I/O may ask for; memory is aligned to it.
 pub(crate) const MAX_BLOCK: usize = 16 * 1024;
@@ -51,6 +52,8 @@ pub(crate) struct OpenFile {
     mark: Option<Mark>,
     /// It is of this open, and the close takes it away.
     pub(crate) marked: bool,
+    /// Of the ring file that it belonged to, if this open has said otherwise.
+    found_bond: Option<Option<Bond>>,
     /// Of zeros that may be written ahead.
     pub(crate) ahead: u64,
 }
@@ -137,6 +140,7 @@ impl OpenFile {
             found_mark: None,
             mark: None,
             marked: false,
+            found_bond: None,
             ahead: 0,
         };
         match opened.prepare(options) {
@@ -157,6 +161,9 @@ impl OpenFile {
         };
         if self.mark != self.found_mark && self.found != Found::Nothing {
             let _ = self.file.set_mark(self.found_mark);
+        }
+        if let Some(bond) = self.found_bond {
+            let _ = self.file.set_bond(bond);
         }
         match self.found {
             Found::Nothing => {
@@ -296,6 +303,22 @@ impl OpenFile {
             }
         }
         if zeros { self.zero(options, found, bytes) } else { Ok(()) }
+    }
+
+    /// Whatever ring file the file belonged to: from now on to this one, or to none. What another has
+    /// would not follow any more.
+    pub(crate) fn bind(&mut self, bond: Option<Bond>) -> Result<(), Error> {
+        let found = self.file.bond();
+        if found == bond {
+            return Ok(());
+        }
+        self.file.set_bond(bond).map_err(|error| {
+            let sentence = format!("no number could say which ring file it belongs to ({error})");
+            let error = io::Error::new(error.kind(), sentence);
+            Error::io(Operation::Start, &self.path, error)
+        })?;
+        self.found_bond = Some(found);
+        Ok(())
     }
 
     /// The last step of an open that drops old bytes, when nothing else can fail any more: of a

@@ -135,6 +135,13 @@ impl Ground for Beside {
         }
     }
 
+    fn unbind(&mut self) -> io::Result<()> {
+        match self.file.bond() {
+            Some(_) => self.file.set_bond(None),
+            None => Ok(()),
+        }
+    }
+
     fn sync_file(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         tolerate(self.file.sync_directory())

@@ -1,6 +1,8 @@
 //! Recovery of a file whose writer was killed, whatever is in it: how much of it is good is said by a
 //! function, [`wave`] for WAV and RF64, or the caller's own. What is damaged behind that is kept
 //! beside the file. (Framed files know by themselves: [`frames::recover`](crate::frames::recover()).)
+//! Before that [`ring()`] brings to the file what its writer had accepted, if that
+//! [survives a kill](Options::survive_kill).
 //!
 //! # The order of the steps
 //!
@@ -31,12 +33,14 @@ pub(crate) use ground::Beside;
 pub(crate) use steps::{Plan, Refused, carry_out};
 
 mod ground;
+mod ring;
 mod scan;
 pub(crate) mod steps;
 #[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
 pub(crate) mod tests;
 mod wave;
 
+pub use ring::{Brought, ring};
 pub use scan::Scan;
 pub use wave::{Wave, wave};
 

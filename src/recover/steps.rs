@@ -29,7 +29,7 @@ pub(crate) struct Refused {
     pub(crate) source: io::Error,
 }
 
-fn refused(operation: Operation) -> impl Fn(io::Error) -> Refused {
+pub(super) fn refused(operation: Operation) -> impl Fn(io::Error) -> Refused {
     move |source| Refused { operation, source }
 }
 
@@ -72,12 +72,17 @@ pub(crate) trait Ground {
     /// The file ends in nothing but data; returns whether it was said to.
     fn unmark(&mut self) -> io::Result<bool>;
 
+    /// No ring file belongs to the file any more.
+    fn unbind(&mut self) -> io::Result<()>;
+
     /// Flushes the file and its name.
     fn sync_file(&mut self) -> io::Result<()>;
 }
 
 /// Returns the name of the tail, if there is one. After an error another try ends the same way.
 pub(crate) fn carry_out(ground: &mut impl Ground, plan: &Plan) -> Result<Option<PathBuf>, Refused> {
+    // What a ring file has would not follow any more.
+    ground.unbind().map_err(refused(Operation::Trim))?;
     let tail = plan.end..plan.tail;
     let kept = match tail.is_empty() {
         true => None,

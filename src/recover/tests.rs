@@ -11,13 +11,13 @@ use super::*;
 use crate::frames;
 
 /// Fails every step from one on, as if the process had been killed there.
-struct Killed<G> {
-    ground: G,
-    left: usize,
+pub(crate) struct Killed<G> {
+    pub(crate) ground: G,
+    pub(crate) left: usize,
 }
 
 impl<G> Killed<G> {
-    fn step(&mut self) -> io::Result<&mut G> {
+    pub(crate) fn step(&mut self) -> io::Result<&mut G> {
         match self.left {
             0 => Err(io::Error::other("killed")),
             _ => {
@@ -74,6 +74,10 @@ impl<G: Ground> Ground for Killed<G> {
 
     fn unmark(&mut self) -> io::Result<bool> {
         self.step()?.unmark()
+    }
+
+    fn unbind(&mut self) -> io::Result<()> {
+        self.step()?.unbind()
     }
 
     fn sync_file(&mut self) -> io::Result<()> {
@@ -329,6 +333,10 @@ impl Ground for Disk {
 
     fn unmark(&mut self) -> io::Result<bool> {
         Ok(false)
+    }
+
+    fn unbind(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     fn sync_file(&mut self) -> io::Result<()> {

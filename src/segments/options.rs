@@ -271,6 +271,11 @@ impl Options {
                  most the size of a segment"
             ));
         }
+        if self.below.ring.is_some() {
+            return wrong(
+                "survive_kill names one ring file for one file: leave it out of segments".into(),
+            );
+        }
         Ok(Cut { size, frame: self.frame })
     }
 

@@ -60,7 +60,6 @@ pub struct Writer {
     limit: u64,
     /// End of the buffer that is being filled.
     buffer_end: u64,
-    writes: u64,
     /// Where `std::io::Seek` has put the cursor, if not at the end.
     pub(super) cursor: Option<u64>,
     shared: bool,
@@ -117,7 +116,6 @@ impl Writer {
             offset: 0,
             limit: 0,
             buffer_end: 0,
-            writes: 0,
             cursor: None,
             shared: false,
         };
@@ -464,8 +462,7 @@ impl Writer {
 
     #[inline]
     fn count_write(&mut self) {
-        self.writes += 1;
-        self.stream.counters.producer.writes.set(self.writes);
+        self.stream.counters.producer.writes.add_alone(1);
     }
 
     /// Hands the next `len` bytes, which are in place, to the driver.
@@ -517,6 +514,9 @@ impl Writer {
     fn hand_over_as_room_appears(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut rest = bytes;
         while !rest.is_empty() {
+            if self.stream.is_left_behind() {
+                return Err(Error::Forked); // the words may be the parent's, too
+            }
             let position = self.position;
             self.core().wait_room(position, 1, None)?;
             let free = self.stream.sequencer.limit().saturating_sub(position);
@@ -556,6 +556,9 @@ impl Writer {
     fn repay_some(&mut self, budget: u64) -> Result<(), Error> {
         let OnFull::Fill(byte) = self.policy() else { return Ok(()) };
         let stream = &self.stream;
+        if stream.is_left_behind() {
+            return Err(Error::Forked);
+        }
         let limit = stream.sequencer.limit();
         if limit == 0 {
             return Err(self.told_to_stop());

@@ -32,6 +32,9 @@ impl<'a> Grant<'a> {
         assert!(len <= self.len, "{len} bytes committed of a grant of {}", self.len);
         let position = self.writer.accepted();
         let stream = &self.writer.core().stream;
+        if stream.is_left_behind() {
+            return position; // the parent has the grant, too
+        }
         // SAFETY: the grant owns these positions and the overhang (it borrows the only producer).
         let copied = unsafe { stream.memory.fold_overhang(position, len) };
         if copied > 0 {

@@ -344,6 +344,9 @@ impl Producers {
     /// They were reserved for the caller, and are handed over once; the overhang is his, if they
     /// reach there.
     pub(super) unsafe fn accept_grant(&self, from: u64, len: usize) {
+        if self.core().stream.is_left_behind() {
+            return; // the parent has the grant, too
+        }
         let counters = &self.core().stream.counters;
         // SAFETY: passed on.
         let copied = unsafe { self.memory().fold_overhang(from, len) };
@@ -439,6 +442,9 @@ impl Producers {
         self.core().may_wait()?;
         self.repay_all();
         let stream = &self.core().stream;
+        if stream.is_left_behind() {
+            return Err(Error::Forked);
+        }
         let from = stream.sequencer.reserve_ahead(record.len() as u64);
         let from = from.map_err(|_| self.core().stopped())?;
         let mut at = from;
