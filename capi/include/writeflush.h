@@ -797,6 +797,20 @@ typedef struct {
    `wf_fallbacks` says why not.
    */
   uint64_t zero_ahead;
+  /*
+   The buffers lie in a ring file of this name, so that every byte that was accepted survives the
+   death of the process, by kill -9 too; null (default): in the heap. A string that ends with a
+   zero, read by the open. The file has to lie in memory (`/dev/shm`), so no power cut is survived by
+   it; it is made by the open, which is refused where one of that name has what a killed writer
+   accepted, and goes with a close that has brought everything to the disk. After a kill
+   `wf_recover_ring` brings what was accepted to the file, and so does an open with `WF_APPEND` or
+   `WF_APPEND_AT` and the same name here. Linux; not for MMIO, nor for segments.
+   */
+  const char *survive_kill;
+  /*
+   0.
+   */
+  size_t unused;
 } wf_options;
 
 /*
@@ -1592,6 +1606,23 @@ wf_status wf_recover(const char *path,
                      uint32_t kind,
                      wf_recovered *found,
                      size_t size);
+
+/*
+ Brings what a killed writer had accepted from its ring file (`wf_options.survive_kill`) to its file: all
+ bytes in their order, then the patches; makes them durable, cuts the file to its exact length, and takes
+ the ring file away. Puts the bytes that were brought to `*bytes` (null: nobody wants it); 0 also if there
+ is no ring file, or nothing had been accepted.
+
+ It may be killed at any moment, and called again. Blocks: writes as much as the buffers hold. Allocates
+ some 3 MiB. Any thread. `WF_LOCKED` while the writer lives; `WF_INVALID` of a ring file that is damaged,
+ belongs to another file, or to one that others have written since: nothing has been changed then. `WF_IO`:
+ another try goes on. `WF_PANIC`.
+
+ `ring` and `path` are null or strings that end with a zero; `bytes` is null or writable.
+ */
+wf_status wf_recover_ring(const char *ring,
+                          const char *path,
+                          uint64_t *bytes);
 
 /*
  Sets every option that the caller knows to its default. `size`: `sizeof` of the caller's

@@ -1,13 +1,14 @@
 //! Options as C gives them: numbers, each looked at before it is believed.
 #![allow(unsafe_code)]
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_char, c_void};
 use std::time::Duration;
 
 use rust::{BackendChoice, Direct, DiskFull, Drive, FenceForm, OnFull, Options, Preallocate};
 
 use crate::drivers::{driver_of, wf_driver};
 use crate::failure::{invalid, wf_status};
+use crate::open::path_of;
 use crate::sized;
 
 /// How a file is opened.
@@ -187,6 +188,16 @@ pub struct wf_options {
     /// the close, and after a crash, the file ends in them. Linux, ext4 and xfs; elsewhere
     /// `wf_fallbacks` says why not.
     pub zero_ahead: u64,
+    /// The buffers lie in a ring file of this name, so that every byte that was accepted survives the
+    /// death of the process, by kill -9 too; null (default): in the heap. A string that ends with a
+    /// zero, read by the open. The file has to lie in memory (`/dev/shm`), so no power cut is survived by
+    /// it; it is made by the open, which is refused where one of that name has what a killed writer
+    /// accepted, and goes with a close that has brought everything to the disk. After a kill
+    /// `wf_recover_ring` brings what was accepted to the file, and so does an open with `WF_APPEND` or
+    /// `WF_APPEND_AT` and the same name here. Linux; not for MMIO, nor for segments.
+    pub survive_kill: *const c_char,
+    /// 0.
+    pub unused: usize,
 }
 
 /// What a C program hands to a function of its own.
@@ -200,7 +211,7 @@ unsafe impl Sync for Context {}
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_options>()
-        == size_of::<[u64; 13]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 4]>()
+        == size_of::<[u64; 13]>() + size_of::<[u32; 14]>() + size_of::<[*mut c_void; 6]>()
 );
 
 impl Default for wf_options {
@@ -237,6 +248,8 @@ impl Default for wf_options {
             fence_bytes: 0,
             driver: 0,
             zero_ahead: 0,
+            survive_kill: std::ptr::null(),
+            unused: 0,
         }
     }
 }
@@ -338,6 +351,11 @@ impl wf_options {
         };
         if let Some(setup) = set_up_by(self.thread_setup, self.thread_context) {
             options = options.thread_setup(setup);
+        }
+        if !self.survive_kill.is_null() {
+            // SAFETY: the caller's promise: a string that ends with a zero.
+            let ring = unsafe { CStr::from_ptr(self.survive_kill) };
+            options = options.survive_kill(path_of(ring)?);
         }
         if self.driver != 0 {
             options = options.driver(&self.shared()?);

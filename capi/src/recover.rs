@@ -8,7 +8,7 @@ use rust::{Error, frames, recover};
 
 use crate::failure::{failed_apart, guarded, invalid, refuse_with, wf_status};
 use crate::open::path_of;
-use crate::sized;
+use crate::{put, sized};
 use wf_status::*;
 
 /// Messages in frames: of `wf_segments_options.framed`, or of the crate's `frames`.
@@ -74,6 +74,45 @@ pub unsafe extern "C" fn wf_recover(
                 WF_OK
             }
             Err(status) => status,
+        }
+    })
+}
+
+/// Brings what a killed writer had accepted from its ring file (`wf_options.survive_kill`) to its file: all
+/// bytes in their order, then the patches; makes them durable, cuts the file to its exact length, and takes
+/// the ring file away. Puts the bytes that were brought to `*bytes` (null: nobody wants it); 0 also if there
+/// is no ring file, or nothing had been accepted.
+///
+/// It may be killed at any moment, and called again. Blocks: writes as much as the buffers hold. Allocates
+/// some 3 MiB. Any thread. `WF_LOCKED` while the writer lives; `WF_INVALID` of a ring file that is damaged,
+/// belongs to another file, or to one that others have written since: nothing has been changed then. `WF_IO`:
+/// another try goes on. `WF_PANIC`.
+///
+/// # Safety
+/// `ring` and `path` are null or strings that end with a zero; `bytes` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wf_recover_ring(
+    ring: *const c_char,
+    path: *const c_char,
+    bytes: *mut u64,
+) -> wf_status {
+    guarded(|| {
+        if ring.is_null() || path.is_null() {
+            return invalid("the pointer to the ring file, or to the path, is null");
+        }
+        // SAFETY: the caller's promise.
+        let names = unsafe { [CStr::from_ptr(ring), CStr::from_ptr(path)] }.map(path_of);
+        let [Ok(ring), Ok(path)] = names else { return invalid("a path is no UTF-8") };
+        match recover::ring(ring, path) {
+            Ok(brought) => {
+                // SAFETY: the caller's promise.
+                unsafe { put(bytes, brought.map_or(0, |brought| brought.bytes)) };
+                WF_OK
+            }
+            Err(error @ Error::Unrecoverable { .. }) => {
+                refuse_with(WF_INVALID, error.to_string(), 0)
+            }
+            Err(error) => failed_apart(&error),
         }
     })
 }

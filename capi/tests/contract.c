@@ -762,6 +762,42 @@ static void what_a_status_means(const char *folder) {
   CHECK(wf_write(writer, "x", 1, NULL) == WF_CLOSED && wf_last_errno() == 0);
 }
 
+#ifdef __linux__
+/* A child that is killed with bytes that nobody has written. */
+static void what_survives_a_kill(const char *path) {
+  char ring[100];
+  snprintf(ring, sizeof ring, "/dev/shm/writeflush-contract-%d.ring", (int)getpid());
+  wf_options options;
+  CHECK(wf_options_init(&options, sizeof options) == WF_OK && options.survive_kill == NULL);
+  options.survive_kill = ring;
+  options.submit_every_ms = 0;
+  CHECK(wf_mmio_settings(&options, 0, 0) == WF_INVALID); /* one name for many files */
+  fflush(NULL);
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    wf_writer writer;
+    CHECK(wf_open(path, &options, &writer) == WF_OK);
+    CHECK(wf_write(writer, "accepted", 8, NULL) == WF_OK);
+    kill(getpid(), SIGKILL);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+  uint64_t bytes = 7;
+  wf_writer writer = 1;
+  CHECK(wf_open(path, &options, &writer) == WF_INVALID && writer == 0); /* it would give that up */
+  CHECK(wf_recover_ring(NULL, path, &bytes) == WF_INVALID);
+  CHECK(wf_recover_ring(ring, NULL, &bytes) == WF_INVALID && bytes == 7);
+  CHECK(wf_recover_ring(ring, path, &bytes) == WF_OK && bytes == 8);
+  CHECK(wf_recover_ring(ring, path, &bytes) == WF_OK && bytes == 0); /* it is gone */
+  FILE *file = fopen(path, "rb");
+  char found[20] = {0};
+  CHECK(file != NULL && fread(found, 1, sizeof found, file) == 8 && fclose(file) == 0);
+  CHECK(strcmp(found, "accepted") == 0);
+  CHECK(wf_recover_ring(path, path, NULL) == WF_INVALID); /* no ring file */
+}
+#endif
+
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   char path[4096];
@@ -792,6 +828,9 @@ int main(int argc, char **argv) {
   a_forked_child(path, 0);
   a_forked_child(path, 1);
   many_writers(argv[1]);
+#ifdef __linux__
+  what_survives_a_kill(path);
+#endif
   drivers_that_cannot_be();
   a_driver_decides(path);
   messages(path);

@@ -376,7 +376,7 @@ _writeflush() {
             return 0
             ;;
         writeflush__subcmd__record)
-            opts="-q -h --input --reopen --fence-every --followed --frame --wav --raw --rate --channels --bits --float --append --append-at --resume --force --duration --split --preroll --keep --min-free --buffers --buffer-size --on-full --on-disk-full --preallocate --backend --direct --drive --json --json-lines --metrics --quiet --help"
+            opts="-q -h --input --reopen --fence-every --followed --frame --wav --raw --rate --channels --bits --float --append --append-at --resume --force --duration --split --preroll --keep --min-free --buffers --buffer-size --on-full --on-disk-full --survive-kill --preallocate --backend --direct --drive --json --json-lines --metrics --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -446,6 +446,10 @@ _writeflush() {
                     COMPREPLY=($(compgen -W "fail wait delete" -- "${cur}"))
                     return 0
                     ;;
+                --survive-kill)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --preallocate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -474,12 +478,16 @@ _writeflush() {
             return 0
             ;;
         writeflush__subcmd__recover)
-            opts="-h --frame --help"
+            opts="-h --ring --frame --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --ring)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --frame)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -55,6 +55,7 @@ complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l on-full
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l on-disk-full -d 'The disk is full: fail, wait for space, delete old files' -r -f -a "fail\t''
 wait\t''
 delete\t''"
+complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l survive-kill -d 'What was taken survives kill -9 in this file, in /dev/shm' -r -F
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l preallocate -d 'Reserve disk space at the start; zero:SIZE writes zeros' -r
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -l backend -d 'How operations reach the kernel' -r -f -a "auto\t''
 uring\t''
@@ -80,6 +81,7 @@ complete -c writeflush -n "__fish_writeflush_using_subcommand record" -s q -l qu
 complete -c writeflush -n "__fish_writeflush_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c writeflush -n "__fish_writeflush_using_subcommand follow" -l written -d 'Up to what survives a crash of the recorder, which comes sooner'
 complete -c writeflush -n "__fish_writeflush_using_subcommand follow" -s h -l help -d 'Print help'
+complete -c writeflush -n "__fish_writeflush_using_subcommand recover" -l ring -d 'First bring what its recorder had taken, out of this ring file' -r -F
 complete -c writeflush -n "__fish_writeflush_using_subcommand recover" -l frame -d 'Bytes in a frame of a raw file' -r
 complete -c writeflush -n "__fish_writeflush_using_subcommand recover" -s h -l help -d 'Print help'
 complete -c writeflush -n "__fish_writeflush_using_subcommand cat" -l lines -d 'Print a line feed behind each message'

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use writeflush::recover::{Prefix, Scan, recover, wave};
-use writeflush::{Error, frames};
+use writeflush::{Error, Options, frames};
 
 use crate::error::{Bad, LOST};
 use crate::output::{count, say};
@@ -25,6 +25,10 @@ can't be recovered, or is being recorded";
 pub(crate) struct Args {
     /// A WAV file, whose header is put right; a framed file; or a raw one
     file: PathBuf,
+
+    /// First bring what its recorder had taken, out of this ring file
+    #[arg(long, value_name = "RING")]
+    ring: Option<PathBuf>,
 
     /// Bytes in a frame of a raw file
     #[arg(long, value_name = "BYTES", default_value_t = 1, value_parser = whole(1..=u32::MAX))]
@@ -59,6 +63,9 @@ pub(crate) fn check_regular(path: &Path) -> Result<(), Bad> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_regular(&args.file)?;
     let name = args.file.display();
+    if let Some(ring) = &args.ring {
+        bring(ring, &args.file)?;
+    }
     let mut begin = Vec::new();
     File::open(&args.file)
         .and_then(|file| file.take(8).read_to_end(&mut begin))
@@ -79,6 +86,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(missing) = done.missing else { return Ok(ExitCode::SUCCESS) };
     say(format_args!("warning: {name}: {missing} that had been there are missing"));
     Ok(ExitCode::from(LOST))
+}
+
+fn bring(ring: &Path, file: &Path) -> Result<(), Bad> {
+    let brought = Options::new().survive_kill(ring).recover_ring(file).map_err(sentence)?;
+    let (ring, file) = (ring.display(), file.display());
+    match brought {
+        None => say(format_args!("{ring} is not there: nothing is to be brought")),
+        Some(brought) => say(format_args!(
+            "{file}: {} that had been taken are brought from {ring}",
+            count(brought.bytes, "byte")
+        )),
+    }
+    Ok(())
 }
 
 fn framed(args: &Args) -> Result<Done, Bad> {

@@ -52,6 +52,10 @@ const ROWS: &[Row] = &[
     ("record", "--reopen --input - new", &["--input FIFO"]),
     ("record", "--reopen --input old new", &["--reopen", "name a FIFO"]),
     // ---- Numbers, sizes and times.
+    ("record", "--survive-kill old new", &["old is no ring file", "name one"]),
+    ("record", "--survive-kill other new", &["has to lie in memory", "/dev/shm"]),
+    ("record", "--survive-kill /dev/shm/no/ring new", &["/dev/shm/no/ring", "No such file"]),
+    ("record", "--survive-kill /dev/shm/x --split 1MiB new", &["--split", "leave one out"]),
     ("record", "--fence-every soon new", &["--fence-every", "100ms"]),
     ("record", "--fence-every 100 new", &["--fence-every", "100ms"]),
     ("record", "--fence-every -1s new", &["--fence-every", "negative"]),
@@ -160,6 +164,7 @@ const ROWS: &[Row] = &[
     ("recover", "broken.wav", &["broken.wav is left as it was"]),
     ("recover", "--frame 0 old", &["--frame", "from 1 to"]),
     ("recover", "--frame x old", &["--frame", "from 1 to"]),
+    ("recover", "--ring old linked", &["old is left as it was", "it is no ring file"]),
     ("recover", "--frame -1 old", &["--frame", "negative"]),
     ("cat", "", &["<FILE>"]),
     ("cat", "missing", &["missing", "name a recording"]),

@@ -6,9 +6,10 @@ mod winmm;
 use std::ffi::c_void;
 use std::time::Duration;
 
+use rust::Options;
 use rust::mmio::{Settings, io_procedure};
 
-use crate::failure::{guarded, wf_status};
+use crate::failure::{guarded, invalid, wf_status};
 use crate::options::{unless_zero, wf_options};
 use crate::sized;
 
@@ -31,6 +32,15 @@ pub unsafe extern "system" fn wf_mmio_procedure(
     unsafe { io_procedure(info.cast(), message, first, second) }
 }
 
+fn read(asked: wf_options) -> Result<Options, wf_status> {
+    match asked.survive_kill.is_null() {
+        true => asked.read(),
+        false => {
+            Err(invalid("survive_kill names one ring file for one file: leave it out of MMIO"))
+        }
+    }
+}
+
 /// How the MMIO procedure opens files from now on: with `options` (null: the defaults of MMIO; their
 /// `mode`, `on_full` and `producers` don't matter), and a fence of its own every `fence_ms`
 /// milliseconds and every `fence_bytes` bytes (0: none of that kind). Before this call: the defaults
@@ -51,7 +61,7 @@ pub unsafe extern "C" fn wf_mmio_settings(
 ) -> wf_status {
     guarded(|| {
         // SAFETY: the caller's promise.
-        match unsafe { sized::at(options) }.and_then(|asked| asked.read()) {
+        match unsafe { sized::at(options) }.and_then(read) {
             Ok(asked) => {
                 let interval = unless_zero(fence_ms).map(Duration::from_millis);
                 let bytes = unless_zero(fence_bytes);

@@ -195,6 +195,15 @@ pub(crate) struct Args {
           hide_default_value = true, help_heading = DISK)]
     pub(crate) on_disk_full: DiskFullArg,
 
+    /// What was taken survives kill -9 in this file, in /dev/shm
+    ///
+    /// The buffers lie in it. It goes with a recording that ends well; after a kill, or a disk that
+    /// failed, --resume with the same file first brings what was taken to the recording, and so does
+    /// writeflush recover --ring, which begins no new one. No power cut is survived by it. Linux.
+    #[arg(long, hide_short_help = true, value_name = "RING", conflicts_with = "numbered",
+          help_heading = DISK)]
+    pub(crate) survive_kill: Option<PathBuf>,
+
     /// Reserve disk space at the start; zero:SIZE writes zeros
     ///
     /// Zeros are slower to start with, and make the cheapest fences later.
@@ -397,7 +406,11 @@ impl Args {
             DriveArg::Caller => Drive::Caller,
             DriveArg::Poll => Drive::Poll,
         };
-        Options::new()
+        let options = match &self.survive_kill {
+            Some(ring) => Options::new().survive_kill(ring),
+            None => Options::new(),
+        };
+        options
             .buffers(self.buffers)
             .buffer_size(usize::try_from(self.buffer_size).unwrap_or(usize::MAX))
             .backend(backend)

@@ -133,6 +133,9 @@ fn refused(args: &Args, error: &Error) -> anyhow::Error {
         Error::Cancelled => return Interrupted.into(),
         Error::Unfinished { .. } => ": --resume, or --append-at BYTE",
         Error::SpaceFloor { .. } => ": --min-free",
+        Error::Options(_) if args.survive_kill.as_ref().is_some_and(|ring| ring.exists()) => {
+            "; --resume does that"
+        }
         Error::Unrecoverable { .. } => "; give --raw if it is none, or record to another file",
         Error::Io { operation: Operation::Start, .. } => "; try --backend auto",
         Error::Io { operation: Operation::Preallocate, source, .. } => match source.kind() {
@@ -270,7 +273,9 @@ impl Recording {
             None => Instant::now().checked_add(time).map(Until::Instant),
         });
         let (path, frame) = (args.output.clone(), course.frame as u64);
-        let raw = header.is_none().then_some(Raw { path, begins: start, frame });
+        // A ring brings the rest of the frame when there is space again.
+        let is_cut = header.is_none() && args.survive_kill.is_none();
+        let raw = is_cut.then_some(Raw { path, begins: start, frame });
         Ok(Self {
             raw,
             progress: Progress::new(args.quiet, start),

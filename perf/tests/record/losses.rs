@@ -224,8 +224,13 @@ fn a_disk_that_was_full_leaves_a_header_of_all_that_is_durable() {
 
 /// A recorder whose file may get 1 or 2 MiB long: dash counts in blocks of 512 bytes, bash in 1024.
 fn limited(options: &[&str]) -> Command {
+    limited_to(2048, options)
+}
+
+/// To so many blocks of 512 bytes.
+fn limited_to(blocks: u32, options: &[&str]) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -f 2048; exec \"$@\"", "sh"]);
+    command.args(["-c", &format!("ulimit -f {blocks}; exec \"$@\""), "sh"]);
     command.args([env!("CARGO_BIN_EXE_writeflush"), "record"]).args(options);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -259,6 +264,47 @@ fn a_file_that_can_be_no_longer_is_kept_and_split_advised() {
         let data = if options == ["--wav"] { described(&kept) } else { &kept[..] };
         assert!(data.len() > 900_000 && pattern(LEN).starts_with(data));
         assert!(files.next().is_none());
+    }
+}
+
+/// What the recorder had taken is in its ring when it is killed on a full disk, and is brought when there
+/// is space again: by a recovery, or by who goes on.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_was_taken_survives_a_kill() {
+    let place = directory();
+    const LIMIT: usize = 8 << 20; // there is room for the ring, too
+    let bytes = pattern(LIMIT + (700 << 10));
+    for resumes in [false, true] {
+        let ring = format!("/dev/shm/writeflush-test-{}-{resumes}.ring", std::process::id());
+        let path = place.path().join(resumes.to_string());
+        let options = ["--raw", "--on-disk-full", "wait", "--buffer-size", "256KiB"];
+        let options = [&options[..], &["--survive-kill", &ring]].concat();
+        let mut command = limited_to(LIMIT as u32 / 512, &options);
+        let (mut child, stdin) = begin(command.arg(&path), &bytes);
+        let words = until_said(&mut child, "the disk is full at");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop((words, stdin)); // it stayed open until now
+        assert!(fs::metadata(&path).unwrap().len() <= LIMIT as u64);
+        let taken = if resumes {
+            let output = fed(
+                record().args(["--raw", "--resume", "--survive-kill", &ring]).arg(&path),
+                b"afterwards",
+            );
+            assert_status(&output, 0);
+            let file = fs::read(&path).unwrap();
+            file.strip_suffix(b"afterwards").unwrap().to_vec()
+        } else {
+            let mut tool = Command::new(env!("CARGO_BIN_EXE_writeflush"));
+            let output = tool.args(["recover", "--ring", &ring]).arg(&path).output().unwrap();
+            assert_status(&output, 0);
+            assert!(stderr(&output).contains("that had been taken are brought"));
+            fs::read(&path).unwrap()
+        };
+        const PIPE: usize = 64 << 10;
+        assert!(taken.len() + 2 * PIPE >= bytes.len() && bytes.starts_with(&taken));
+        assert!(!Path::new(&ring).exists());
     }
 }
 
