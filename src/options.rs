@@ -805,7 +805,8 @@ impl Options {
         }
         if self.ring.is_some() && !self.lock {
             return wrong(
-                "without its lock a file may still be written by a killed writer's kernel when its                  ring is recovered: leave survive_kill or lock(false) out"
+                "without its lock a file may still be written by a killed writer's kernel when its \
+                 ring is recovered: leave survive_kill or lock(false) out"
                     .into(),
             );
         }

@@ -102,17 +102,17 @@ pub unsafe extern "C" fn wf_recover_ring(
         }
         // SAFETY: the caller's promise.
         let names = unsafe { [CStr::from_ptr(ring), CStr::from_ptr(path)] }.map(path_of);
-        let [Ok(ring), Ok(path)] = names else { return invalid("a path is no UTF-8") };
+        let (ring, path) = match names {
+            [Ok(ring), Ok(path)] => (ring, path),
+            [Err(status), _] | [_, Err(status)] => return status,
+        };
         match recover::ring(ring, path) {
             Ok(brought) => {
                 // SAFETY: the caller's promise.
                 unsafe { put(bytes, brought.map_or(0, |brought| brought.bytes)) };
                 WF_OK
             }
-            Err(error @ Error::Unrecoverable { .. }) => {
-                refuse_with(WF_INVALID, error.to_string(), 0)
-            }
-            Err(error) => failed_apart(&error),
+            Err(error) => not_judged(&error),
         }
     })
 }
@@ -130,10 +130,7 @@ fn of_frames(path: &std::path::Path) -> Result<wf_recovered, wf_status> {
 }
 
 fn of_wave(path: &std::path::Path) -> Result<wf_recovered, wf_status> {
-    let found = recover::recover(path, recover::wave).map_err(|error| match error {
-        Error::Unrecoverable { .. } => refuse_with(WF_INVALID, error.to_string(), 0),
-        error => failed_apart(&error),
-    })?;
+    let found = recover::recover(path, recover::wave).map_err(|error| not_judged(&error))?;
     Ok(wf_recovered {
         kept: found.kept,
         cut: found.cut,
@@ -141,6 +138,14 @@ fn of_wave(path: &std::path::Path) -> Result<wf_recovered, wf_status> {
         missing: found.missing,
         ..wf_recovered::default()
     })
+}
+
+/// A file that is not what it ought to be is the caller's mistake.
+fn not_judged(error: &Error) -> wf_status {
+    match error {
+        Error::Unrecoverable { .. } => refuse_with(WF_INVALID, error.to_string(), 0),
+        error => failed_apart(error),
+    }
 }
 
 /// What frames refuse.

@@ -25,8 +25,8 @@ pub(crate) fn make(options: &Options, path: &Arc<Path>, sizes: Sizes) -> Result<
             Found::Rest(file) => remove(&file, path).map_err(failed)?,
             Found::Ring(_) => {
                 return refused(
-                    "holds what a killed writer had accepted: bring it to its file first (recover::ring), \
-                     or remove it",
+                    "holds what a killed writer had accepted: bring it to its file first (recover::ring, \
+                     resume or append), or remove it",
                 );
             }
             Found::Other => return refused("is no ring file: name one that is not there"),

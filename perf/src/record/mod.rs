@@ -133,16 +133,11 @@ fn refused(args: &Args, error: &Error) -> anyhow::Error {
         Error::Cancelled => return Interrupted.into(),
         Error::Unfinished { .. } => ": --resume, or --append-at BYTE",
         Error::SpaceFloor { .. } => ": --min-free",
-        Error::Options(_) if args.survive_kill.as_ref().is_some_and(|ring| ring.exists()) => {
-            "; --resume does that"
-        }
         Error::Unrecoverable { .. } => "; give --raw if it is none, or record to another file",
         Error::Io { operation: Operation::Start, .. } => "; try --backend auto",
-        Error::Io { operation: Operation::Preallocate, source, .. } => match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                "; give a smaller --preallocate"
-            }
-            _ => "; record without --preallocate",
+        Error::Io { operation: Operation::Preallocate, .. } => match sink::lacks_space(error) {
+            true => "; give a smaller --preallocate",
+            false => "; record without --preallocate",
         },
         Error::Io { .. } if matches!(args.direct, args::DirectArg::On) => {
             "; try --direct auto, or another file"

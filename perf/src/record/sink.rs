@@ -90,7 +90,7 @@ impl Sink {
     }
 }
 
-fn lacks_space(error: &Error) -> bool {
+pub(super) fn lacks_space(error: &Error) -> bool {
     let kinds = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
     kinds.contains(&error.kind())
 }

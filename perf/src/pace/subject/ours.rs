@@ -52,6 +52,15 @@ pub(super) fn way(file: &Control) -> String {
     format!("{} with {path}; durable is {}", file.backend(), file.durability())
 }
 
+/// Whether there was room for a record.
+pub(super) fn was_taken(pushed: Result<u64, Error>) -> io::Result<bool> {
+    match pushed {
+        Ok(_) => Ok(true),
+        Err(Error::Full { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Recorder for Ours {
     fn memory(&self) -> u64 {
         self.memory
@@ -62,11 +71,7 @@ impl Recorder for Ours {
     }
 
     fn offer(&mut self, record: &[u8]) -> io::Result<bool> {
-        match self.writer.try_write(record) {
-            Ok(_) => Ok(true),
-            Err(Error::Full { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        was_taken(self.writer.try_write(record))
     }
 
     fn fence(&mut self) -> io::Result<()> {

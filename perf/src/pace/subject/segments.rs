@@ -2,8 +2,8 @@
 
 use std::io;
 
+use writeflush::Drive;
 use writeflush::segments::{self, Ticket, Writer};
-use writeflush::{Drive, Error};
 
 use super::{Recorder, Setup, ours};
 
@@ -36,11 +36,7 @@ impl Recorder for Segments {
     }
 
     fn offer(&mut self, record: &[u8]) -> io::Result<bool> {
-        match self.writer.try_write(record) {
-            Ok(_) => Ok(true),
-            Err(Error::Full { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        ours::was_taken(self.writer.try_write(record))
     }
 
     fn fence(&mut self) -> io::Result<()> {
