@@ -79,6 +79,10 @@ pub enum Canary {
     LaterBeside,
     /// A cookie is written before the segments before its own are durable.
     CookieAhead,
+    /// A segment that is recycled gets its new name before its new head is on the disk.
+    RecycledUnflushed,
+    /// A segment that is recycled bears the generation that its old frames have.
+    SameGeneration,
 }
 
 #[cfg(canary)]
@@ -91,7 +95,7 @@ mod planted {
 
     impl Canary {
         /// Every one.
-        pub const ALL: [Self; 34] = [
+        pub const ALL: [Self; 36] = [
             Self::NoFlush,
             Self::RangeOnly,
             Self::FlushTooEarly,
@@ -126,6 +130,8 @@ mod planted {
             Self::ZerosOverData,
             Self::LaterBeside,
             Self::CookieAhead,
+            Self::RecycledUnflushed,
+            Self::SameGeneration,
         ];
 
         /// Its name in reports.
@@ -165,6 +171,8 @@ mod planted {
                 Self::ZerosOverData => "zeros-over-data",
                 Self::LaterBeside => "later-beside",
                 Self::CookieAhead => "cookie-ahead",
+                Self::RecycledUnflushed => "recycled-unflushed",
+                Self::SameGeneration => "same-generation",
             }
         }
 

@@ -759,6 +759,11 @@ impl Options {
         Writer::open(self, path.as_ref(), OpenMode::Overwrite)
     }
 
+    /// As [`open`](Self::open), but the close cuts off what is old.
+    pub(crate) fn recycle(&self, path: &Path) -> Result<Writer, Error> {
+        Writer::open(self, path, OpenMode::Recycle)
+    }
+
     pub(crate) fn longest_grant(&self) -> usize {
         self.grant_limit.unwrap_or(self.buffer_size.min(64 << 10))
     }

@@ -11,52 +11,24 @@ mod common;
 #[cfg(target_os = "linux")]
 #[path = "common/system_calls.rs"]
 mod system_calls;
+#[path = "common/take.rs"]
+mod take;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use common::{Config, bytes, directory, each_config, until, watched};
-use writeflush::frames::segments::{Gap, Item, Options, Reader, Writer};
-use writeflush::frames::{self, End, Error, Placed, Push};
+use common::{Config, directory, each_config, until, watched};
+use take::{file, files, gaps, items, message, numbers, pattern, rotate, write};
+use writeflush::frames::segments::{Item, Options, Reader, Writer};
+use writeflush::frames::{self, End, Error, Push};
 use writeflush::segments::{self, Closed, Event};
 use writeflush::{Drive, OnFull};
 
 /// A frame's header and a file's head, in bytes.
 const HEADER: u64 = 40;
 const HEAD: u64 = 64;
-
-fn pattern(folder: &Path) -> PathBuf {
-    folder.join("take-{seq:04}.frames")
-}
-
-fn files(folder: &Path) -> segments::Options {
-    segments::Options::new(pattern(folder)).below(Config::STILL.options())
-}
-
-fn file(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("take-{number:04}.frames"))
-}
-
-/// The message with this number, always the same.
-fn message(number: u64) -> Vec<u8> {
-    bytes(number, (number * 997 % 2500) as usize)
-}
-
-fn write(writer: &mut Writer, number: u64) -> Placed {
-    match writer.write(number, &message(number)).unwrap() {
-        Push::Accepted(placed) if placed.sequence == number => placed,
-        other => panic!("{number}: {other:?}"),
-    }
-}
-
-/// Ends the segment here, and waits until the next one is ready to begin.
-fn rotate(writer: &mut Writer) {
-    while !writer.rotate().unwrap() {
-        std::thread::yield_now();
-    }
-}
 
 /// Segments that end behind these numbers.
 fn record(options: segments::Options, numbers: std::ops::Range<u64>, ends: &[u64]) {
@@ -68,32 +40,6 @@ fn record(options: segments::Options, numbers: std::ops::Range<u64>, ends: &[u64
         }
     }
     writer.close().unwrap();
-}
-
-fn items(pattern: &Path) -> (Vec<Item>, Option<End>) {
-    let mut reader = Reader::open(pattern).unwrap();
-    let items = reader.by_ref().map(Result::unwrap).collect();
-    (items, reader.end())
-}
-
-/// The numbers of the frames, whose payloads are right.
-fn numbers(items: &[Item]) -> Vec<u64> {
-    let number = |item: &Item| match item {
-        Item::Frame(frame) => {
-            assert_eq!(frame.payload, message(frame.sequence), "{}", frame.sequence);
-            Some(frame.sequence)
-        }
-        _ => None,
-    };
-    items.iter().filter_map(number).collect()
-}
-
-fn gaps(items: &[Item]) -> Vec<(Option<u64>, u64, u64)> {
-    let gap = |item: &Item| match item {
-        Item::Gap(Gap { after, before, messages, .. }) => Some((*after, *before, *messages)),
-        _ => None,
-    };
-    items.iter().filter_map(gap).collect()
 }
 
 fn closed(events: &Mutex<Vec<Event>>) -> Vec<Closed> {

@@ -108,6 +108,7 @@ struct Opened {
     file: Arc<dyn Handle>,
     start: u64,
     existing: u64,
+    filled: u64,
     block: u64,
     dsync: Dsync,
     fua: Fua,
@@ -124,6 +125,7 @@ impl Opened {
             file: opened.file.clone(),
             start: opened.start,
             existing: opened.existing,
+            filled: opened.filled,
             block: opened.block,
             dsync: opened.place.dsync,
             fua: opened.place.fua.clone(),
@@ -192,7 +194,7 @@ impl Joining {
         let (facts, filled) = (self.facts(io, forms), self.filled());
         let (bounds, path) = ((floor, opened.start), opened.path.clone());
         let stream = Arc::new(Stream::new(path, self.memory, bounds, (doorbell.clone(), place)));
-        let around = Around { block, existing, kept: options.preallocate.kept(existing) };
+        let around = Around { block, existing, kept: options.preallocate.kept(opened.filled) };
         let lane = Lane::new(place, stream, id, plan, around, flights)
             .on_disk_full(options.on_disk_full)
             .file_limit(opened.longest())
@@ -205,8 +207,8 @@ impl Joining {
 
     /// Below which the file holds what was written once, be it zeros.
     fn filled(&self) -> u64 {
-        let (existing, ahead) = (self.opened.existing, self.options.preallocate);
-        if matches!(ahead, Preallocate::Zero(_)) { ahead.kept(existing) } else { existing }
+        let (filled, ahead) = (self.opened.filled, self.options.preallocate);
+        if matches!(ahead, Preallocate::Zero(_)) { ahead.kept(filled) } else { filled }
     }
 
     /// The block that the first write shares with what is already there.
@@ -242,7 +244,7 @@ impl Joining {
             block: opened.block,
             piece: self.piece as u64,
             start: opened.start,
-            existing: opened.existing,
+            existing: opened.filled,
         }
     }
 }

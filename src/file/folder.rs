@@ -45,6 +45,11 @@ pub(crate) trait Folder: Debug + Send {
     /// Takes the name away, whatever has it.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Has the file of this name begin with `head`, durably, and then takes `new` for its name, which
+    /// nobody may have. Not a file that is known by another name as well, or that anybody has open: whoever
+    /// reads it would see it change. An error says that it has its old name, be the new head in it or not.
+    fn recycle(&self, name: &str, original: &Original, head: &[u8], new: &str) -> io::Result<()>;
+
     /// Makes durable what has become of the names.
     fn sync(&self) -> io::Result<()>;
 
@@ -96,10 +101,13 @@ use linux::SystemFolder;
 mod linux {
     use std::ffi::{CStr, CString};
     use std::os::fd::{AsRawFd, FromRawFd};
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
     use std::path::PathBuf;
 
+    use super::super::lease::Lease;
+    use super::super::rename::rename;
     use super::*;
+    use crate::canary::Canary;
     use crate::file::{OsFile, place};
 
     #[derive(Debug)]
@@ -122,6 +130,12 @@ mod linux {
         fn peek(&self, name: &CStr) -> io::Result<File> {
             let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
             self.open_at(name, flags | libc::O_NOCTTY | libc::O_LARGEFILE)
+        }
+
+        fn found(&self, metadata: &std::fs::Metadata) -> io::Result<Found> {
+            let is_known_by_number = self.keeps_numbers || metadata.created().is_err();
+            let number = if is_known_by_number { metadata.ino() } else { 0 };
+            found(metadata, (metadata.dev(), number))
         }
 
         fn open_at(&self, name: &CStr, flags: i32) -> io::Result<File> {
@@ -151,10 +165,7 @@ mod linux {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 file => file?.metadata()?,
             };
-            let is_known_by_number = self.keeps_numbers || metadata.created().is_err();
-            let number = if is_known_by_number { metadata.ino() } else { 0 };
-            let identity = (metadata.dev(), number);
-            metadata.is_file().then(|| found(&metadata, identity)).transpose()
+            metadata.is_file().then(|| self.found(&metadata)).transpose()
         }
 
         fn is_in_use(&self, name: &str) -> io::Result<bool> {
@@ -163,6 +174,30 @@ mod linux {
 
         fn is_unfinished(&self, name: &str) -> io::Result<bool> {
             Ok(mark::get(&self.peek(&CString::new(name)?)?).is_some())
+        }
+
+        fn recycle(
+            &self,
+            name: &str,
+            original: &Original,
+            head: &[u8],
+            new: &str,
+        ) -> io::Result<()> {
+            let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+            let flags = flags | libc::O_NOCTTY | libc::O_LARGEFILE;
+            let file = self.open_at(&CString::new(name)?, flags)?;
+            let metadata = file.metadata()?;
+            let is_it = metadata.is_file() && self.found(&metadata)?.original == *original;
+            if !is_it || metadata.nlink() != 1 || !lock::try_lock(&file)? {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            let lease = Lease::alone(&file)?;
+            file.write_all_at(head, 0)?;
+            drop(lease);
+            if !Canary::RecycledUnflushed.is_planted() {
+                file.sync_data()?;
+            }
+            rename(&self.path.join(name), &self.path.join(new)).map(drop)
         }
 
         fn remove(&self, name: &str) -> io::Result<()> {
@@ -250,6 +285,10 @@ mod by_path {
 
         fn is_unfinished(&self, name: &str) -> io::Result<bool> {
             Ok(mark::get(&File::open(self.0.join(name))?).is_some())
+        }
+
+        fn recycle(&self, _: &str, _: &Original, _: &[u8], _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into()) // nobody can be asked who has it open
         }
 
         fn remove(&self, name: &str) -> io::Result<()> {

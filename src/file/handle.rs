@@ -532,10 +532,11 @@ fn unsupported() -> io::Error {
 fn open_mode(options: &Options, path: &Path, mode: OpenMode) -> io::Result<(File, Entry, bool)> {
     let mut entry = Entry::find(path)?;
     let mut tries = 0..16;
+    let may_come = !matches!(mode, OpenMode::Overwrite | OpenMode::Recycle);
     loop {
-        let made = match mode {
-            OpenMode::Overwrite => None,
-            _ => Some(entry.open(Wanted::New, options.mode)),
+        let made = match may_come {
+            false => None,
+            true => Some(entry.open(Wanted::New, options.mode)),
         };
         let found = match made {
             Some(Ok(file)) => return Ok((file, entry, true)),
@@ -553,7 +554,7 @@ fn open_mode(options: &Options, path: &Path, mode: OpenMode) -> io::Result<(File
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
             }
             // It went, or became a link, since it was looked at.
-            Err(error) if mode != OpenMode::Overwrite && tries.next().is_some() && went(&error) => {
+            Err(error) if may_come && tries.next().is_some() && went(&error) => {
                 entry = Entry::find(path)?;
             }
             Err(error) => return Err(error),

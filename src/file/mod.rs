@@ -9,6 +9,8 @@ mod ground;
 mod handle;
 #[cfg(unix)]
 mod identity;
+#[cfg(target_os = "linux")]
+mod lease;
 mod limit;
 mod lock;
 mod mark;

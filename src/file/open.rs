@@ -28,7 +28,10 @@ pub(crate) enum OpenMode {
     Create,
     CreateNew,
     Append,
+    /// From its start; what lies behind the new bytes stays, and the length if it is greater.
     Overwrite,
+    /// From its start; the blocks stay while it is written, and the close cuts off what is old.
+    Recycle,
 }
 
 /// A file that is open, locked, as long as asked, and named durably.
@@ -41,6 +44,8 @@ pub(crate) struct OpenFile {
     pub(crate) start: u64,
     /// Length of what was in the file and stays.
     pub(crate) existing: u64,
+    /// Below it the file has blocks that were written once.
+    pub(crate) filled: u64,
     /// Alignment of device writes: 1 through the page cache.
     pub(crate) block: u64,
     pub(crate) place: Place,
@@ -134,6 +139,7 @@ impl OpenFile {
             mode,
             start: 0,
             existing: 0,
+            filled: 0,
             block: 1,
             fallbacks: Vec::new(),
             found: if created { Found::Nothing } else { Found::Old(0) },
@@ -213,11 +219,12 @@ impl OpenFile {
         }
         match self.mode {
             OpenMode::Create | OpenMode::CreateNew => {}
-            OpenMode::Overwrite => self.existing = found,
+            OpenMode::Overwrite => (self.existing, self.filled) = (found, found),
+            OpenMode::Recycle => self.filled = found,
             OpenMode::Append => {
                 let end = options.append_at.unwrap_or(found);
                 self.start = below_the_end(end).map_err(fail(Operation::Open))?;
-                self.existing = self.start;
+                (self.existing, self.filled) = (self.start, self.start);
             }
         }
         if Canary::EmptyFirst.is_planted() {
@@ -257,9 +264,11 @@ impl OpenFile {
         }
     }
 
-    /// Whether the file may end in space or zeros that are no data, and more of them than a block.
+    /// Whether the file may end in space, zeros or old bytes that are no data, and more of them than a
+    /// block.
     fn goes_ahead(&self, options: &Options) -> bool {
-        options.preallocate != Preallocate::None || self.ahead > 0
+        let is_recycled = self.mode == OpenMode::Recycle;
+        options.preallocate != Preallocate::None || self.ahead > 0 || is_recycled
     }
 
     /// How many zeros may be written ahead here.
@@ -329,7 +338,7 @@ impl OpenFile {
         let kept = match self.mode {
             OpenMode::Create => 0,
             OpenMode::Append => self.start,
-            OpenMode::CreateNew | OpenMode::Overwrite => return Ok(()),
+            OpenMode::CreateNew | OpenMode::Overwrite | OpenMode::Recycle => return Ok(()),
         };
         if kept >= found {
             return Ok(());

@@ -37,6 +37,8 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) generation: u64,
+    /// What all segments of a recording have in common; the generation of one file alone.
+    pub(super) recording: u64,
     /// Number of the first frame; `None` in a segment whose head was written before that was known.
     pub(super) first: Option<u64>,
     /// Number of the first frame of the whole recording, where this file is a segment of one.
@@ -62,6 +64,11 @@ pub(super) enum NoHead {
 }
 
 impl Head {
+    /// Of a file with a generation that is the recording's.
+    pub(super) fn of(generation: u64, first: Option<u64>, origin: u64) -> Self {
+        Self { generation, recording: generation, first, origin }
+    }
+
     pub(super) fn encode(self) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
         bytes[..8].copy_from_slice(&MAGIC);
@@ -70,6 +77,8 @@ impl Head {
         bytes[16..24].copy_from_slice(&self.generation.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.first.unwrap_or(UNKNOWN).to_le_bytes());
         bytes[32..40].copy_from_slice(&self.origin.to_le_bytes());
+        let recording = if self.recording == self.generation { 0 } else { self.recording };
+        bytes[40..48].copy_from_slice(&recording.to_le_bytes());
         let sum = crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -102,7 +111,8 @@ impl Head {
         {
             return Err(NoHead::Damaged);
         }
-        Ok(Self { generation, first, origin })
+        let recording = Some(u64_at(bytes, 40)).filter(|recording| *recording != 0);
+        Ok(Self { generation, recording: recording.unwrap_or(generation), first, origin })
     }
 }
 
@@ -269,13 +279,14 @@ mod tests {
     /// What is on disks can't change: these are the bytes of version 1.
     #[test]
     fn the_bytes_are_those_of_the_page() {
-        let head = Head { generation: 0x0102_0304_0506_0708, first: Some(3), origin: 2 }.encode();
+        let head = Head::of(0x0102_0304_0506_0708, Some(3), 2).encode();
         assert_eq!(&head[..16], b"\x89wfFR\r\n\x1a\x01\0\0\0\x40\0\0\0");
         assert_eq!(&head[16..32], b"\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\0\0\0\0");
         assert_eq!(head[32..40], 2u64.to_le_bytes());
         assert_eq!(head[40..60], [0; 20]);
-        let ahead = Head { generation: 1, first: None, origin: 0 }.encode();
-        assert_eq!(ahead[24..60], [&[0xFF; 8][..], &[0; 28]].concat());
+        let ahead = Head { recording: 9, ..Head::of(1, None, 0) }.encode();
+        let recording = &[9, 0, 0, 0, 0, 0, 0, 0][..];
+        assert_eq!(ahead[24..60], [&[0xFF; 8][..], &[0; 8], recording, &[0; 12]].concat());
         let frame = HEADER_OF.encode(64);
         assert_eq!(&frame[..16], b"\xF1wf\x01\x05\0\0\0\x06\0\0\0\0\0\0\0");
         assert_eq!(&frame[16..36], b"\x07\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x09\0\0\0");
@@ -286,9 +297,9 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_and_nothing_else_is() {
-        let ahead = Head { generation: 7, first: None, origin: 5 };
+        let ahead = Head { recording: 8, ..Head::of(7, None, 5) };
         assert_eq!(Head::decode(&ahead.encode()), Ok(ahead));
-        let head = Head { generation: 7, first: Some(9), origin: 0 };
+        let head = Head::of(7, Some(9), 0);
         let bytes = head.encode();
         assert_eq!(Head::decode(&bytes), Ok(head));
         for at in 0..HEAD {
@@ -308,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_file_without_a_head_says_why() {
-        let head = Head { generation: 7, first: Some(9), origin: 0 }.encode();
+        let head = Head::of(7, Some(9), 0).encode();
         assert_eq!(Head::decode(&[]), Err(NoHead::Unfinished));
         assert_eq!(Head::decode(&head[..30]), Err(NoHead::Unfinished));
         assert_eq!(Head::decode(&[0; 100]), Err(NoHead::Zeros));

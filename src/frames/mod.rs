@@ -19,13 +19,15 @@
 //! | 16 | 8 | generation, never 0 |
 //! | 24 | 8 | sequence number of the first frame; all ones: that which it has (see [`segments`]) |
 //! | 32 | 8 | of a segment: sequence number of the first frame of the whole recording; else 0 |
-//! | 40 | 20 | zeros; a reader does not look at them |
+//! | 40 | 8 | of a segment: the generation of the recording, where its own is another; else 0 |
+//! | 48 | 12 | zeros; a reader does not look at them |
 //! | 60 | 4 | CRC32C of the 60 bytes before it |
 //!
 //! The **generation** is a random number that each recording draws for itself. A file that is
 //! recycled keeps its old blocks behind what was written anew, whole frames among them; they bear
-//! another generation, and that is how they are known. Whoever goes on with a recording goes on with
-//! its generation.
+//! another generation, and that is how they are known. So a segment that is made of an older one of the
+//! same recording draws a generation of its own, and says beside it which recording it belongs to.
+//! Whoever goes on with a file goes on with its generation.
 //!
 //! A frame is a header of 40 bytes, then its payload:
 //!
@@ -136,8 +138,8 @@
 //! # In segments
 //!
 //! A recording that never ends lies in many files ([`segments`]), each of which is a framed file of
-//! its own, with its head and its footer. They have one generation, and numbers rise through all of
-//! them. The head of a segment is durable before it is known which frame will be its first, so all but
+//! its own, with its head and its footer. They have one generation, but for those that were recycled, and
+//! numbers rise through all of them. The head of a segment is durable before it is known which frame will be its first, so all but
 //! the first leave that open. A cookie goes on as well: the footer of a segment without one repeats that
 //! of the segment before it.
 //!

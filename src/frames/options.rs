@@ -224,7 +224,7 @@ impl Options {
             ));
         }
         let generation = self.generation.unwrap_or_else(random::number);
-        Ok(Head { generation, first: Some(self.first), origin: 0 })
+        Ok(Head::of(generation, Some(self.first), 0))
     }
 
     /// With the head durable: no power cut shows an older head, or none, before the first frame.

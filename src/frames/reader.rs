@@ -207,11 +207,12 @@ impl Reader<File> {
 }
 
 impl Reader<File> {
-    /// `None`: the file is gone, or has not got a head yet. One whose head is damaged is read if its
-    /// generation is known.
+    /// `None`: the file is gone, or has not got a head yet. One whose head is damaged is read if it goes on
+    /// with something, a recording of that generation and number: as of the first frame in it that can be
+    /// of that.
     pub(super) fn open_if_begun(
         path: &Path,
-        generation: Option<u64>,
+        goes_on: Option<(u64, u64)>,
     ) -> Result<Option<Self>, Error> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -219,14 +220,18 @@ impl Reader<File> {
         };
         let mut scanner = Scanner::new(Seekable { inner: file, at: None })?;
         let head = Head::decode(scanner.bytes(0, HEAD).map_err(|error| error.of(path))?);
-        let (head, generation) = match (head, generation) {
-            (Ok(head), _) => (Some(head), head.generation),
+        let (head, generation, due) = match (head, goes_on) {
+            (Ok(head), _) => (Some(head), head.generation, head.first),
             (Err(NoHead::Unfinished | NoHead::Zeros), _) => return Ok(None),
-            (Err(NoHead::Damaged), Some(generation)) => (None, generation),
+            (Err(NoHead::Damaged), Some((generation, due))) => {
+                let own = scanner.generation_ahead(HEAD as u64, due);
+                let own = own.map_err(|error| error.of(path))?;
+                (None, own.unwrap_or(generation), Some(due))
+            }
             (Err(found), _) => return Err(Error::no_head(found, Some(path))),
         };
         scanner.belong(generation);
-        scanner.stand(HEAD as u64, head.and_then(|head| head.first));
+        scanner.stand(HEAD as u64, due);
         Ok(Some(Self { scanner, head, end: None, failed: false }))
     }
 
@@ -272,7 +277,7 @@ impl<R: Read + Seek> Reader<R> {
         self
     }
 
-    /// The generation of the recording.
+    /// The generation of the file.
     pub fn generation(&self) -> u64 {
         self.scanner.generation()
     }

@@ -102,7 +102,7 @@ pub(super) struct Goes {
 
 impl Goes {
     pub(super) fn anew() -> Self {
-        let mut book = Book::new(&Head { generation: 0, first: Some(0), origin: 0 });
+        let mut book = Book::new(&Head::of(0, Some(0), 0));
         book.position = 0;
         Self { head: None, book }
     }

@@ -343,6 +343,19 @@ impl<S: Source> Scanner<S> {
         Ok(None)
     }
 
+    /// The generation of the first header behind `from` that is right and bears this number or a higher
+    /// one: that of a file whose head is damaged, since older blocks have lower numbers.
+    pub(super) fn generation_ahead(&mut self, from: u64, due: u64) -> Result<Option<u64>, Error> {
+        let mut at = from;
+        while let Some(mark) = self.next_mark(at, u64::MAX, &mut 0)? {
+            match self.header(mark)? {
+                Some(header) if header.sequence >= due => return Ok(Some(header.generation)),
+                _ => at = mark + 1,
+            }
+        }
+        Ok(None)
+    }
+
     /// Where the next frame might begin, before `to`. Moves `data` behind the last byte on the way
     /// that is not zero.
     fn next_mark(&mut self, from: u64, to: u64, data: &mut u64) -> Result<Option<u64>, Error> {
@@ -407,7 +420,7 @@ mod tests {
     #[test]
     fn a_frame_whose_number_has_passed_is_none() {
         let (generation, sum) = (9, crc32c::crc32c(b""));
-        let mut file = Head { generation, first: Some(5), origin: 0 }.encode().to_vec();
+        let mut file = Head::of(generation, Some(5), 0).encode().to_vec();
         for sequence in [5, 3, 6, 5] {
             let header = Header { kind: Kind::Data, len: 0, sequence, time: 0, generation, sum };
             file.extend(header.encode(file.len() as u64));

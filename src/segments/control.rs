@@ -53,6 +53,7 @@ pub(super) struct Counters {
     pub(super) closed: Counter,
     pub(super) removed: Counter,
     pub(super) removed_bytes: Counter,
+    pub(super) recycled: Counter,
 }
 
 pub(super) struct Shared {
@@ -166,6 +167,7 @@ impl Shared {
             closed: counters.closed.get(),
             removed: counters.removed.get(),
             removed_bytes: counters.removed_bytes.get(),
+            recycled: counters.recycled.get(),
             overruns: below.overruns,
             overrun_bytes: below.overrun_bytes,
         }
@@ -208,6 +210,8 @@ pub struct Stats {
     pub removed: u64,
     /// Bytes of those.
     pub removed_bytes: u64,
+    /// How many of the removed have become the next segment ([`recycle`](super::Options::recycle)).
+    pub recycled: u64,
     /// Times that bytes were lost because no buffer had room.
     pub overruns: u64,
     /// Bytes lost that way.

@@ -140,11 +140,11 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// What a segment begins with.
-    pub(super) fn begin(&mut self, segment: &Segment) -> (Vec<u8>, Option<Box<Book>>) {
+    /// What a segment begins with. `over`: in a file that keeps its old blocks.
+    pub(super) fn begin(&mut self, segment: &Segment, over: bool) -> (Vec<u8>, Option<Box<Book>>) {
         match &mut self.framing {
             Some(framing) => {
-                let (head, book) = framing.begin();
+                let (head, book) = framing.begin(over);
                 (head.into(), Some(Box::new(book)))
             }
             None => ((self.head)(segment), None),

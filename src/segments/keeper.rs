@@ -16,6 +16,7 @@ use super::retention::{Kept, Limits, making_room};
 use crate::canary::Canary;
 use crate::error::{Error, Operation, lacks_space};
 use crate::file::{Folder, Original};
+use crate::frames::Book;
 use crate::options::{DiskFull, Options, Preallocate};
 use crate::sync::{Instant, ignore_poison};
 
@@ -53,6 +54,8 @@ pub(super) struct Rules {
     pub(super) every: Option<Duration>,
     pub(super) limits: Limits,
     pub(super) floor: Option<(u64, Floor)>,
+    /// What has to go becomes the next segment.
+    pub(super) recycle: bool,
 }
 
 /// A segment that is closed: of this recording, or one that was found.
@@ -80,6 +83,8 @@ pub(crate) struct Keeper {
     pub(super) next_sequence: u64,
     /// Closed, the oldest first.
     pub(super) kept: VecDeque<KeptFile>,
+    /// Older than those, and not to be kept: the next segment's file, unless it goes before.
+    spare: Option<KeptFile>,
     /// To be closed, the oldest first.
     closing: VecDeque<Open>,
     /// The producer has the next segment, or can have it.
@@ -148,6 +153,7 @@ impl Keeper {
             rules,
             hooks,
             kept,
+            spare: None,
             closing: VecDeque::new(),
             has_next: false,
             since: Instant::now(),
@@ -182,7 +188,7 @@ impl Keeper {
             self.call_time(now);
         }
         // However far behind it is: what goes makes room for what comes.
-        if self.remove_surplus(now) {
+        if self.remove_surplus(now, !is_ending) {
             return Turn::Again;
         }
         match self.closing.front() {
@@ -254,42 +260,84 @@ impl Keeper {
         space.map_or(true, |space| space.free >= floor.saturating_add(self.ahead()))
     }
 
-    /// Bytes that a segment takes before it begins.
+    /// Bytes that the next segment takes before it begins.
     fn ahead(&self) -> u64 {
-        self.below.preallocate.kept(0)
+        if self.spare.is_some() { 0 } else { self.below.preallocate.kept(0) }
     }
 
     /// Makes a segment: named durably, with its head, which is durable as well.
     pub(super) fn make(&mut self) -> Result<Open, Error> {
         const TRIES: u32 = 1000; // others may take numbers, too
         for _ in 0..TRIES {
-            let sequence = self.next_sequence;
-            let name = self.pattern.name(sequence, SystemTime::now());
-            let path = named(&self.path, &name);
-            self.next_sequence = sequence.checked_add(1).ok_or_else(numbers_end)?;
-            let mut writer = match self.below.create_new(&path) {
+            let segment = self.next_segment()?;
+            if let Some(open) = self.recycle(&segment) {
+                return Ok(open);
+            }
+            let writer = match self.below.create_new(&segment.path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 opened => opened?,
             };
-            let segment = Segment { sequence, path };
-            let (head, book) = self.hooks.begin(&segment);
-            let begun = if head.is_empty() { Ok(0) } else { writer.write_flush(&head) };
-            let original = self.folder.look(&name).ok().flatten().map(|found| found.original);
-            let live = Arc::new(Live::new(segment, writer.control().clone(), original));
-            self.shared.ledger.add(live.clone());
-            let open = Open { writer, live, book };
-            return match begun {
-                Ok(_) => Ok(open),
-                Err(error) => {
-                    self.discard(open);
-                    Err(error)
-                }
-            };
+            let begins = self.hooks.begin(&segment, false);
+            return self.begin(segment, writer, begins);
         }
         let path: Arc<Path> = self.path.as_path().into();
         let sentence = "others take every number in this folder";
         let taken = io::Error::new(io::ErrorKind::AlreadyExists, sentence);
         Err(Error::io(Operation::Open, &path, taken))
+    }
+
+    fn next_segment(&mut self) -> Result<Segment, Error> {
+        let sequence = self.next_sequence;
+        let name = self.pattern.name(sequence, SystemTime::now());
+        self.next_sequence = sequence.checked_add(1).ok_or_else(numbers_end)?;
+        Ok(Segment { sequence, path: named(&self.path, &name) })
+    }
+
+    /// With its head, which is durable.
+    fn begin(
+        &mut self,
+        segment: Segment,
+        mut writer: crate::Writer,
+        (head, book): (Vec<u8>, Option<Box<Book>>),
+    ) -> Result<Open, Error> {
+        let begun = if head.is_empty() { Ok(0) } else { writer.write_flush(&head) };
+        let found = self.folder.look(&name_of(&segment)).ok().flatten();
+        let original = found.map(|found| found.original);
+        let live = Arc::new(Live::new(segment, writer.control().clone(), original));
+        self.shared.ledger.add(live.clone());
+        let open = Open { writer, live, book };
+        match begun {
+            Ok(_) => Ok(open),
+            Err(error) => {
+                self.discard(open);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a segment of one that is not to be kept. `None`: there is none, or it can't serve, and has gone
+    /// as usual.
+    ///
+    /// First the new head, durably, then the new name: a file with that name and the old head would be
+    /// taken for the end of the recording.
+    fn recycle(&mut self, segment: &Segment) -> Option<Open> {
+        let spare = self.spare.take()?;
+        let (begins, name) = (self.hooks.begin(segment, true), name_of(segment));
+        let recycled = self.folder.recycle(&spare.name, &spare.original, &begins.0, &name);
+        if recycled.is_err() {
+            self.kept.push_front(spare);
+            self.remove_oldest(1);
+            return None;
+        }
+        let opened = self.below.recycle(&segment.path); // makes the name durable
+        let begun = opened.and_then(|writer| self.begin(segment.clone(), writer, begins));
+        if begun.is_err() {
+            let unused = KeptFile { name, ..spare.clone() };
+            let _ = self.remove(&unused).and_then(|_| self.sync()); // nothing is in it
+        }
+        self.shared.counters.recycled.add(begun.is_ok().into());
+        self.was_removed(&spare);
+        begun.ok()
     }
 
     fn call_time(&mut self, now: Instant) {
@@ -384,8 +432,8 @@ impl Keeper {
 
     // ---- what goes --------------------------------------------------------------------------------
 
-    /// Whether there was any.
-    fn remove_surplus(&mut self, now: Instant) -> bool {
+    /// Whether there was any. `goes_on`: the next segment may be made of the last of it.
+    fn remove_surplus(&mut self, now: Instant, goes_on: bool) -> bool {
         let has_age = self.rules.limits.age.is_some();
         if self.surplus_looked_at.is_some_and(|at| !has_age || now < at + AGES) {
             return false;
@@ -393,10 +441,26 @@ impl Keeper {
         self.surplus_looked_at = Some(now);
         let kept = self.kept.iter().map(|it| it.kept);
         let surplus = self.rules.limits.surplus(kept, SystemTime::now());
-        if surplus > 0 {
+        if surplus == 0 {
+            return false;
+        }
+        let surplus = surplus + self.take_spare_back();
+        let is_own = self.kept.get(surplus - 1).is_some_and(|it| !it.was_found);
+        if self.rules.recycle && goes_on && is_own {
+            self.remove_oldest(surplus - 1);
+            self.spare = self.kept.pop_front();
+        } else {
             self.remove_oldest(surplus);
         }
-        surplus > 0
+        true
+    }
+
+    /// How many there were.
+    fn take_spare_back(&mut self) -> usize {
+        let spare = self.spare.take();
+        let count = usize::from(spare.is_some());
+        spare.into_iter().for_each(|spare| self.kept.push_front(spare));
+        count
     }
 
     /// Durably, before anybody is told. What can't be removed is told, and left alone from then on.
@@ -415,20 +479,25 @@ impl Keeper {
         }
         let synced = match Canary::RemovalUnsynced.is_planted() {
             true => Ok(()),
-            false => self.folder.sync(),
+            false => self.sync(),
         };
-        if let Err(error) = synced {
-            let path: Arc<Path> = self.path.as_path().into();
-            let error = Error::io(Operation::SyncDirectory, &path, error);
-            (self.hooks.event)(Event::NotRemoved(error));
-            return;
+        match synced {
+            Ok(()) => removed.iter().for_each(|it| self.was_removed(it)),
+            Err(error) => (self.hooks.event)(Event::NotRemoved(error)),
         }
-        for it in removed {
-            self.shared.counters.removed.add(1);
-            self.shared.counters.removed_bytes.add(it.kept.bytes);
-            let path = named(&self.path, &it.name);
-            (self.hooks.event)(Event::Removed(Segment { sequence: it.sequence, path }));
-        }
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        let path: Arc<Path> = self.path.as_path().into();
+        self.folder.sync().map_err(|error| Error::io(Operation::SyncDirectory, &path, error))
+    }
+
+    /// Durably: it is told.
+    fn was_removed(&mut self, it: &KeptFile) {
+        self.shared.counters.removed.add(1);
+        self.shared.counters.removed_bytes.add(it.kept.bytes);
+        let path = named(&self.path, &it.name);
+        (self.hooks.event)(Event::Removed(Segment { sequence: it.sequence, path }));
     }
 
     /// `false`: it is gone already.
@@ -454,7 +523,12 @@ impl Keeper {
             return;
         }
         self.space_looked_at = Some(now);
-        let Ok(space) = self.folder.space() else { return }; // whoever writes hears what is wrong
+        let Ok(mut space) = self.folder.space() else { return }; // whoever writes hears what is wrong
+        if space.free < floor && self.take_spare_back() > 0 {
+            self.remove_oldest(1);
+            self.folder.reclaim();
+            space = self.folder.space().unwrap_or(space);
+        }
         match policy {
             Floor::Stop if space.free < floor => self.stop(space.free, floor),
             Floor::Stop => {}
@@ -507,7 +581,10 @@ impl Keeper {
             let unused = spare.or_else(|| self.shared.next.take());
             unused.into_iter().for_each(|open| self.discard(*open));
         }
-        self.remove_surplus(now);
+        if self.take_spare_back() > 0 {
+            self.surplus_looked_at = None;
+        }
+        self.remove_surplus(now, false);
         self.tell_the_end();
     }
 
@@ -518,10 +595,7 @@ impl Keeper {
         drop(writer); // whatever is wrong with it, nothing is lost
         self.shared.ledger.settle(&live);
         if is_original && self.folder.remove(&name_of(&live.segment)).is_ok() {
-            let path: Arc<Path> = self.path.as_path().into();
-            if let Err(error) = self.folder.sync() {
-                self.errors.push(Error::io(Operation::SyncDirectory, &path, error));
-            }
+            self.errors.extend(self.sync().err());
         }
     }
 

@@ -73,9 +73,13 @@
 //! whose files keep no number, device and birth), so that a file which has got its name since stays. Nor does one go that another writer has. [`Event::Removed`]
 //! comes when the removal is durable. A file whose name the pattern does not make is never touched.
 //!
+//! With [`Options::recycle`] the oldest becomes the next segment, where nobody has it open: it gets that
+//! segment's head, durably, and only then its name. A power cut between the two leaves a segment without
+//! frames at the old end, which a resume takes away.
+//!
 //! # What it does not do
 //!
-//! No recycling of old files. One producer; others have the [`Control`]. No reading: of messages,
+//! One producer; others have the [`Control`]. No reading: of messages,
 //! [`frames::segments`](crate::frames::segments) does that, and goes on after a crash.
 
 mod control;

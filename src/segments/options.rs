@@ -13,7 +13,7 @@ use super::keeper::{Floor, Found, Keeper, KeptFile, Rules};
 use super::ledger::Segment;
 use super::listing::absolute;
 use super::pattern::Pattern;
-use super::retention::Kept;
+use super::retention::{Kept, Limits};
 use super::writer::Writer;
 use crate::driver::thread::spawn;
 use crate::error::{Error, Operation};
@@ -183,6 +183,33 @@ impl Options {
         self
     }
 
+    /// The oldest segment that has to go by one of the rules above becomes the next one instead, under
+    /// the next number: its blocks are there and were written once, so fences cost less than in a file that
+    /// grows, and a disk gets no holes. (Default no. Of [frames](crate::frames::segments), whose readers know
+    /// old bytes from new ones. On Linux: elsewhere it goes as usual.)
+    ///
+    /// Until it is used it stays as it is, one segment more than the rule says. It goes as usual, and
+    /// the next one is a new file, if anybody has it open then or it has another name (a hard link): what
+    /// has been opened, or linked, stays as it was. Only segments of this recording serve.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let pattern = directory.path().join("take-{seq:06}.frames");
+    /// use writeflush::{frames, segments};
+    ///
+    /// let files = segments::Options::new(&pattern).size(64 << 20).keep_count(10).recycle(true);
+    /// let mut writer = frames::segments::Options::from(files).open()?;
+    /// writer.write(frames::now(), b"a message")?;
+    /// writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recycle(mut self, recycle: bool) -> Self {
+        self.rules.recycle = recycle;
+        self
+    }
+
     /// The disk keeps so many bytes free for others than root, and what happens where it does not.
     pub fn min_free(mut self, bytes: u64, floor: Floor) -> Self {
         self.rules.floor = Some((bytes, floor));
@@ -270,6 +297,19 @@ impl Options {
                 "a frame of {frame} bytes does not fit a segment of {size}: give at least 1, and at \
                  most the size of a segment"
             ));
+        }
+        if self.rules.recycle && self.hooks.framing.is_none() {
+            return wrong(
+                "only of frames old bytes can be told from new ones: record frames, or leave recycle out"
+                    .into(),
+            );
+        }
+        if self.rules.recycle && self.rules.limits == Limits::default() {
+            return wrong(
+                "nothing is recycled where everything is kept: say how much by keep_count, keep_bytes or \
+                 keep_for, or leave recycle out"
+                    .into(),
+            );
         }
         if self.below.ring.is_some() {
             return wrong(

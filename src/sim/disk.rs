@@ -150,6 +150,8 @@ pub(super) struct FileOnMedium {
     /// Empty for a file that has lost its name.
     path: PathBuf,
     name_is_certain: bool,
+    /// What it was called before, until a flush of the directory makes the new name certain.
+    called_before: Option<PathBuf>,
     /// Its name was taken away, which no flush of the directory has made certain.
     is_removed: bool,
     /// The directory that it is in.
@@ -313,6 +315,7 @@ impl FileOnMedium {
         Self {
             path: path.into(),
             name_is_certain: false,
+            called_before: None,
             is_removed: false,
             folder: 0,
             locked: false,
@@ -413,14 +416,29 @@ impl Medium {
         Ok(())
     }
 
+    /// Gives a file another name, for good once the directory is flushed.
+    pub(super) fn rename(&mut self, number: u64, new: &Path) -> io::Result<()> {
+        if self.find(new).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let file = self.file(number);
+        let old = std::mem::replace(&mut file.path, new.into());
+        file.called_before.get_or_insert(old);
+        self.happened();
+        Ok(())
+    }
+
     /// What was removed is gone for certain.
     pub(super) fn sync_removals(&mut self) -> io::Result<()> {
         if let Some(code) = self.flush_fails() {
             return Err(io::Error::from_raw_os_error(code));
         }
-        self.files.values_mut().filter(|file| file.is_removed).for_each(|file| {
-            file.path = PathBuf::new();
-        });
+        for file in self.files.values_mut() {
+            file.called_before = None;
+            if file.is_removed {
+                file.path = PathBuf::new();
+            }
+        }
         self.happened();
         Ok(())
     }
@@ -455,7 +473,10 @@ impl Medium {
         self.refuse_if(fails, number, Asked::Name)?;
         let at_path = self.folder;
         let file = self.file(number);
-        file.name_is_certain |= which == Folder::Held || file.folder == at_path;
+        if which == Folder::Held || file.folder == at_path {
+            file.name_is_certain = true;
+            file.called_before = None;
+        }
         self.happened();
         Ok(())
     }
@@ -604,7 +625,8 @@ impl Medium {
         for file in self.files.values().filter(|file| file.is_named()) {
             let is_there = file.name_is_certain && !file.is_removed;
             if is_there || random.bool() {
-                image.insert(file.path.clone(), file.cut(random));
+                let old = file.called_before.as_ref().filter(|_| random.bool());
+                image.insert(old.unwrap_or(&file.path).clone(), file.cut(random));
             }
         }
         image

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::disk::{Asked, Computer, Folder as Which};
 use super::io::{Kernel, SimulatedIo};
 use crate::backend::{Files, Io};
+use crate::canary::Canary;
 use crate::file::{
     Dsync, Durability, Folder, Found, Fua, Handle, Mark, Medium as Promise, OpenMode, Original,
     OsFile, Place, ReadAt, Space,
@@ -35,7 +36,9 @@ impl Host for Simulated {
         let mut medium = self.computer.medium();
         let (number, new) = match (medium.find(path), mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (None, OpenMode::Overwrite) => return Err(io::ErrorKind::NotFound.into()),
+            (None, OpenMode::Overwrite | OpenMode::Recycle) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
             (Some(number), _) => (number, false),
             (None, _) => (medium.create(path), true),
         };
@@ -227,6 +230,21 @@ impl Folder for SimulatedFolder {
 
     fn is_unfinished(&self, _name: &str) -> io::Result<bool> {
         Ok(false)
+    }
+
+    fn recycle(&self, name: &str, original: &Original, head: &[u8], new: &str) -> io::Result<()> {
+        let mut medium = self.computer.medium();
+        let file = medium.find(&self.path.join(name)).ok_or(io::ErrorKind::NotFound)?;
+        if file != original.number {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let number = medium.begin_write(file, 0, head);
+        medium.end_write(file, number, head.len(), false);
+        if !Canary::RecycledUnflushed.is_planted() {
+            let covered = medium.covered(file);
+            medium.end_flush(file, &covered)?;
+        }
+        medium.rename(file, &self.path.join(new))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

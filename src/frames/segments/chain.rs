@@ -1,10 +1,12 @@
 //! What goes on from one segment to the next: which numbers are due, and what is missing. Pure.
 
 use super::item::Gap;
+use crate::frames::format::Head;
 
 /// Where a reader is in the recordings of a pattern.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Chain {
+    /// The generation of the recording.
     generation: Option<u64>,
     /// The number that is due; `None`: whatever comes.
     due: Option<u64>,
@@ -35,8 +37,14 @@ impl Chain {
         (self.due, self.is_within) = (None, true);
     }
 
-    pub(super) fn generation(&self) -> Option<u64> {
-        self.generation
+    /// What a segment whose head is damaged would go on with: the generation, and the number that is due.
+    pub(super) fn goes_on(&self) -> Option<(u64, u64)> {
+        self.generation.map(|generation| (generation, self.due.unwrap_or(0)))
+    }
+
+    /// The generation of the recording to which a segment belongs: without a head to that before it.
+    pub(super) fn recording(&self, head: Option<&Head>) -> u64 {
+        head.map(|head| head.recording).or(self.generation).unwrap_or(0)
     }
 
     /// A segment begins, with this head; whether its recording is another one than before. `origin`:

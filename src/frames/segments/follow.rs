@@ -91,13 +91,6 @@ impl Open {
         }
     }
 
-    fn generation(&self) -> u64 {
-        match self {
-            Self::Live(follower) => follower.reader.generation(),
-            Self::Whole(reader) => reader.generation(),
-        }
-    }
-
     fn head(&self) -> Option<&Head> {
         match self {
             Self::Live(follower) => follower.reader.head(),
@@ -245,7 +238,7 @@ impl Follower {
         }
         self.after = Some(segment.sequence);
         let Found::Open(open) = found else { return Ok(Some(None)) };
-        let generation = open.generation();
+        let generation = self.chain.recording(open.head());
         let origin = open.head().map(|head| head.origin).filter(|_| self.from == 0);
         let anew = self.chain.begins(segment.sequence, generation, origin);
         self.segment = Some(open);
@@ -265,7 +258,7 @@ impl Follower {
             };
             // Asked before it is read: who has it may close it, or begin it, meanwhile.
             let is_in_use = self.listing.is_in_use(segment)?;
-            let reader = frames::Reader::open_if_begun(path, self.chain.generation())?;
+            let reader = frames::Reader::open_if_begun(path, self.chain.goes_on())?;
             let Some(mut reader) = reader else {
                 if !is_in_use {
                     return Ok(Found::Nothing);

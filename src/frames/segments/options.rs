@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::resume::{self, Resumed};
 use super::writer::Writer;
+use crate::canary::Canary;
 use crate::frames::cookie::Cookie;
 use crate::frames::error::Error;
 use crate::frames::format::{HEAD, Head, LAST_FIRST, LONGEST};
@@ -97,9 +98,9 @@ impl Options {
     }
 
     fn begin(self, framing: Framing) -> Result<Writer, Error> {
-        let generation = framing.generation;
+        let recording = framing.recording;
         let below = self.below.framed(framing).open()?;
-        Ok(Writer::over(below, generation, self.longest))
+        Ok(Writer::over(below, recording, self.longest))
     }
 
     /// As [`open`](Self::open), without the thread.
@@ -107,9 +108,9 @@ impl Options {
     pub(super) fn begin_by_hand(self) -> Result<(Writer, segments::Keeper), Error> {
         self.check()?;
         let framing = Framing::anew(self.first);
-        let generation = framing.generation;
+        let recording = framing.recording;
         let (below, keeper) = self.below.framed(framing).begin()?;
-        Ok((Writer::over(below, generation, self.longest), keeper))
+        Ok((Writer::over(below, recording, self.longest), keeper))
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
@@ -135,7 +136,8 @@ impl Options {
 /// What the heads of a recording's segments say.
 #[derive(Clone, Debug)]
 pub(crate) struct Framing {
-    generation: u64,
+    /// The generation of all segments but those that are recycled.
+    recording: u64,
     /// Number of the recording's first frame.
     origin: u64,
     /// Number of the first frame of the next segment, if that is known.
@@ -146,11 +148,11 @@ pub(crate) struct Framing {
 
 impl Framing {
     fn anew(first: u64) -> Self {
-        Self { generation: random::number(), origin: first, first: Some(first), cookie: None }
+        Self { recording: random::number(), origin: first, first: Some(first), cookie: None }
     }
 
     pub(super) fn going_on(head: &Head, next: u64, cookie: Option<Arc<Cookie>>) -> Self {
-        Self { generation: head.generation, origin: head.origin, first: Some(next), cookie }
+        Self { recording: head.recording, origin: head.origin, first: Some(next), cookie }
     }
 
     fn next(&self) -> u64 {
@@ -158,9 +160,14 @@ impl Framing {
     }
 
     /// For the next segment: all but the first are made before anybody knows what comes into them.
-    pub(crate) fn begin(&mut self) -> ([u8; HEAD], Book) {
-        let Self { generation, origin, .. } = *self;
-        let head = Head { generation, first: self.first.take(), origin };
+    /// `over`: in a file that keeps its old blocks.
+    pub(crate) fn begin(&mut self, over: bool) -> ([u8; HEAD], Book) {
+        let Self { recording, origin, .. } = *self;
+        let generation = match over && !Canary::SameGeneration.is_planted() {
+            true => random::number(),
+            false => recording,
+        };
+        let head = Head { generation, recording, first: self.first.take(), origin };
         let mut book = Book::new(&head);
         book.cookie = self.cookie.take();
         (head.encode(), book)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::frames::format::{self, END, HEADER, Header, Kind};
+use crate::frames::format::{self, END, HEADER, Head, Header, Kind};
 use crate::frames::{self, End, Push};
 use crate::options::{DiskFull, FenceForm, Preallocate};
 use crate::overrun::OnFull;
@@ -50,13 +50,16 @@ struct Found {
     vouched: Option<u64>,
 }
 
-/// What a file says of itself that ends with a footer.
+/// What a file says of itself that ends with a footer of its own.
 fn vouched(file: &[u8]) -> Option<u64> {
+    let head = Head::decode(file).ok()?;
     let at = file.len().checked_sub(END)?;
     let header = Header::decode(&file[at..], at as u64)?;
     let payload = &file[at + HEADER..];
-    let is_end = header.kind == Kind::End && header.fits(payload);
-    format::End::decode(payload).filter(|_| is_end).map(|end| end.frames)
+    let is_its = header.generation == head.generation && header.fits(payload);
+    format::End::decode(payload)
+        .filter(|_| is_its && header.kind == Kind::End)
+        .map(|end| end.frames)
 }
 
 fn read(file: &[u8]) -> Result<Found, String> {
@@ -324,7 +327,7 @@ fn options(computer: &Computer, random: &mut fastrand::Rng, known: &Arc<Mutex<Kn
         .preallocate(random.choice(ahead).unwrap());
     let mut files = segments::Options::new("{seq}").below(below).size(random.u64(100..3000));
     if let Some(keep) = lock(known).keep {
-        files = files.keep_count(keep);
+        files = files.keep_count(keep).recycle(random.bool());
     }
     let told = known.clone();
     Options::from(files.on_event(move |event| {
@@ -341,7 +344,7 @@ pub(crate) fn run(seed: u64) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let block = if random.bool() { 4096 } else { 1 };
     let computer = Computer::new(seed, block, faults(&mut random));
-    let keep = random.bool().then(|| random.u64(..4));
+    let keep = random.bool().then(|| random.u64(..9));
     let known = Arc::new(Mutex::new(Known { keep, ..Known::default() }));
     let options = options(&computer, &mut random, &known);
     let (watcher, mut dice) = (known.clone(), random.fork());

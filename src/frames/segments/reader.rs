@@ -178,10 +178,10 @@ impl Reader {
     fn open_next(&mut self) -> Result<bool, Error> {
         while let Some(segment) = self.segments.get(self.next).cloned() {
             self.next += 1;
-            let opened = frames::Reader::open_if_begun(&segment.path, self.chain.generation())?;
+            let opened = frames::Reader::open_if_begun(&segment.path, self.chain.goes_on())?;
             let Some(reader) = opened else { continue };
             let reader = reader.limit(self.limit);
-            let generation = reader.generation();
+            let generation = self.chain.recording(reader.head());
             let origin = reader.head().map(|head| head.origin);
             let anew = self.chain.begins(segment.sequence, generation, origin);
             if origin.is_none() {
@@ -238,7 +238,7 @@ impl Reader {
     /// As [`read`](Self::read).
     pub fn seek_sequence(&mut self, sequence: u64) -> Result<bool, Error> {
         let newest = self.newest()?;
-        let is_older = |first: &First| Some(first.generation) != newest;
+        let is_older = |first: &First| Some(first.recording) != newest;
         let before = |first: &First| is_older(first) || first.sequence < sequence;
         let mut at = self.first_not_before(before)?;
         if let Some(last) = at.checked_sub(1)
@@ -263,7 +263,7 @@ impl Reader {
     fn newest(&self) -> Result<Option<u64>, Error> {
         for segment in self.segments.iter().rev() {
             if let Some(first) = first_of(segment)? {
-                return Ok(Some(first.generation));
+                return Ok(Some(first.recording));
             }
         }
         Ok(None)
@@ -350,7 +350,7 @@ impl Iterator for Reader {
 /// The first frame of a segment, by its header alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct First {
-    pub(super) generation: u64,
+    recording: u64,
     pub(super) sequence: u64,
     time: u64,
 }
@@ -366,9 +366,9 @@ pub(super) fn first_of(segment: &Segment) -> Result<Option<First>, Error> {
     file.take((HEAD + HEADER) as u64).read_to_end(&mut bytes).map_err(failed)?;
     let head = Head::decode(&bytes).ok();
     let header = bytes.get(HEAD..).and_then(|frame| Header::decode(frame, HEAD as u64));
-    Ok(head.zip(header).and_then(|(Head { generation, .. }, header)| {
+    Ok(head.zip(header).and_then(|(Head { generation, recording, .. }, header)| {
         let Header { sequence, time, .. } = header;
         let is_its = header.kind == Kind::Data && header.generation == generation;
-        is_its.then_some(First { generation, sequence, time })
+        is_its.then_some(First { recording, sequence, time })
     }))
 }

@@ -99,13 +99,13 @@ fn unclosed<'a>(
 ) -> Result<(Vec<(&'a Segment, Option<Head>)>, Option<Last>), Error> {
     let mut open: Vec<(&Segment, Option<Head>)> = Vec::new();
     let mut closed: Option<Last> = None;
+    let mut not_seen = segments.len();
     for (behind, segment) in segments.iter().rev().enumerate() {
-        let path = &segment.path;
-        let locked = Locked::new(each.below(), path)?;
-        let glance = recover::glance(&locked.file).map_err(|error| error.of(path))?;
+        not_seen -= 1;
+        let glance = glance(segment, each)?;
         let known = closed.as_ref().map(|last| last.head);
         let newest = known.or_else(|| open.iter().find_map(|(_, head)| *head));
-        let is_another = |head: &Head| newest.is_some_and(|of| of.generation != head.generation);
+        let is_another = |head: &Head| newest.is_some_and(|of| of.recording != head.recording);
         match glance {
             Glance::Nothing => open.push((segment, None)),
             Glance::Open(head) | Glance::Closed(head, ..) if is_another(&head) => break,
@@ -120,5 +120,19 @@ fn unclosed<'a>(
             }
         }
     }
+    // That one may have got the head of the segment that was to be made of it, and no more.
+    let oldest = segments.first().filter(|_| not_seen > 0);
+    if let (Some(oldest), Some(newest)) = (oldest, &closed)
+        && let Glance::Open(head) = glance(oldest, each)?
+        && head.recording == newest.head.recording
+        && head.generation != head.recording
+    {
+        open.push((oldest, Some(head)));
+    }
     Ok((open, closed))
+}
+
+fn glance(segment: &Segment, each: &frames::Options) -> Result<Glance, Error> {
+    let locked = Locked::new(each.below(), &segment.path)?;
+    recover::glance(&locked.file).map_err(|error| error.of(&segment.path))
 }

@@ -24,13 +24,13 @@ use crate::segments::{self, CloseError, Control, Place, Summary, Ticket};
 #[derive(Debug)]
 pub struct Writer {
     below: segments::Writer,
-    generation: u64,
+    recording: u64,
     longest: usize,
 }
 
 impl Writer {
-    pub(super) fn over(below: segments::Writer, generation: u64, longest: usize) -> Self {
-        Self { below, generation, longest }
+    pub(super) fn over(below: segments::Writer, recording: u64, longest: usize) -> Self {
+        Self { below, recording, longest }
     }
 
     /// A handle for other threads.
@@ -113,9 +113,10 @@ impl Writer {
         self.below.book().map_or(0, |book| book.next)
     }
 
-    /// The generation of the recording.
+    /// The generation of the recording, which a resume goes on with. (A segment that is recycled has one
+    /// of its own.)
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.recording
     }
 
     /// Waits until everything accepted so far is durable, in whatever segments it lies; returns the

@@ -51,14 +51,25 @@ fn differences(found: &[u8], known: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
+/// What becomes of the bytes behind those that are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// There are none.
+    #[default]
+    Gone,
+    /// They stay.
+    Stay,
+    /// They may be there until the close.
+    GoAtTheClose,
+}
+
 /// The file as it was asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) path: PathBuf,
     /// What was there and has to stay there: of a file that is continued or overwritten.
     pub(super) before: Vec<u8>,
-    /// Whether the bytes behind the end stay.
-    pub(super) recycled: bool,
+    pub(super) behind: Behind,
     base: Vec<u8>,
     overwrites: Vec<Overwrite>,
     /// The content if everything gets there.
@@ -74,10 +85,10 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(path: &Path, before: &[u8], continued: bool, recycled: bool) -> Self {
+    pub(super) fn new(path: &Path, before: &[u8], continued: bool, behind: Behind) -> Self {
         let base = if continued { before.to_vec() } else { Vec::new() };
         let (path, before, newest) = (path.into(), before.to_vec(), base.clone());
-        Self { path, before, recycled, base, newest, ..Self::default() }
+        Self { path, before, behind, base, newest, ..Self::default() }
     }
 
     pub(super) fn end(&self) -> usize {
@@ -161,7 +172,7 @@ impl Model {
     /// The file after a close.
     pub(super) fn whole(&self) -> Vec<u8> {
         let mut content = self.newest.clone();
-        if self.recycled && self.before.len() > content.len() {
+        if self.behind == Behind::Stay && self.before.len() > content.len() {
             content.extend_from_slice(&self.before[content.len()..]);
         }
         content
@@ -177,7 +188,7 @@ impl Model {
         assert!(content.len() >= durable, "{} bytes are left of {durable}", content.len());
         self.exact(content, durable);
         self.nothing_strange(content, durable);
-        if self.recycled {
+        if self.behind == Behind::Stay {
             assert!(content.len() >= self.before.len(), "a recycled file was cut");
         }
         if self.headers && durable >= HEADER {
@@ -198,7 +209,8 @@ impl Model {
     /// Behind what is durable there may be later bytes, zeros, or what a recycled file held; never
     /// anything else.
     fn nothing_strange(&self, content: &[u8], durable: usize) {
-        let old = if self.recycled || !self.open { &self.before[..] } else { &[] };
+        let has_old = self.behind != Behind::Gone || !self.open;
+        let old = if has_old { &self.before[..] } else { &[] };
         let end = self.base.len().clamp(durable, content.len());
         let known = |at: usize| self.versions(at).any(|byte| byte == content[at]);
         let later = differences(&content[durable..end], &self.newest[durable..end]);
@@ -209,7 +221,8 @@ impl Model {
         let rest = old.get(end..).unwrap_or_default();
         let (same, zeros) = content[end..].split_at(rest.len().min(content.len() - end));
         let kept = differences(same, &rest[..same.len()]).map(|at| end + at);
-        let kept = { kept }.find(|at| self.open || content[*at] != 0);
+        let may_be_zero = !self.open || self.behind == Behind::GoAtTheClose;
+        let kept = { kept }.find(|at| !may_be_zero || content[*at] != 0);
         let padding = zeros.iter().position(|byte| *byte != 0).map(|at| end + same.len() + at);
         if let Some(at) = later.or(kept).or(padding) {
             panic!("byte {at} behind {durable} durable ones is {}: nobody wrote that", content[at]);

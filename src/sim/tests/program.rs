@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::disk::Medium;
 use super::super::{Computer, Faults, Image};
 use super::messages::{self, Message, Messages};
-use super::model::Model;
+use super::model::{Behind, Model};
 use super::run::{Run, assert_told};
 use super::{FenceForm, OnFull, OpenMode};
 use crate::control::Control;
@@ -298,9 +298,12 @@ impl Known {
         if take.mode != OpenMode::CreateNew {
             computer.put(path, before);
         }
-        let (continued, recycled) =
-            (take.mode == OpenMode::Append, take.mode == OpenMode::Overwrite);
-        let model = Model::new(path, before, continued, recycled);
+        let behind = match take.mode {
+            OpenMode::Overwrite => Behind::Stay,
+            OpenMode::Recycle => Behind::GoAtTheClose,
+            _ => Behind::Gone,
+        };
+        let model = Model::new(path, before, take.mode == OpenMode::Append, behind);
         Self { model: Arc::new(Mutex::new(model)), control: Arc::default() }
     }
 
@@ -397,6 +400,7 @@ impl Take {
             OpenMode::CreateNew => options.create_new(path),
             OpenMode::Append => options.append(path),
             OpenMode::Overwrite => options.open(path),
+            OpenMode::Recycle => options.recycle(path),
         }
     }
 
@@ -425,7 +429,7 @@ impl Take {
     /// Whether the file has nothing but what is written to it.
     pub(super) fn is_plain(&self) -> bool {
         let ahead = self.preallocate != Preallocate::None || self.zero_ahead > 0;
-        self.mode != OpenMode::Overwrite && !ahead
+        !matches!(self.mode, OpenMode::Overwrite | OpenMode::Recycle) && !ahead
     }
 
     /// A write that is longer than all buffers.
@@ -435,8 +439,14 @@ impl Take {
 }
 
 pub(super) fn take(random: &mut fastrand::Rng, name: &'static str) -> Take {
-    let mode = [OpenMode::Create, OpenMode::CreateNew, OpenMode::Append, OpenMode::Overwrite]
-        [random.usize(..4)];
+    let modes = [
+        OpenMode::Create,
+        OpenMode::CreateNew,
+        OpenMode::Append,
+        OpenMode::Overwrite,
+        OpenMode::Recycle,
+    ];
+    let mode = modes[random.usize(..modes.len())];
     // Now and then a buffer is larger than what is copied aside at once (64 KiB).
     let large = random.u8(..24) == 0;
     let (buffers, pages) = match large {

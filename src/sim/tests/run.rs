@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::super::disk::Told;
 use super::super::{Asked, Computer};
 use super::OnFull;
-use super::model::{HEADER, Model, described, header};
+use super::model::{Behind, HEADER, Model, described, header};
 use super::program::{Client, End, FILL, HOUR, Known, Step, Take, data, lock};
 use crate::control::Control;
 use crate::error::{Error, Operation};
@@ -576,7 +576,7 @@ impl<'a> Run<'a> {
         let len = self.computer.read(&model.path).unwrap().len() as u64;
         assert_eq!(failed.summary.file_len, Some(len), "the length of the file");
         if self.control.core.stream.is_cut_short() && failed.errors.len() == 1 {
-            let kept = if model.recycled { model.before.len() as u64 } else { 0 };
+            let kept = if model.behind == Behind::Stay { model.before.len() as u64 } else { 0 };
             assert_eq!(len, failed.summary.positions.written.max(kept), "where a full file ends");
         }
     }

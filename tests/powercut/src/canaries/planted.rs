@@ -44,7 +44,9 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         | Canary::ZerosBesideData
         | Canary::ZerosOverData
         | Canary::LaterBeside
-        | Canary::CookieAhead => None,
+        | Canary::CookieAhead
+        | Canary::RecycledUnflushed
+        | Canary::SameGeneration => None,
     }
 }
 
