@@ -41,6 +41,7 @@ impl Coverage {
         coverage.expect::<Space>("space");
         coverage.count("long gap", YES.into(), 0);
         coverage.count("segments", YES.into(), 0);
+        coverage.count("recycled segments", YES.into(), 0);
         coverage.add_full(0);
         for order in ORDERS {
             coverage.count("files", order.into(), 0);
@@ -74,6 +75,7 @@ impl Coverage {
             self.count("space", word(&scenario.space), 1);
             self.count("long gap", YES.into(), plan.leaps.into());
             self.count("segments", YES.into(), plan.rotates.into());
+            self.count("recycled segments", YES.into(), plan.recycles.into());
             if plan.frames {
                 // Rare in a short run, which need not meet it: `--frames` does.
                 self.count("messages in segments", YES.into(), 1);

@@ -11,6 +11,8 @@ use crate::content::{bytes, salt};
 
 /// Of all producers the one that writes messages.
 const PRODUCER: u64 = 9;
+/// Segments that a recording keeps which makes the next one of the oldest.
+pub(crate) const KEPT: u64 = 2;
 /// Messages of whoever goes on after the cut.
 const MORE: u64 = 3;
 
@@ -71,19 +73,24 @@ fn options(pattern: &Path, size: u64) -> Options {
 }
 
 /// Whether the durable messages are there, also for who goes on with the recording: each once, in its
-/// order, and behind them whatever else is whole. `closed`: there are exactly so many. What is there
-/// is changed.
+/// order, and behind them whatever else is whole. `closed`: there are exactly so many. `recycles`: the
+/// oldest may be gone, but for the segments that are kept. What is there is changed.
 pub(crate) fn judge(
     pattern: &Path,
     seed: u64,
     durable: u64,
     closed: Option<u64>,
+    recycles: bool,
 ) -> anyhow::Result<()> {
-    let found = read(pattern, seed)?;
+    let Found { numbers: found, segments } = read(pattern, seed)?;
+    let gone = found.first().copied().unwrap_or(0);
+    let kept = gone == 0 || recycles && segments >= KEPT;
+    ensure!(kept, "it begins with {gone}, in {segments} segments");
     let whole = prefix(&found);
     ensure!(whole >= durable, "{whole} messages are left of {durable} durable ones: {found:?}");
     if let Some(all) = closed {
-        ensure!(found.len() as u64 == all && whole == all, "{found:?} are there after the close");
+        let has_all = gone + found.len() as u64 == all && whole == all;
+        ensure!(has_all, "{found:?} are there after the close");
     }
     let (mut writer, resumed) =
         options(pattern, 20_000).resume().context("nobody can go on with it")?;
@@ -98,32 +105,46 @@ pub(crate) fn judge(
         let _ = writer.write(number, &message(seed, number))?;
     }
     writer.close()?;
-    let later = read(pattern, seed).context("after it went on")?;
+    let later = read(pattern, seed).context("after it went on")?.numbers;
     ensure!(prefix(&later) >= whole, "of {whole} messages {later:?} are left by who went on");
     ensure!(later.ends_with(&[next, next + 1, next + 2]), "{later:?}: it went on with {next}");
     Ok(())
 }
 
-/// The numbers of the messages, each of which has to be what was written.
-fn read(pattern: &Path, seed: u64) -> anyhow::Result<Vec<u64>> {
+/// What there is.
+#[derive(Debug, Default)]
+struct Found {
+    /// Of the messages.
+    numbers: Vec<u64>,
+    /// That hold any.
+    segments: u64,
+}
+
+/// Each message has to be what was written.
+fn read(pattern: &Path, seed: u64) -> anyhow::Result<Found> {
     let reader = match Reader::open(pattern) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::default()),
         reader => reader?,
     };
-    let mut numbers: Vec<u64> = Vec::new();
+    let Found { mut numbers, mut segments } = Found::default();
+    let mut is_empty = true;
     for item in reader {
         // Holes and gaps are between the numbers that there are.
-        if let Item::Frame(frame) = item? {
+        let item = item?;
+        is_empty |= matches!(item, Item::Segment(_));
+        if let Item::Frame(frame) = item {
+            segments += u64::from(std::mem::take(&mut is_empty));
             let (number, last) = (frame.sequence, numbers.last());
             ensure!(last.is_none_or(|last| *last < number), "{number} comes behind {last:?}");
             ensure!(frame.payload == message(seed, number), "message {number} is another one");
             numbers.push(number);
         }
     }
-    Ok(numbers)
+    Ok(Found { numbers, segments })
 }
 
-/// How many there are before the first that is missing.
+/// The first number that is missing behind the first that is there.
 fn prefix(numbers: &[u64]) -> u64 {
-    (0..).zip(numbers).take_while(|(due, number)| due == *number).count() as u64
+    let first = numbers.first().copied().unwrap_or(0);
+    first + (first..).zip(numbers).take_while(|(due, number)| due == *number).count() as u64
 }

@@ -489,8 +489,14 @@ impl Take<'_> {
 
     /// Claims are of messages, by their number.
     fn record_messages(&self, random: &mut fastrand::Rng) -> anyhow::Result<Ended> {
-        let options = frames::segments::Options::from(self.segments(random));
-        let old = self.plan.old;
+        let files = match self.plan.recycles {
+            true => {
+                let files = self.segments(random).size(random.u64(3_000..9_000));
+                files.keep_count(messages::KEPT).recycle(true)
+            }
+            false => self.segments(random),
+        };
+        let (options, old) = (frames::segments::Options::from(files), self.plan.old);
         let mut writer = match old {
             0 => options.open()?,
             _ => options.resume()?.0,

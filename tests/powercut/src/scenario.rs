@@ -251,6 +251,8 @@ pub(crate) struct Plan {
     pub(crate) rotates: bool,
     /// These hold messages, each in a frame.
     pub(crate) frames: bool,
+    /// Of those a few are kept, and the oldest becomes the next one.
+    pub(crate) recycles: bool,
 }
 
 impl Plan {
@@ -276,7 +278,7 @@ impl Plan {
 
     /// Handed over, if it can be in this mode; what would speak MMIO seeks instead.
     pub(crate) fn adopted(mut self) -> Self {
-        (self.rotates, self.frames) = (false, false);
+        (self.rotates, self.frames, self.recycles) = (false, false, false);
         if self.face == Face::Mmio && self.mode != Mode::Open {
             self.face = Face::Seeks;
         }
@@ -302,13 +304,16 @@ impl Plan {
             leaps: false,
             rotates: true,
             frames: false,
+            recycles: false,
             ..self
         }
     }
 
-    /// Likewise, of messages: goes on behind so many of a recorder that was killed.
-    pub(crate) fn in_frames(self, old: u64) -> Self {
-        Self { frames: true, old, ..self.in_segments() }
+    /// Likewise, of messages: in turn a new one, or what a killed recorder has left; keeping all, or
+    /// recycling.
+    pub(crate) fn in_frames(self, turn: u64) -> Self {
+        let recycles = (turn / 2) % 2 == 1;
+        Self { frames: true, recycles, old: left_by(turn), ..self.in_segments() }
     }
 }
 
@@ -353,7 +358,7 @@ impl Scenario {
             let is_new = plan.old == 0 && plan.face == Face::Exclusive;
             match hands_over && plan.can_be_adopted() {
                 true => plan.adopted(),
-                false if is_new && turn % 4 == 1 => plan.in_frames(left_by(turn / 4 + take)),
+                false if is_new && turn % 4 == 1 => plan.in_frames(turn / 4 + take),
                 false if is_new && turn % 4 > 0 => plan.in_segments(),
                 false => plan,
             }
@@ -401,10 +406,8 @@ impl Scenario {
     /// Likewise, of messages.
     pub(crate) fn in_frames(mut self) -> Self {
         let [first, second] = self.takes;
-        let plan = |plan: Plan, take| Plan {
-            mode: Mode::Create,
-            ..plan.in_frames(left_by(self.seed + take))
-        };
+        let plan =
+            |plan: Plan, take| Plan { mode: Mode::Create, ..plan.in_frames(self.seed + take) };
         self.takes = [plan(first, 0), plan(second, 1)];
         self.space = Space::Ample;
         self
@@ -425,6 +428,7 @@ impl Scenario {
             leaps: false,
             rotates: false,
             frames: false,
+            recycles: false,
         };
         let (medium, takes, space) = (Medium::plain(file_system), [plan; 2], Space::Ample);
         Self { way, state, seed, medium, takes, side_by_side: false, shares: false, space }
@@ -496,8 +500,8 @@ impl Plan {
         };
         let leaps = matches!(face, Face::Mmio | Face::Seeks) && random.u8(..3) == 0;
         let opener = Opener::Writer;
-        let (rotates, frames) = (false, false);
-        Self { mode, opener, face, old, ending, renamed, folder, leaps, rotates, frames }
+        let (rotates, frames, recycles) = (false, false, false);
+        Self { mode, opener, face, old, ending, renamed, folder, leaps, rotates, frames, recycles }
     }
 }
 

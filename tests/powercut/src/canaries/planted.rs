@@ -7,7 +7,7 @@ use crate::medium::{FileSystem, Mount};
 use crate::scenario::{Ending, Face, Folder, Mode, Opener, Renamed, Scenario, Space, State, Way};
 
 /// Each way to write meets one. `None`: the simulated computer alone sees it (a flush of a new file
-/// takes its name along on all three file systems; what a killed process leaves is no power cut).
+/// takes its name along on all three file systems, and what is in it; what a killed process leaves is no power cut).
 pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
     use Meeting::{Cuts, Fault};
     match canary {
@@ -26,6 +26,7 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
             Some(Cuts(Way::UringFlush, &[State::Growing]))
         }
         Canary::DirtyZeros => Some(Cuts(Way::UringDsync, &[State::Growing])),
+        Canary::SameGeneration => Some(Cuts(Way::UringFlush, &State::CREATED)),
         Canary::BoundaryUnfenced => Some(Cuts(Way::UringFlush, &State::CREATED)),
         Canary::GapUnfenced => Some(Cuts(Way::SyncDirect, &[State::Growing])),
         Canary::DirectoryByPath => Some(Cuts(Way::UringLink, &[State::Growing])),
@@ -45,8 +46,7 @@ pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
         | Canary::ZerosOverData
         | Canary::LaterBeside
         | Canary::CookieAhead
-        | Canary::RecycledUnflushed
-        | Canary::SameGeneration => None,
+        | Canary::RecycledUnflushed => None,
     }
 }
 
@@ -78,6 +78,10 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
                     State::Reserved => plan.in_frames(0),
                     _ => plan.in_segments(),
                 };
+            }
+            Canary::SameGeneration => {
+                plan.mode = Mode::Create;
+                *plan = plan.in_frames(2);
             }
             // Several threads at once don't meet a disk that stays full.
             Canary::RefusedCounts if plan.face == Face::Threads => plan.face = Face::Turns,
