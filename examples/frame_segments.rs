@@ -36,6 +36,7 @@ fn record(pattern: &Path, seconds: u64) -> Result<()> {
         .below(below)
         .every(Duration::from_millis(500))
         .keep_count(20)
+        .recycle(true) // the oldest becomes the next one, unless somebody reads it
         .on_event(|event| match event {
             Event::Closed(closed) => {
                 let (name, frames) = (closed.segment.path.display(), closed.frames);

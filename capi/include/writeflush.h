@@ -1053,6 +1053,16 @@ typedef struct {
    What `on_segment` gets. It is used on another thread, until the recording is closed.
    */
   void *context;
+  /*
+   1: the oldest segment that has to go by `keep_bytes`, `keep_count` or `keep_ms` becomes the next one,
+   unless somebody has it open: its blocks are there, so that fences cost less. With `framed`, on
+   Linux; until then it is kept, one more than was said. 0 (default): it goes.
+   */
+  uint32_t recycle;
+  /*
+   0.
+   */
+  uint32_t unused;
 } wf_segments_options;
 
 /*
@@ -1097,6 +1107,10 @@ typedef struct {
    The number of the segment that is written.
    */
   uint64_t sequence;
+  /*
+   How many of the removed have become the next segment (`wf_segments_options.recycle`).
+   */
+  uint64_t recycled;
 } wf_segments_stats;
 
 #ifdef __cplusplus

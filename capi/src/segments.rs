@@ -163,12 +163,18 @@ pub struct wf_segments_options {
     pub on_segment: wf_on_segment,
     /// What `on_segment` gets. It is used on another thread, until the recording is closed.
     pub context: *mut c_void,
+    /// 1: the oldest segment that has to go by `keep_bytes`, `keep_count` or `keep_ms` becomes the next one,
+    /// unless somebody has it open: its blocks are there, so that fences cost less. With `framed`, on
+    /// Linux; until then it is kept, one more than was said. 0 (default): it goes.
+    pub recycle: u32,
+    /// 0.
+    pub unused: u32,
 }
 
 // Without padding, or what a caller does not know could not be told from it.
 const _: () = assert!(
     size_of::<wf_segments_options>()
-        == size_of::<[u64; 10]>() + size_of::<[u32; 4]>() + size_of::<[*mut c_void; 2]>()
+        == size_of::<[u64; 10]>() + size_of::<[u32; 6]>() + size_of::<[*mut c_void; 2]>()
 );
 const _: () = assert!(
     size_of::<wf_segment_event>()
@@ -194,6 +200,8 @@ impl Default for wf_segments_options {
             followed: 0,
             on_segment: None,
             context: std::ptr::null_mut(),
+            recycle: 0,
+            unused: 0,
         }
     }
 }
@@ -228,10 +236,13 @@ impl wf_segments_options {
         if each.mode != WF_CREATE {
             return Err(invalid("each segment is a new file: leave wf_options.mode at WF_CREATE"));
         }
-        if self.framed > 1 || self.checksum > 1 || self.followed > 1 {
+        if [self.framed, self.checksum, self.followed, self.recycle].iter().any(|it| *it > 1) {
             return Err(invalid(
-                "framed, checksum or followed of wf_segments_options is neither 0 nor 1",
+                "framed, checksum, followed or recycle of wf_segments_options is neither 0 nor 1",
             ));
+        }
+        if self.unused != 0 {
+            return Err(invalid("wf_segments_options.unused is not 0"));
         }
         let floor = match self.floor {
             WF_FLOOR_STOP => Floor::Stop,
@@ -240,7 +251,7 @@ impl wf_segments_options {
             _ => return Err(invalid("wf_segments_options.floor is none of WF_FLOOR_...")),
         };
         let below = each.read()?.checksum(self.checksum == 1).followed(self.followed == 1);
-        let mut options = Options::new(pattern).below(below);
+        let mut options = Options::new(pattern).below(below).recycle(self.recycle == 1);
         let set = |options: Options, value: u64, set: fn(Options, u64) -> Options| {
             if value > 0 { set(options, value) } else { options }
         };
@@ -823,6 +834,8 @@ pub struct wf_segments_stats {
     pub overrun_bytes: u64,
     /// The number of the segment that is written.
     pub sequence: u64,
+    /// How many of the removed have become the next segment (`wf_segments_options.recycle`).
+    pub recycled: u64,
 }
 
 /// Its counters, to a `wf_segments_stats` of `size` bytes (its sizeof).
@@ -850,6 +863,7 @@ pub unsafe extern "C" fn wf_segments_get_stats(
                 overruns: now.overruns,
                 overrun_bytes: now.overrun_bytes,
                 sequence: control.segment().map_or(0, |segment| segment.sequence),
+                recycled: now.recycled,
             }
         };
         // SAFETY: the caller's promise.

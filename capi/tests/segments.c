@@ -142,6 +142,24 @@ static wf_segments_options of_frames(log_of *log) {
   return options;
 }
 
+/* The oldest becomes the next one; what is kept has all its messages. */
+static void recycles_what_it_does_not_keep(void) {
+  log_of log;
+  char pattern[PATH];
+  wf_segments recording;
+  wf_segments_stats stats;
+  wf_segments_options options = of_frames(&log);
+  options.keep_count = 2;
+  options.recycle = 1;
+  CHECK(wf_segments_open(named("again-{seq}", pattern), &options, NULL, &recording) == WF_OK);
+  do {
+    CHECK(wf_segments_write_frame(recording, 1, pattern, 300, NULL) == WF_OK);
+    CHECK(wf_segments_get_stats(recording, &stats, sizeof stats) == WF_OK);
+  } while (stats.recycled < 5);
+  CHECK(wf_segments_close(recording, NULL) == WF_OK);
+  CHECK(log.closed == log.removed + 2);
+}
+
 static size_t message(uint64_t number, char bytes[300]) {
   size_t len = 1 + (size_t)(number * 37 % 300);
   memset(bytes, (int)(number % 251), len);
@@ -278,6 +296,10 @@ static void refuses_what_can_t_be(void) {
   refuses(plain, named("wrong", path), "put {seq} into it once");
   options = plain, options.framed = 2;
   refuses(options, pattern, "neither 0 nor 1");
+  options = plain, options.recycle = 1, options.keep_count = 1;
+  refuses(options, pattern, "leave recycle out");
+  options = plain, options.unused = 1;
+  refuses(options, pattern, "is not 0");
   options = plain, options.floor = 3;
   refuses(options, pattern, "WF_FLOOR_");
   options = plain, options.size = 7;
@@ -329,6 +351,7 @@ int main(int argc, char **argv) {
   folder = argv[1];
   records_plain_bytes();
   keeps_what_it_is_told_to();
+  recycles_what_it_does_not_keep();
   records_messages();
   goes_on_after_a_crash();
   recovers_a_wave_file();

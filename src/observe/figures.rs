@@ -123,7 +123,7 @@ fn work(sample: &Sample) -> [Figure<'_>; 9] {
     ]
 }
 
-fn of_segments(stats: &segments::Stats) -> [Figure<'_>; 5] {
+fn of_segments(stats: &segments::Stats) -> [Figure<'_>; 6] {
     [
         counter(
             "writeflush_segments_rotations_total",
@@ -138,6 +138,11 @@ fn of_segments(stats: &segments::Stats) -> [Figure<'_>; 5] {
         counter("writeflush_segments_closed_total", "Segments closed and durable.", stats.closed),
         counter("writeflush_segments_removed_total", "Segments that were removed.", stats.removed),
         counter("writeflush_segments_removed_bytes_total", "Bytes of those.", stats.removed_bytes),
+        counter(
+            "writeflush_segments_recycled_total",
+            "Removed segments that have become the next one.",
+            stats.recycled,
+        ),
     ]
 }
 

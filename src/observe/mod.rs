@@ -36,7 +36,7 @@
 //! | `writeflush_fences_total`, `writeflush_fences_coalesced_total`, `writeflush_flushes_total` | counter | what was asked for, what was shared, what the kernel was asked for |
 //! | `writeflush_pushes_total`, `writeflush_device_bytes_total`, `writeflush_zero_bytes_total`, `writeflush_resubmitted_total` | counter | work |
 //! | `writeflush_memory_bytes`, `writeflush_high_water_bytes` | gauge | memory of the buffers, and the most that was in them |
-//! | `writeflush_segments_rotations_total`, `writeflush_segments_late_total`, `writeflush_segments_closed_total`, `writeflush_segments_removed_total`, `writeflush_segments_removed_bytes_total` | counter | with [segments](crate::segments) |
+//! | `writeflush_segments_rotations_total`, `writeflush_segments_late_total`, `writeflush_segments_closed_total`, `writeflush_segments_removed_total`, `writeflush_segments_removed_bytes_total`, `writeflush_segments_recycled_total` | counter | with [segments](crate::segments) |
 //! | `writeflush_kept_bytes` | gauge | with a [pre-roll](crate::preroll): in memory |
 //!
 //! A histogram's sum is exact; a value counts in its bucket to within 1/16. Of a recording in segments

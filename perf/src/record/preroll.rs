@@ -312,6 +312,7 @@ fn sum(mut stats: segments::Stats, other: &segments::Stats) -> segments::Stats {
     stats.closed += other.closed;
     stats.removed += other.removed;
     stats.removed_bytes += other.removed_bytes;
+    stats.recycled += other.recycled;
     stats
 }
 

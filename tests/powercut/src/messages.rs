@@ -12,7 +12,7 @@ use crate::content::{bytes, salt};
 /// Of all producers the one that writes messages.
 const PRODUCER: u64 = 9;
 /// Segments that a recording keeps which makes the next one of the oldest.
-pub(crate) const KEPT: u64 = 2;
+pub(crate) const KEPT: u64 = 1;
 /// Messages of whoever goes on after the cut.
 const MORE: u64 = 3;
 

@@ -507,6 +507,10 @@ impl Take<'_> {
         let (mut ends, mut tickets) = (Vec::new(), Vec::new());
         for _ in 0..STEPS {
             self.step();
+            if self.plan.recycles {
+                // Else there are few segments.
+                writer.wait_for_next(1 << 40, Duration::from_secs(1))?;
+            }
             let durable = self.step_in_messages(&mut writer, &mut ends, &mut tickets, random)?;
             let count = |position| old + ends.partition_point(|end| *end <= position) as u64;
             self.say(Claim::Durable(self.take, count(durable), 0))?;
