@@ -538,6 +538,35 @@ fn the_oldest_go_and_no_other_file_that_has_their_name() {
     assert_eq!(names(folder).len(), 4);
 }
 
+/// By whoever needs it no more, and no rule.
+#[test]
+fn a_recording_is_truncated_from_the_front() {
+    let folder = directory();
+    let folder = folder.path();
+    let log = Log::default();
+    fs::write(folder.join("take-000002.raw"), b"an earlier recording").unwrap();
+    let mut writer = log.hears(plain(folder)).open().unwrap();
+    for number in 0..10 {
+        let _ = writer.write(&bytes(number, 100)).unwrap();
+        rotate(&mut writer);
+    }
+    until(|| writer.stats().closed == 10);
+    assert_eq!(writer.stats().removed, 0);
+    writer.truncate_front(6); // 3 was the first
+    until(|| writer.stats().removed == 4);
+    writer.truncate_front(4); // needs what is gone
+    assert_eq!(names(folder).first().map(String::as_str), Some("take-000006.raw"));
+    writer.truncate_front(u64::MAX); // all, and what will be
+    until(|| writer.stats().removed == 11);
+    let _ = writer.write(b"the last").unwrap();
+    assert_eq!(writer.flush().unwrap(), 1008, "the one that is written stays");
+    assert_eq!(names(folder).len(), 2);
+    writer.close().unwrap();
+    assert_eq!(names(folder), Vec::<String>::new());
+    let removed: Vec<u64> = [2].into_iter().chain(3..=13).collect();
+    assert_eq!(log.removed(), removed);
+}
+
 #[test]
 fn a_segment_that_somebody_writes_is_left_alone() {
     let directory = directory();

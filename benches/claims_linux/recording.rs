@@ -15,7 +15,8 @@ use writeflush_workloads::{Arms, Centre, FileState, forget, shuffled};
 use super::{Row, Scratch, row};
 
 pub fn run(scratch: &Scratch) -> Vec<Row> {
-    [followed(scratch), recovered(scratch), resumed(scratch)].into_iter().flatten().collect()
+    let rows = [followed(scratch), recycled(scratch), recovered(scratch), resumed(scratch)];
+    rows.into_iter().flatten().collect()
 }
 
 // ---- a follower beside a writer ---------------------------------------------------------------------
@@ -87,6 +88,63 @@ fn followed(scratch: &Scratch) -> Vec<Row> {
         row(format!("follow.{id}"), name, ratio.to_string(), "≥ 0.98")
     };
     vec![versus("4k", 0, "flushed each 4 KiB"), versus("1m", 2, "flushed each 1 MiB")]
+}
+
+// ---- segments that are made of older ones -------------------------------------------------------------
+
+const SEGMENT: u64 = 1 << 20;
+/// A frame of 4 KiB.
+const PAYLOAD: [u8; (4 << 10) - 40] = [7; (4 << 10) - 40];
+
+/// A recording of messages in segments, of which two are kept.
+fn in_segments(pattern: &Path, recycle: bool) -> segments::Writer {
+    let files = writeflush::segments::Options::new(pattern).size(SEGMENT).keep_count(2);
+    let options = segments::Options::from(files.recycle(recycle));
+    let mut writer = options.open().expect("the recording begins");
+    while writer.stats().removed < 3 {
+        commit(&mut writer);
+    }
+    writer
+}
+
+fn commit(writer: &mut segments::Writer) {
+    let _ = writer.write(0, &PAYLOAD).expect("a message");
+    writer.flush().expect("a flush");
+}
+
+/// As many commits as some segments take, rotations among them.
+fn recycled(scratch: &Scratch) -> Vec<Row> {
+    const COMMITS: usize = 2 * (SEGMENT as usize / 4096);
+    let folders = ["new", "recycled"].map(|name| scratch.path(name));
+    let mut writers = folders.clone().map(|folder| {
+        std::fs::create_dir(&folder).expect("a folder");
+        in_segments(&folder.join("{seq}"), folder.ends_with("recycled"))
+    });
+    let mut arms = Arms::new(2);
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..ROUNDS {
+        for arm in shuffled(2, &mut random) {
+            let start = Instant::now();
+            (0..COMMITS).for_each(|_| commit(&mut writers[arm]));
+            arms.add(arm, start.elapsed().as_secs_f64() * 1e6 / COMMITS as f64);
+        }
+        arms.end_block();
+    }
+    let [new, recycled] = writers;
+    let (stats, us) = (recycled.stats(), |arm| arms.quantile(arm, 0.5));
+    let name = format!(
+        "4 KiB durable in segments of 1 MiB that are recycled ({:.0} µs, {} of {}) / new ({:.0} µs)",
+        us(1),
+        stats.recycled,
+        stats.removed,
+        us(0)
+    );
+    let ratio = arms.ratio(1, 0, Centre::Trimmed).expect("whole rounds");
+    for (writer, folder) in [new, recycled].into_iter().zip(folders) {
+        writer.close().expect("a close");
+        std::fs::remove_dir_all(folder).expect("the folder goes");
+    }
+    vec![row("segments.recycled", name, ratio.to_string(), "< 1")]
 }
 
 // ---- recovery -----------------------------------------------------------------------------------------

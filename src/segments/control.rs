@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::frames::Book;
 use crate::stats::Counter;
 use crate::stream::Positions;
-use crate::sync::{AtomicU32, Event, Instant, Mutex, OnceLock, Ordering, ignore_poison};
+use crate::sync::{AtomicU32, AtomicU64, Event, Instant, Mutex, OnceLock, Ordering, ignore_poison};
 
 /// A segment with its writer.
 #[derive(Debug)]
@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub(super) old: AtomicCell<Option<Box<Open>>>,
     pub(super) last: Mutex<Option<Last>>,
     asks: AtomicU32,
+    /// The lowest number of a segment that is needed.
+    needed: AtomicU64,
     failure: OnceLock<Error>,
     /// The keeper has something to do.
     pub(super) stirred: Event,
@@ -97,6 +99,7 @@ impl Shared {
             old: AtomicCell::new(None),
             last: Mutex::default(),
             asks: AtomicU32::new(0),
+            needed: AtomicU64::new(0),
             failure: OnceLock::new(),
             stirred: Event::default(),
             wakes,
@@ -119,6 +122,11 @@ impl Shared {
     /// Returns what was asked before.
     pub(super) fn ask_no_more(&self, bits: u32) -> u32 {
         self.asks.fetch_and(!bits, Ordering::AcqRel)
+    }
+
+    /// The lowest number of a segment that is needed.
+    pub(super) fn needed(&self) -> u64 {
+        self.needed.load(Ordering::Acquire)
     }
 
     /// The recording has failed; what came first counts.
@@ -330,6 +338,38 @@ impl Control {
     /// A segment without data goes on.
     pub fn rotate(&self) {
         self.shared.ask(asks::ROTATE);
+    }
+
+    /// Truncates the recording from the front: the segments with lower numbers than this are not needed
+    /// any more, those of earlier recordings of the pattern among them. The closed ones go soon, as by the
+    /// rules on what is kept, or are [recycled](super::Options::recycle); one that is not closed yet goes
+    /// when it is. Waits for nothing; makes one system call.
+    ///
+    /// Whoever has read the messages of a recording up to some number finds the segment of the next one
+    /// with a reader:
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let pattern = directory.path().join("log-{seq:06}.frames");
+    /// use writeflush::{frames, segments};
+    ///
+    /// let files = segments::Options::new(&pattern).size(4096);
+    /// let mut writer = frames::segments::Options::from(files).open()?;
+    /// for number in 0..100 {
+    ///     writer.write(number, &[0; 1000])?;
+    /// }
+    /// let mut reader = frames::segments::Reader::open(&pattern)?;
+    /// if reader.seek_sequence(50)? && let Some(segment) = reader.segment() {
+    ///     writer.truncate_front(segment.sequence);
+    /// }
+    /// writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn truncate_front(&self, segment: u64) {
+        self.shared.needed.fetch_max(segment, Ordering::AcqRel);
+        self.shared.stirred.announce();
     }
 
     /// Waits until everything accepted so far is durable, in whatever segments it lies; returns the

@@ -61,7 +61,6 @@ pub(super) struct Rules {
 /// A segment that is closed: of this recording, or one that was found.
 #[derive(Clone, Debug)]
 pub(super) struct KeptFile {
-    pub(super) sequence: u64,
     pub(super) name: String,
     pub(super) original: Original,
     pub(super) kept: Kept,
@@ -397,10 +396,9 @@ impl Keeper {
         let Some(original) = live.original else { return }; // its name was another's before
         self.surplus_looked_at = None;
         self.kept.push_back(KeptFile {
-            sequence: live.segment.sequence,
             name: name_of(&live.segment),
             original,
-            kept: Kept { bytes, ended: live.ended() },
+            kept: Kept { sequence: live.segment.sequence, bytes, ended: live.ended() },
             was_found: false,
         });
     }
@@ -434,7 +432,10 @@ impl Keeper {
 
     /// Whether there was any. `goes_on`: the next segment may be made of the last of it.
     fn remove_surplus(&mut self, now: Instant, goes_on: bool) -> bool {
-        let has_age = self.rules.limits.age.is_some();
+        let (has_age, needed) = (self.rules.limits.age.is_some(), self.shared.needed());
+        if std::mem::replace(&mut self.rules.limits.needed, needed) != needed {
+            self.surplus_looked_at = None;
+        }
         if self.surplus_looked_at.is_some_and(|at| !has_age || now < at + AGES) {
             return false;
         }
@@ -497,7 +498,7 @@ impl Keeper {
         self.shared.counters.removed.add(1);
         self.shared.counters.removed_bytes.add(it.kept.bytes);
         let path = named(&self.path, &it.name);
-        (self.hooks.event)(Event::Removed(Segment { sequence: it.sequence, path }));
+        (self.hooks.event)(Event::Removed(Segment { sequence: it.kept.sequence, path }));
     }
 
     /// `false`: it is gone already.

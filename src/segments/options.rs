@@ -13,7 +13,7 @@ use super::keeper::{Floor, Found, Keeper, KeptFile, Rules};
 use super::ledger::Segment;
 use super::listing::absolute;
 use super::pattern::Pattern;
-use super::retention::{Kept, Limits};
+use super::retention::Kept;
 use super::writer::Writer;
 use crate::driver::thread::spawn;
 use crate::error::{Error, Operation};
@@ -183,7 +183,8 @@ impl Options {
         self
     }
 
-    /// The oldest segment that has to go by one of the rules above becomes the next one instead, under
+    /// The oldest segment that has to go by one of the rules above, or since the recording was
+    /// [truncated](super::Control::truncate_front), becomes the next one instead, under
     /// the next number: its blocks are there and were written once, so fences cost less than in a file that
     /// grows, and a disk gets no holes. (Default no. Of [frames](crate::frames::segments), whose readers know
     /// old bytes from new ones. On Linux: elsewhere it goes as usual.)
@@ -304,13 +305,6 @@ impl Options {
                     .into(),
             );
         }
-        if self.rules.recycle && self.rules.limits == Limits::default() {
-            return wrong(
-                "nothing is recycled where everything is kept: say how much by keep_count, keep_bytes or \
-                 keep_for, or leave recycle out"
-                    .into(),
-            );
-        }
         if self.below.ring.is_some() {
             return wrong(
                 "survive_kill names one ring file for one file: leave it out of segments".into(),
@@ -365,11 +359,12 @@ fn find(
         let Some(sequence) = pattern.sequence_of(&name) else { continue };
         last = last.max(sequence); // whatever has the name
         let Some(found) = folder.look(&name)? else { continue };
-        let (original, kept_as) =
-            (found.original, Kept { bytes: found.bytes, ended: found.modified });
-        kept.push(KeptFile { sequence, name, original, kept: kept_as, was_found: true });
+        let (bytes, ended) = (found.bytes, found.modified);
+        let kept_as = Kept { sequence, bytes, ended };
+        let original = found.original;
+        kept.push(KeptFile { name, original, kept: kept_as, was_found: true });
     }
-    kept.sort_by_key(|it| it.sequence);
+    kept.sort_by_key(|it| it.kept.sequence);
     let is_unclosed = |it: &&KeptFile| folder.is_unfinished(&it.name).unwrap_or(false);
     let unclosed = kept.last().filter(is_unclosed).map(|it| named(path, &it.name).to_path_buf());
     let found = Found {

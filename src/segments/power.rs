@@ -46,6 +46,8 @@ struct Known {
     shared: Option<Arc<Shared>>,
     has_header: bool,
     keep: Option<u64>,
+    /// Lower ones were let go.
+    needed: u64,
     closed: Vec<Extent>,
     removed: Vec<u64>,
     /// Segments whose names somebody else has taken.
@@ -74,7 +76,7 @@ impl Known {
     fn may_be_gone(&self, sequence: u64) -> bool {
         let behind = self.closed.iter().filter(|other| other.sequence > sequence).count();
         let is_closed = self.closed.iter().any(|other| other.sequence == sequence);
-        is_closed && self.keep.is_some_and(|keep| behind as u64 >= keep)
+        is_closed && (sequence < self.needed || self.keep.is_some_and(|keep| behind as u64 >= keep))
     }
 
     /// What was wrong with what a cut has left.
@@ -180,7 +182,7 @@ impl Program {
     fn step(&mut self) -> Result<(), String> {
         let total = self.writer.positions().accepted;
         let whole = self.writer.control.shared.cut.whole(total);
-        match self.random.u8(..12) {
+        match self.random.u8(..13) {
             0..7 => {
                 let len = self.random.u64(..700);
                 let pushed = self.writer.write(&bytes(total, len));
@@ -208,9 +210,20 @@ impl Program {
                 let _ = self.writer.checkpoint(0, |_, data| data.to_le_bytes());
             }
             10 => self.replace_one(),
+            11 => self.truncate(),
             _ => drop(self.writer.rotate()),
         }
         Ok(())
+    }
+
+    /// Up to any segment that there is or might be.
+    fn truncate(&mut self) {
+        let most = lock(&self.known).closed.len() as u64 + 4;
+        let needed = self.random.u64(..most);
+        let mut known = lock(&self.known);
+        known.needed = known.needed.max(needed);
+        drop(known);
+        self.writer.truncate_front(needed);
     }
 
     /// Somebody takes the name of a segment that is closed.

@@ -12,11 +12,14 @@ pub(super) struct Limits {
     pub(super) count: Option<u64>,
     /// How long ago a segment has ended.
     pub(super) age: Option<Duration>,
+    /// The lowest number.
+    pub(super) needed: u64,
 }
 
 /// What the plan looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
+    pub(super) sequence: u64,
     pub(super) bytes: u64,
     pub(super) ended: SystemTime,
 }
@@ -36,7 +39,8 @@ impl Limits {
             let age = now.duration_since(it.ended).unwrap_or_default();
             let is_too_much = self.bytes.is_some_and(|most| bytes > most)
                 || self.count.is_some_and(|most| count > most)
-                || self.age.is_some_and(|most| age > most);
+                || self.age.is_some_and(|most| age > most)
+                || it.sequence < self.needed;
             if !is_too_much {
                 break;
             }
@@ -68,7 +72,7 @@ mod tests {
 
     /// Of 100 bytes each, ended at 10, 20, …
     fn kept(count: u64) -> impl Iterator<Item = Kept> + Clone {
-        (1..=count).map(|number| Kept { bytes: 100, ended: at(10 * number) })
+        (1..=count).map(|number| Kept { sequence: number, bytes: 100, ended: at(10 * number) })
     }
 
     #[test]
@@ -85,7 +89,10 @@ mod tests {
         };
         assert_eq!((age(30, 40), age(30, 41), age(30, 61)), (0, 1, 3));
         assert_eq!(age(0, 0), 0); // set back
-        let all = Limits { bytes: Some(450), count: Some(2), age: Some(Duration::from_secs(35)) };
+        let needed = |needed| Limits { needed, ..none }.surplus(kept(5), at(50));
+        assert_eq!([0, 1, 2, 5, 6, 100].map(needed), [0, 0, 1, 4, 5, 5]);
+        let age = Some(Duration::from_secs(35));
+        let all = Limits { bytes: Some(450), count: Some(2), age, needed: 1 };
         assert_eq!(all.surplus(kept(5), at(50)), 3);
     }
 

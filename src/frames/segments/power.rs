@@ -32,6 +32,8 @@ struct Known {
     control: Option<segments::Control>,
     offered: BTreeMap<u64, Offered>,
     keep: Option<u64>,
+    /// Segments with lower numbers were let go.
+    needed: u64,
     /// What was told of each segment that is closed: its number, its last frame and its bytes.
     closed: Vec<(u64, frames::Framed)>,
     wrong: Option<String>,
@@ -115,7 +117,9 @@ impl Known {
     /// Messages with lower numbers may be gone by now.
     fn may_go(&self) -> u64 {
         let last = self.keep.and_then(|keep| self.closed.len().checked_sub(keep as usize + 1));
-        last.map_or(0, |last| self.closed[last].1.next_sequence)
+        let by_rule = last.map_or(0, |last| self.closed[last].1.next_sequence);
+        let truncated = self.closed.iter().filter(|(number, _)| *number < self.needed);
+        truncated.map(|(_, framed)| framed.next_sequence).fold(by_rule, u64::max)
     }
 
     /// What was wrong with what a cut has left.
@@ -210,13 +214,25 @@ impl Program {
     }
 
     fn step(&mut self) {
-        match self.random.u8(..12) {
+        match self.random.u8(..13) {
             0..8 => self.push(),
             8 => self.writer.lose(self.random.u64(..3)),
             9 if self.random.bool() => drop(self.writer.flush()),
             9 => self.flush_with_cookie(),
             10 => drop(self.writer.fence().and_then(|ticket| ticket.wait())),
+            11 => self.truncate(),
             _ => drop(self.writer.rotate()),
+        }
+    }
+
+    /// Up to a segment that is closed: cookies stay in that.
+    fn truncate(&mut self) {
+        let closed: Vec<u64> = lock(&self.known).closed.iter().map(|it| it.0).collect();
+        if let Some(number) = self.random.choice(closed) {
+            let mut known = lock(&self.known);
+            known.needed = known.needed.max(number);
+            drop(known);
+            self.writer.truncate_front(number);
         }
     }
 
@@ -327,8 +343,9 @@ fn options(computer: &Computer, random: &mut fastrand::Rng, known: &Arc<Mutex<Kn
         .preallocate(random.choice(ahead).unwrap());
     let mut files = segments::Options::new("{seq}").below(below).size(random.u64(100..3000));
     if let Some(keep) = lock(known).keep {
-        files = files.keep_count(keep).recycle(random.bool());
+        files = files.keep_count(keep);
     }
+    files = files.recycle(random.bool());
     let told = known.clone();
     Options::from(files.on_event(move |event| {
         if let Event::Closed(closed) = event
