@@ -1054,8 +1054,8 @@ typedef struct {
    */
   void *context;
   /*
-   1: the oldest segment that has to go by `keep_bytes`, `keep_count` or `keep_ms` becomes the next one,
-   unless somebody has it open: its blocks are there, so that fences cost less. With `framed`, on
+   1: the oldest segment that has to go, by `keep_bytes`, `keep_count`, `keep_ms` or
+   `wf_segments_truncate_front`, becomes the next one, unless somebody has it open: its blocks are there, so that fences cost less. With `framed`, on
    Linux; until then it is kept, one more than was said. 0 (default): it goes.
    */
   uint32_t recycle;
@@ -1757,6 +1757,16 @@ wf_status wf_segments_lose(wf_segments segments,
  Never waits: no lock, no allocation, no system call. Any thread. `WF_CLOSED`, `WF_PANIC`.
  */
 wf_status wf_segments_rotate(wf_segments segments);
+
+/*
+ Truncates the recording from the front: the segments with lower numbers than this are not needed any
+ more, those of earlier recordings of the pattern among them. The closed ones go soon, or are recycled;
+ one that is not closed yet goes when it is.
+
+ Waits for nothing; makes one system call, no allocation. Any thread. `WF_CLOSED`, `WF_PANIC`.
+ */
+wf_status wf_segments_truncate_front(wf_segments segments,
+                                     uint64_t segment);
 
 /*
  Waits until everything accepted so far is durable, in whatever segments it lies, and puts the durable

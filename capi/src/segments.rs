@@ -163,8 +163,8 @@ pub struct wf_segments_options {
     pub on_segment: wf_on_segment,
     /// What `on_segment` gets. It is used on another thread, until the recording is closed.
     pub context: *mut c_void,
-    /// 1: the oldest segment that has to go by `keep_bytes`, `keep_count` or `keep_ms` becomes the next one,
-    /// unless somebody has it open: its blocks are there, so that fences cost less. With `framed`, on
+    /// 1: the oldest segment that has to go, by `keep_bytes`, `keep_count`, `keep_ms` or
+    /// `wf_segments_truncate_front`, becomes the next one, unless somebody has it open: its blocks are there, so that fences cost less. With `framed`, on
     /// Linux; until then it is kept, one more than was said. 0 (default): it goes.
     pub recycle: u32,
     /// 0.
@@ -705,6 +705,19 @@ pub extern "C" fn wf_segments_lose(segments: wf_segments, count: u64) -> wf_stat
 pub extern "C" fn wf_segments_rotate(segments: wf_segments) -> wf_status {
     with(segments, |recording| {
         recording.control.rotate();
+        WF_OK
+    })
+}
+
+/// Truncates the recording from the front: the segments with lower numbers than this are not needed any
+/// more, those of earlier recordings of the pattern among them. The closed ones go soon, or are recycled;
+/// one that is not closed yet goes when it is.
+///
+/// Waits for nothing; makes one system call, no allocation. Any thread. `WF_CLOSED`, `WF_PANIC`.
+#[unsafe(no_mangle)]
+pub extern "C" fn wf_segments_truncate_front(segments: wf_segments, segment: u64) -> wf_status {
+    with(segments, |recording| {
+        recording.control.truncate_front(segment);
         WF_OK
     })
 }

@@ -156,8 +156,15 @@ static void recycles_what_it_does_not_keep(void) {
     CHECK(wf_segments_write_frame(recording, 1, pattern, 300, NULL) == WF_OK);
     CHECK(wf_segments_get_stats(recording, &stats, sizeof stats) == WF_OK);
   } while (stats.recycled < 5);
+  uint64_t last = stats.sequence, removed = stats.removed;
+  CHECK(wf_segments_truncate_front(recording, last) == WF_OK);
+  do { /* the one that is put by goes as well, once the next has been made of it */
+    CHECK(wf_segments_write_frame(recording, 1, pattern, 300, NULL) == WF_OK);
+    CHECK(wf_segments_get_stats(recording, &stats, sizeof stats) == WF_OK);
+  } while (stats.removed < removed + 2);
   CHECK(wf_segments_close(recording, NULL) == WF_OK);
   CHECK(log.closed == log.removed + 2);
+  CHECK(wf_segments_truncate_front(recording, 1) == WF_CLOSED);
 }
 
 static size_t message(uint64_t number, char bytes[300]) {
