@@ -227,6 +227,7 @@ fn interrupt(path: &Path) {
     content[16..24].copy_from_slice(&[0x5A; 8]);
     content[24..32].copy_from_slice(&[0xFF; 8]);
     content[40..48].copy_from_slice(&generation);
+    content[48] = 99;
     let sum = crc32c::crc32c(&content[..60]);
     content[60..HEAD].copy_from_slice(&sum.to_le_bytes());
     fs::write(path, content).unwrap();
@@ -244,7 +245,7 @@ fn a_segment_that_was_to_become_the_next_one_goes() {
         interrupt(&file(folder, 1));
         let (read, _) = items(&pattern(folder));
         assert_eq!(numbers(&read), (5..segments * 5).collect::<Vec<_>>());
-        assert_eq!(gaps(&read), [(Some(1), 2, 5)], "its frames are gone");
+        assert_eq!(gaps(&read), [(None, 2, 5)], "as if it had gone");
         let (writer, found) = Options::from(files(folder)).resume().unwrap();
         let removed: Vec<u64> = found.removed.iter().map(|it| it.sequence).collect();
         assert_eq!((removed, found.recovered.len()), (vec![1], 0), "{segments}");
@@ -252,6 +253,21 @@ fn a_segment_that_was_to_become_the_next_one_goes() {
         writer.close().unwrap();
         assert!(!file(folder, 1).exists());
     }
+}
+
+/// Whatever somebody has called it since.
+#[test]
+fn a_recycled_segment_that_was_renamed_is_read() {
+    let folder = directory();
+    let folder = folder.path();
+    let mut writer = Options::from(files(folder).keep_count(2).recycle(true)).open().unwrap();
+    segments_of_five(&mut writer, 0..50);
+    assert!(writer.stats().recycled > 3);
+    writer.close().unwrap();
+    let segments = segments::list(pattern(folder)).unwrap();
+    assert_eq!(numbers(&items(&pattern(folder)).0), (40..50).collect::<Vec<_>>());
+    fs::rename(&segments[1].path, file(folder, 77)).unwrap();
+    assert_eq!(numbers(&items(&pattern(folder)).0), (40..50).collect::<Vec<_>>());
 }
 
 /// A file that has lost its head is read as what it is now.

@@ -43,6 +43,8 @@ pub(super) struct Head {
     pub(super) first: Option<u64>,
     /// Number of the first frame of the whole recording, where this file is a segment of one.
     pub(super) origin: u64,
+    /// The number of a segment that was recycled; else 0.
+    pub(super) segment: u64,
 }
 
 /// In the place of a number that was not known.
@@ -66,7 +68,12 @@ pub(super) enum NoHead {
 impl Head {
     /// Of a file with a generation that is the recording's.
     pub(super) fn of(generation: u64, first: Option<u64>, origin: u64) -> Self {
-        Self { generation, recording: generation, first, origin }
+        Self { generation, recording: generation, first, origin, segment: 0 }
+    }
+
+    /// Of a recycled segment whose number is not this.
+    pub(super) fn is_of_another(&self, segment: u64) -> bool {
+        self.segment != 0 && self.segment != segment
     }
 
     pub(super) fn encode(self) -> [u8; HEAD] {
@@ -79,6 +86,7 @@ impl Head {
         bytes[32..40].copy_from_slice(&self.origin.to_le_bytes());
         let recording = if self.recording == self.generation { 0 } else { self.recording };
         bytes[40..48].copy_from_slice(&recording.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.segment.to_le_bytes());
         let sum = crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -112,7 +120,8 @@ impl Head {
             return Err(NoHead::Damaged);
         }
         let recording = Some(u64_at(bytes, 40)).filter(|recording| *recording != 0);
-        Ok(Self { generation, recording: recording.unwrap_or(generation), first, origin })
+        let (recording, segment) = (recording.unwrap_or(generation), u64_at(bytes, 48));
+        Ok(Self { generation, recording, first, origin, segment })
     }
 }
 
@@ -284,9 +293,10 @@ mod tests {
         assert_eq!(&head[16..32], b"\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\0\0\0\0");
         assert_eq!(head[32..40], 2u64.to_le_bytes());
         assert_eq!(head[40..60], [0; 20]);
-        let ahead = Head { recording: 9, ..Head::of(1, None, 0) }.encode();
-        let recording = &[9, 0, 0, 0, 0, 0, 0, 0][..];
-        assert_eq!(ahead[24..60], [&[0xFF; 8][..], &[0; 8], recording, &[0; 12]].concat());
+        let ahead = Head { recording: 9, segment: 4, ..Head::of(1, None, 0) }.encode();
+        let (recording, segment) = (9u64.to_le_bytes(), 4u64.to_le_bytes());
+        let expected = [&[0xFF; 8][..], &[0; 8], &recording, &segment, &[0; 4]].concat();
+        assert_eq!(ahead[24..60], expected);
         let frame = HEADER_OF.encode(64);
         assert_eq!(&frame[..16], b"\xF1wf\x01\x05\0\0\0\x06\0\0\0\0\0\0\0");
         assert_eq!(&frame[16..36], b"\x07\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x09\0\0\0");
@@ -297,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_and_nothing_else_is() {
-        let ahead = Head { recording: 8, ..Head::of(7, None, 5) };
+        let ahead = Head { recording: 8, segment: 4, ..Head::of(7, None, 5) };
         assert_eq!(Head::decode(&ahead.encode()), Ok(ahead));
         let head = Head::of(7, Some(9), 0);
         let bytes = head.encode();

@@ -20,7 +20,8 @@
 //! | 24 | 8 | sequence number of the first frame; all ones: that which it has (see [`segments`]) |
 //! | 32 | 8 | of a segment: sequence number of the first frame of the whole recording; else 0 |
 //! | 40 | 8 | of a segment: the generation of the recording, where its own is another; else 0 |
-//! | 48 | 12 | zeros; a reader does not look at them |
+//! | 48 | 8 | of a segment that was made of an older one: its number; else 0 |
+//! | 56 | 4 | zeros; a reader does not look at them |
 //! | 60 | 4 | CRC32C of the 60 bytes before it |
 //!
 //! The **generation** is a random number that each recording draws for itself. A file that is
@@ -139,9 +140,11 @@
 //!
 //! A recording that never ends lies in many files ([`segments`]), each of which is a framed file of
 //! its own, with its head and its footer. They have one generation, but for those that were recycled, and
-//! numbers rise through all of them. The head of a segment is durable before it is known which frame will be its first, so all but
-//! the first leave that open. A cookie goes on as well: the footer of a segment without one repeats that
-//! of the segment before it.
+//! numbers rise through all of them. A recycled one bears its number, since it has its old name for a
+//! moment: a reader that finds another number in it than in its name, and no frame, passes it over. The
+//! head of a segment is durable before it is known which frame will be its first, so all but the first
+//! leave that open. A cookie goes on as well: the footer of a segment without one repeats that of the
+//! segment before it.
 //!
 //! # Costs
 //!

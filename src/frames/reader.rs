@@ -9,6 +9,7 @@ use super::error::Error;
 use super::format::{self, END, HEAD, Head, Header, Kind, NoHead};
 use super::index::Table;
 use super::scan::{Look, Rest, Scanner, Source, Step};
+use crate::segments::Segment;
 
 /// The longest payload that is read, unless somebody says otherwise: 64 MiB.
 pub(super) const DEFAULT_LIMIT: usize = 64 << 20;
@@ -207,17 +208,19 @@ impl Reader<File> {
 }
 
 impl Reader<File> {
-    /// `None`: the file is gone, or has not got a head yet. One whose head is damaged is read if it goes on
-    /// with something, a recording of that generation and number: as of the first frame in it that can be
-    /// of that.
+    /// `None`: the file is gone, has not got a head yet, or has become another segment. One whose head is
+    /// damaged is read if it goes on with something, a recording of that generation and number: as of the
+    /// first frame in it that can be of that.
     pub(super) fn open_if_begun(
-        path: &Path,
+        segment: &Segment,
         goes_on: Option<(u64, u64)>,
     ) -> Result<Option<Self>, Error> {
+        let path = &*segment.path;
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(|error| Error::io("open", Some(path), error))?,
         };
+        let own = identity(file.metadata());
         let mut scanner = Scanner::new(Seekable { inner: file, at: None })?;
         let head = Head::decode(scanner.bytes(0, HEAD).map_err(|error| error.of(path))?);
         let (head, generation, due) = match (head, goes_on) {
@@ -232,6 +235,13 @@ impl Reader<File> {
         };
         scanner.belong(generation);
         scanner.stand(HEAD as u64, due);
+        // It gets its new name before it gets a frame: what has both was renamed by somebody else.
+        if head.is_some_and(|head| head.is_of_another(segment.sequence)) {
+            let has_frames = matches!(scanner.look(HEAD as u64)?, Look::Frame(_));
+            if !has_frames || own != identity(std::fs::metadata(path)) {
+                return Ok(None);
+            }
+        }
         Ok(Some(Self { scanner, head, end: None, failed: false }))
     }
 
@@ -242,6 +252,17 @@ impl Reader<File> {
         self.stand(HEAD as u64);
         Ok(footer.is_some())
     }
+}
+
+/// Which file it is, as far as the system can tell.
+fn identity(file: io::Result<std::fs::Metadata>) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    return file.ok().map(|it| {
+        use std::os::unix::fs::MetadataExt;
+        (it.dev(), it.ino())
+    });
+    #[cfg(not(unix))]
+    return file.ok().and(None);
 }
 
 impl<R: Read + Seek> Reader<R> {

@@ -144,7 +144,7 @@ impl Hooks {
     pub(super) fn begin(&mut self, segment: &Segment, over: bool) -> (Vec<u8>, Option<Box<Book>>) {
         match &mut self.framing {
             Some(framing) => {
-                let (head, book) = framing.begin(over);
+                let (head, book) = framing.begin(over.then_some(segment.sequence));
                 (head.into(), Some(Box::new(book)))
             }
             None => ((self.head)(segment), None),

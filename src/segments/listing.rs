@@ -70,6 +70,8 @@ impl Listing {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match self.folder.is_in_use(&name) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            // It is just being made another segment.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
             in_use => in_use.map_err(|error| Error::io(Operation::Open, path, error)),
         }
     }

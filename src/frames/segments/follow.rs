@@ -238,6 +238,9 @@ impl Follower {
         }
         self.after = Some(segment.sequence);
         let Found::Open(open) = found else { return Ok(Some(None)) };
+        if open.head().is_some_and(|head| head.is_of_another(segment.sequence)) {
+            return Ok(Some(None)); // it has become another one meanwhile
+        }
         let generation = self.chain.recording(open.head());
         let origin = open.head().map(|head| head.origin).filter(|_| self.from == 0);
         let anew = self.chain.begins(segment.sequence, generation, origin);
@@ -258,7 +261,7 @@ impl Follower {
             };
             // Asked before it is read: who has it may close it, or begin it, meanwhile.
             let is_in_use = self.listing.is_in_use(segment)?;
-            let reader = frames::Reader::open_if_begun(path, self.chain.goes_on())?;
+            let reader = frames::Reader::open_if_begun(segment, self.chain.goes_on())?;
             let Some(mut reader) = reader else {
                 if !is_in_use {
                     return Ok(Found::Nothing);

@@ -160,14 +160,15 @@ impl Framing {
     }
 
     /// For the next segment: all but the first are made before anybody knows what comes into them.
-    /// `over`: in a file that keeps its old blocks.
-    pub(crate) fn begin(&mut self, over: bool) -> ([u8; HEAD], Book) {
+    /// `over`: that number, in a file that keeps its old blocks.
+    pub(crate) fn begin(&mut self, over: Option<u64>) -> ([u8; HEAD], Book) {
         let Self { recording, origin, .. } = *self;
-        let generation = match over && !Canary::SameGeneration.is_planted() {
-            true => random::number(),
-            false => recording,
+        let generation = match over {
+            Some(_) if !Canary::SameGeneration.is_planted() => random::number(),
+            _ => recording,
         };
-        let head = Head { generation, recording, first: self.first.take(), origin };
+        let (first, segment) = (self.first.take(), over.unwrap_or(0));
+        let head = Head { generation, recording, first, origin, segment };
         let mut book = Book::new(&head);
         book.cookie = self.cookie.take();
         (head.encode(), book)

@@ -178,7 +178,7 @@ impl Reader {
     fn open_next(&mut self) -> Result<bool, Error> {
         while let Some(segment) = self.segments.get(self.next).cloned() {
             self.next += 1;
-            let opened = frames::Reader::open_if_begun(&segment.path, self.chain.goes_on())?;
+            let opened = frames::Reader::open_if_begun(&segment, self.chain.goes_on())?;
             let Some(reader) = opened else { continue };
             let reader = reader.limit(self.limit);
             let generation = self.chain.recording(reader.head());
@@ -364,7 +364,7 @@ pub(super) fn first_of(segment: &Segment) -> Result<Option<First>, Error> {
     };
     let mut bytes = Vec::with_capacity(HEAD + HEADER);
     file.take((HEAD + HEADER) as u64).read_to_end(&mut bytes).map_err(failed)?;
-    let head = Head::decode(&bytes).ok();
+    let head = Head::decode(&bytes).ok().filter(|head| !head.is_of_another(segment.sequence));
     let header = bytes.get(HEAD..).and_then(|frame| Header::decode(frame, HEAD as u64));
     Ok(head.zip(header).and_then(|(Head { generation, recording, .. }, header)| {
         let Header { sequence, time, .. } = header;
