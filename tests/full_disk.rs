@@ -44,7 +44,7 @@ fn mounted(kind: &str, at: &Path) -> Mount {
         _ => ("mkfs.btrfs", &["-q", "-f", "-m", "single", "-d", "single"]),
     };
     run(program, &[args, &[image.to_str().unwrap()]].concat());
-    Mount::ext4_with(&image, at, "loop")
+    Mount::image(kind, &image, at, "loop")
 }
 
 fn fill_up(at: &Path) -> PathBuf {

@@ -618,12 +618,9 @@ fn victim(task: &str) -> ! {
     let config = common::configs()[turn as usize % common::configs().len()];
     let ahead = [Preallocate::None, Preallocate::Reserve(20_000)][turn as usize % 2];
     let options = plain(Path::new(folder)).below(config.options().preallocate(ahead)).size(5000);
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_micros(fastrand::Rng::with_seed(turn).u64(..60_000)));
-        // SAFETY: a plain system call.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    });
+    let end = common::End::of(turn, 0..60_000);
     let mut writer = options.open().unwrap();
+    end.opened();
     println!("\nfirst {}", writer.found().first_sequence);
     for number in 0.. {
         writer.write(&bytes(number, 700)).unwrap();
