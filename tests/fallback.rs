@@ -216,7 +216,7 @@ fn a_mount_without_barriers() {
     std::fs::create_dir(&at).unwrap();
     Mount::make_ext4(&image, 16);
     for (options, medium) in [("loop", Medium::StableMedia), ("loop,nobarrier", Medium::Device)] {
-        let _mount = Mount::ext4_with(&image, &at, options);
+        let _mount = Mount::image("ext4", &image, &at, options);
         for backend in [BackendChoice::Uring, BackendChoice::Sync] {
             let path = at.join("take");
             let config = Config { backend, direct: Direct::Auto, drive: Drive::Thread };

@@ -842,13 +842,9 @@ fn victim(task: &str) -> ! {
     let config = common::configs()[turn as usize % common::configs().len()];
     let ahead = [writeflush::Preallocate::None, writeflush::Preallocate::Reserve(1 << 20)];
     let below = config.options().buffer_size(16 << 10).preallocate(ahead[turn as usize % 2]);
-    std::thread::spawn(move || {
-        let mut random = fastrand::Rng::with_seed(turn);
-        std::thread::sleep(std::time::Duration::from_micros(random.u64(1000..40_000)));
-        // SAFETY: a plain system call.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    });
+    let end = common::End::of(turn, 1000..40_000);
     let (mut writer, _) = Options::from(below).resume(path).unwrap();
+    end.opened();
     loop {
         let number = writer.next_sequence();
         writer.write(number, &message(number)).unwrap();

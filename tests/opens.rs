@@ -62,7 +62,8 @@ fn mounted(directory: &Path, make: &[&str], mib: u64) -> Mount {
     std::fs::create_dir_all(&at).unwrap();
     File::create(&image).unwrap().set_len(mib << 20).unwrap();
     run(make[0], &[&make[1..], &[image.to_str().unwrap()]].concat());
-    Mount::ext4(&image, &at)
+    let kind = make[0].trim_start_matches("mkfs.");
+    Mount::image(kind, &image, &at, "loop")
 }
 
 /// Whatever the file system does with what it has given before it saw that there is no more.

@@ -809,6 +809,9 @@ fn a_push_makes_no_system_call_whatever_becomes_of_a_recording() {
         });
         return other.join().unwrap();
     }
+    if system_calls::the_clock_is_one() {
+        return common::skip(NAME, "reading the clock is a system call here");
+    }
     let directory = directory();
     let output = common::run_child(NAME, directory.path().to_str().unwrap(), |_| {});
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -360,11 +360,18 @@ fn records_are_never_split_and_frames_at_their_ends_only() {
     let mut folder = directory.path().join("records");
     fs::create_dir(&folder).unwrap();
     let mut writer = plain(&folder).size(1000).open().unwrap();
-    for number in 0..100 {
+    // A slow machine takes its time for the next segment, and cuts seldom.
+    let goes_on = |number, least, rotations| {
+        assert!(number < 100_000, "{rotations} rotations");
+        number < least || rotations <= 10
+    };
+    let mut number = 0;
+    while goes_on(number, 100, writer.stats().rotations) {
         let _ = writer.write(&bytes(number, 300)).unwrap();
+        number += 1;
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(writer.close().unwrap().stats.rotations > 10);
+    writer.close().unwrap();
     for name in names(&folder) {
         assert_eq!(fs::metadata(folder.join(name)).unwrap().len() % 300, 0);
     }
@@ -375,7 +382,8 @@ fn records_are_never_split_and_frames_at_their_ends_only() {
         let options = plain(&folder).below(below).frame_bytes(12).size(5000);
         let mut writer = options.open().unwrap();
         let mut expected = Vec::new();
-        for number in 0..300 {
+        let mut number = 0;
+        while goes_on(number, 300, writer.stats().rotations) {
             let chunk = bytes(number, 1 + (number * 37 % 3001) as usize);
             let Push::Accepted(at) = writer.write(&chunk).unwrap() else { panic!("lost") };
             assert_eq!(at, expected.len() as u64);
@@ -383,10 +391,10 @@ fn records_are_never_split_and_frames_at_their_ends_only() {
             if number % 20 == 0 {
                 writer.control().rotate();
             }
+            number += 1;
             std::thread::sleep(Duration::from_millis(2)); // for the next segment
         }
-        let summary = writer.close().unwrap();
-        assert!(summary.stats.rotations > 10, "{summary:?}");
+        writer.close().unwrap();
         assert_same(&whole(&folder), &expected, &"frames");
         let all = names(&folder);
         for name in &all[..all.len() - 1] {
@@ -647,12 +655,9 @@ fn victim(task: &str) -> ! {
     let config = common::configs()[turn as usize % common::configs().len()];
     let ahead = [Preallocate::None, Preallocate::Reserve(20_000)][turn as usize % 2];
     let options = plain(Path::new(folder)).below(config.options().preallocate(ahead)).size(5000);
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_micros(fastrand::Rng::with_seed(turn).u64(..60_000)));
-        // SAFETY: a plain system call.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    });
+    let end = common::End::of(turn, 0..60_000);
     let mut writer = options.open().unwrap();
+    end.opened();
     println!("\nfirst {}", writer.found().first_sequence);
     for number in 0.. {
         writer.write(&bytes(number, 700)).unwrap();

@@ -254,6 +254,44 @@ pub fn run_child(name: &str, task: &str, prepare: impl FnOnce(&mut Command)) -> 
     command.output().expect("this program starts again")
 }
 
+/// When a child kills itself: of three one at a moment after its start, so that the open is met; the
+/// others after their open, which on a slow machine takes longer than all moments.
+#[cfg(target_os = "linux")]
+pub struct End {
+    after: Duration,
+    opened: bool,
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+impl End {
+    /// So many microseconds after, drawn from a seed.
+    pub fn of(seed: u64, micros: std::ops::Range<u64>) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let after = Duration::from_micros(random.u64(micros));
+        let end = Self { after, opened: random.u8(..3) > 0 };
+        if !end.opened {
+            end.comes();
+        }
+        end
+    }
+
+    pub fn opened(self) {
+        if self.opened {
+            self.comes();
+        }
+    }
+
+    fn comes(&self) {
+        let after = self.after;
+        std::thread::spawn(move || {
+            std::thread::sleep(after);
+            // SAFETY: a plain system call.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        });
+    }
+}
+
 /// A watchdog that ends the parent leaves no child behind (PR_SET_PDEATHSIG, prctl(2)).
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]

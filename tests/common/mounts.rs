@@ -92,7 +92,7 @@ impl Mount {
     }
 
     pub fn ext4(image: &Path, at: &Path) -> Self {
-        Self::ext4_with(image, at, "loop")
+        Self::image("ext4", image, at, "loop")
     }
 
     pub fn overlay(at: &Path, options: &str) -> Self {
@@ -100,8 +100,10 @@ impl Mount {
         Self(at.into())
     }
 
-    pub fn ext4_with(image: &Path, at: &Path, options: &str) -> Self {
-        run("mount", &["-o", options, image.to_str().unwrap(), at.to_str().unwrap()]);
+    /// By name: not every mount(8) finds out what it is, and the kernel's module may have to be loaded.
+    pub fn image(kind: &str, image: &Path, at: &Path, options: &str) -> Self {
+        let (image, at_text) = (image.to_str().unwrap(), at.to_str().unwrap());
+        run("mount", &["-t", kind, "-o", options, image, at_text]);
         Self(at.into())
     }
 }

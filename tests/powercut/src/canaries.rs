@@ -1,6 +1,6 @@
 //! Whether planted bugs are seen. Each is a bug in the fences of the real driver.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use comfy_table::Table;
 
 use crate::bench::Bench;
@@ -22,8 +22,8 @@ use absent as known;
 #[cfg(canary)]
 use planted as known;
 
-pub(crate) use known::{Canary, provoked};
-use known::{hidden, met_by};
+use known::met_by;
+pub(crate) use known::{Canary, hidden, provoked};
 
 /// Why no bug can be planted, in a build that has none.
 pub(crate) const ABSENT: &str = "this program was built without the planted bugs: build it by \
@@ -68,6 +68,20 @@ enum Meeting {
     Cuts(Way, &'static [State]),
     /// On a disk that fails.
     Fault(Way, Fault),
+}
+
+/// The way to write and the states in which power cuts show a bug; of one that no way survives, all
+/// ways.
+pub(crate) fn shown_by_cuts(canary: Canary) -> anyhow::Result<(Vec<Way>, &'static [State])> {
+    let name = canary.name();
+    match met_by(canary) {
+        Some(Meeting::Cuts(_, states)) if name == "no-flush" => Ok((Way::ALL.into(), states)),
+        Some(Meeting::Cuts(way, states)) => Ok((vec![way], states)),
+        Some(Meeting::Fault(..)) => {
+            bail!("{name} shows on a disk that fails: `cargo powercut canaries`")
+        }
+        None => bail!("{name} shows on the simulated computer only"),
+    }
 }
 
 fn caught_by_cuts(

@@ -184,7 +184,11 @@ impl Common {
     }
 
     pub(crate) fn ways(&self) -> &[Way] {
-        if self.ways.is_empty() { &Way::ALL } else { &self.ways }
+        self.chosen_ways().unwrap_or(&Way::ALL)
+    }
+
+    pub(crate) fn chosen_ways(&self) -> Option<&[Way]> {
+        Some(&self.ways[..]).filter(|ways| !ways.is_empty())
     }
 }
 

@@ -28,6 +28,6 @@ pub(crate) fn provoked(canary: Canary, _: Scenario) -> Scenario {
     match canary {}
 }
 
-pub(super) fn hidden(canary: Canary, _: FileSystem) -> bool {
+pub(crate) fn hidden(canary: Canary, _: FileSystem) -> bool {
     match canary {}
 }

@@ -112,7 +112,7 @@ pub(crate) fn provoked(canary: Canary, mut scenario: Scenario) -> Scenario {
 
 /// Planted bugs that this file system covers up: btrfs writes what is ordered before it commits,
 /// also with nodatacow; and no zeros are written ahead there.
-pub(super) fn hidden(canary: Canary, file_system: FileSystem) -> bool {
+pub(crate) fn hidden(canary: Canary, file_system: FileSystem) -> bool {
     let on_btrfs = [Canary::LinkLastOnly, Canary::DirtyZeros];
     file_system == FileSystem::Btrfs && on_btrfs.contains(&canary)
 }
