@@ -302,15 +302,11 @@ fn victim(task: &str) -> ! {
     let turn: u64 = turn.parse().unwrap();
     let config: Config = common::configs()[turn as usize % common::configs().len()];
     let below = config.options().buffer_size(16 << 10);
-    std::thread::spawn(move || {
-        let mut random = fastrand::Rng::with_seed(turn);
-        std::thread::sleep(std::time::Duration::from_micros(random.u64(5000..100_000)));
-        // SAFETY: a plain system call.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    });
+    let end = common::End::of(turn, 5000..100_000);
     let options = files(Path::new(folder)).below(below).size(9000 + 1000 * (turn % 20));
     let options = options.keep_count(1 + turn % 4).recycle(true);
     let (mut writer, _) = Options::from(options).resume().unwrap();
+    end.opened();
     let first = writer.next_sequence();
     let mut ends = Vec::new();
     loop {
