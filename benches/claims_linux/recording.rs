@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use writeflush::follow::{Follower, Watermark};
 use writeflush::frames::{self, segments};
-use writeflush::{Options, Positions};
+use writeflush::{Direct, Options, Positions};
 use writeflush_workloads::{Arms, Centre, FileState, forget, shuffled};
 
 use super::{Row, Scratch, row};
@@ -49,9 +49,10 @@ fn spawn_follower(path: &Path) -> Child {
 }
 
 /// Durable MB a second of a writer that is flushed every so many records.
-fn writes(path: &Path, every: u64, is_read: bool) -> f64 {
+fn writes(path: &Path, (every, direct): (u64, Direct), is_read: bool) -> f64 {
     FileState::Growing.prepare(path, 0).expect("a prepared file");
-    let mut writer = Options::new().followed(true).create(path).expect("the writer opens");
+    let options = Options::new().followed(true).direct(direct);
+    let mut writer = options.create(path).expect("the writer opens");
     let follower = is_read.then(|| spawn_follower(path));
     let record = [7; RECORD];
     let start = Instant::now();
@@ -72,12 +73,12 @@ fn writes(path: &Path, every: u64, is_read: bool) -> f64 {
 
 fn followed(scratch: &Scratch) -> Vec<Row> {
     let path = scratch.path("followed");
-    let every = [1, 1, 256, 256];
-    let mut arms = Arms::new(every.len());
+    let ways = [(1, Direct::Auto), (256, Direct::Auto), (1, Direct::Off), (256, Direct::Off)];
+    let mut arms = Arms::new(2 * ways.len());
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..ROUNDS {
-        for arm in shuffled(every.len(), &mut random) {
-            arms.add(arm, writes(&path, every[arm], arm % 2 == 1));
+        for arm in shuffled(2 * ways.len(), &mut random) {
+            arms.add(arm, writes(&path, ways[arm / 2], arm % 2 == 1));
         }
         arms.end_block();
     }
@@ -87,7 +88,12 @@ fn followed(scratch: &Scratch) -> Vec<Row> {
         let ratio = arms.ratio(alone + 1, alone, Centre::Trimmed).expect("whole rounds");
         row(format!("follow.{id}"), name, ratio.to_string(), "≥ 0.98")
     };
-    vec![versus("4k", 0, "flushed each 4 KiB"), versus("1m", 2, "flushed each 1 MiB")]
+    vec![
+        versus("4k", 0, "flushed each 4 KiB"),
+        versus("1m", 2, "flushed each 1 MiB"),
+        versus("4k.page_cache", 4, "the same each 4 KiB, page cache"),
+        versus("1m.page_cache", 6, "the same each 1 MiB, page cache"),
+    ]
 }
 
 // ---- segments that are made of older ones -------------------------------------------------------------

@@ -1,13 +1,14 @@
 //! Recordings in segments, as numbers: opened, resumed, pushed to, rotated, closed.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char, c_void};
-use std::path::Path;
+mod event;
+mod options;
+
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::{Mutex, TryLockError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rust::frames::{Cookie, segments as framed};
-use rust::segments::{self, Closed, Control, Event, Floor, Options};
+use rust::segments::{self, Control, Options};
 use rust::{Error, Push, frames};
 
 use crate::facts::{give, wf_positions};
@@ -15,10 +16,12 @@ use crate::failure::{
     busy, failed_apart, guarded, invalid, no_segments, panicked, refuse, wf_status,
 };
 use crate::open::path_of;
-use crate::options::{WF_CREATE, unless_zero, wf_options};
+use crate::options::wf_options;
 use crate::recover::refused;
 use crate::slots::{Slots, Then};
 use crate::{put, sized, slice};
+pub use event::*;
+pub use options::*;
 use wf_status::*;
 
 /// A recording in segments (`wf_segments_open`). 0 is none. Any thread may use it, several at once; a
@@ -51,161 +54,6 @@ enum Producer {
     Framed(framed::Writer),
 }
 
-/// A segment is closed, and durable.
-pub const WF_SEGMENT_CLOSED: u32 = 1;
-/// A segment was not to be kept any longer, and is gone, durably.
-pub const WF_SEGMENT_REMOVED: u32 = 2;
-/// A segment should have gone, and is still there; `sentence` says why. It is left alone.
-pub const WF_SEGMENT_NOT_REMOVED: u32 = 3;
-/// The next segment can't be made; `sentence` says why. The recording goes on in the current one, and it
-/// is tried again from time to time; told once.
-pub const WF_SEGMENT_NOT_READY: u32 = 4;
-
-/// Below `min_free` the recording stops: every push answers `WF_IO`. What was accepted is not lost.
-pub const WF_FLOOR_STOP: u32 = 0;
-/// ... the oldest segments go, as many as it takes; when there are none left, as `WF_FLOOR_STOP`.
-pub const WF_FLOOR_DELETE_OLDEST: u32 = 1;
-/// ... nothing is taken until there is more; `on_full` says what a push does meanwhile.
-pub const WF_FLOOR_WAIT: u32 = 2;
-
-/// What has happened to a segment. Fields that a kind does not have are 0.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct wf_segment_event {
-    /// Bytes in this struct: a program that knows more fields than that was built with a later header.
-    pub size: u64,
-    /// The number of the segment, of all kinds but `WF_SEGMENT_NOT_...`
-    pub sequence: u64,
-    /// Where its data begins in the whole recording.
-    pub position: u64,
-    /// Bytes of its data; of frames without head and footer.
-    pub bytes: u64,
-    /// The length of its file.
-    pub file_len: u64,
-    /// When it began to take data, in nanoseconds since 1970-01-01 UTC.
-    pub began: u64,
-    /// When it ended, likewise.
-    pub ended: u64,
-    /// Bytes that were lost while it was written.
-    pub lost_bytes: u64,
-    /// Frames in it; with `first_sequence` and what follows, only of `wf_segments_options.framed`.
-    pub frames: u64,
-    /// Number of the first frame.
-    pub first_sequence: u64,
-    /// The number behind the last that was given in it.
-    pub next_sequence: u64,
-    /// Numbers that were given in it and that no frame has: messages that were lost.
-    pub missing: u64,
-    /// Time of the first frame, as it was given.
-    pub first_time: u64,
-    /// Time of the last.
-    pub last_time: u64,
-    /// `WF_SEGMENT_...`
-    pub kind: u32,
-    /// 1: `checksum` is there.
-    pub has_checksum: u32,
-    /// The CRC32C of all bytes of the file (`wf_segments_options.checksum`).
-    pub checksum: u32,
-    /// 0.
-    pub unused: u32,
-    /// Its file; null where there is a sentence.
-    pub path: *const c_char,
-    /// What is wrong, as a sentence; null if nothing is.
-    pub sentence: *const c_char,
-}
-
-/// Is told of every segment that is closed or removed. Called on a thread of the recording's own, which
-/// makes and closes no segment meanwhile: it has to return soon, and must not close the recording. `event`
-/// and its texts are there until it returns.
-pub type wf_on_segment =
-    Option<unsafe extern "C" fn(context: *mut c_void, event: *const wf_segment_event)>;
-
-/// How to record in segments. Set it with `wf_segments_options_init`, then change what you want to. Later
-/// versions of the library add fields at the end.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct wf_segments_options {
-    /// Bytes in this struct, as `wf_segments_options_init` has set it: says which fields the caller
-    /// knows.
-    pub size: u64,
-    /// A segment has at most so many bytes of data (default 0: any number). What is pushed at once lies in
-    /// one segment, also if it is longer.
-    pub segment_bytes: u64,
-    /// A segment ends after so long, in milliseconds, with the next push (default 0: never).
-    pub every_ms: u64,
-    /// A raw stream whose segments end between frames of so many bytes, also in the midst of one push
-    /// (default 0: each push is a record, which is never split). Not with `framed`.
-    pub frame_bytes: u64,
-    /// Closed segments have so many bytes together at the most; the oldest go (default 0: all stay).
-    pub keep_bytes: u64,
-    /// So many closed segments are kept at the most (default 0: all).
-    pub keep_count: u64,
-    /// A closed segment is kept for so long, in milliseconds (default 0: for ever).
-    pub keep_ms: u64,
-    /// The disk keeps so many bytes free (default 0: none), and `floor` says what happens where it does not.
-    pub min_free: u64,
-    /// With `framed`: the number of the first message of a new recording (default 0, at most 2^62).
-    pub first_sequence: u64,
-    /// With `framed`: the longest message, in bytes (default 64 MiB, at most 1 GiB).
-    pub longest: u64,
-    /// `WF_FLOOR_...`
-    pub floor: u32,
-    /// 1: messages, each with a number, a time and checksums, in framed files (`wf_segments_write_frame`);
-    /// 0 (default): plain bytes (`wf_segments_write`).
-    pub framed: u32,
-    /// 1: the CRC32C of each file is computed as it is written, not in a push, and told when it is closed;
-    /// 0 (default): it is not.
-    pub checksum: u32,
-    /// 1: other processes may follow the recording while it is written (the crate's `follow`; Linux);
-    /// 0 (default): they may not.
-    pub followed: u32,
-    /// Is told of every segment; null (default): nobody is.
-    pub on_segment: wf_on_segment,
-    /// What `on_segment` gets. It is used on another thread, until the recording is closed.
-    pub context: *mut c_void,
-    /// 1: the oldest segment that has to go, by `keep_bytes`, `keep_count`, `keep_ms` or
-    /// `wf_segments_truncate_front`, becomes the next one, unless somebody has it open: its blocks are there, so that fences cost less. With `framed`, on
-    /// Linux; until then it is kept, one more than was said. 0 (default): it goes.
-    pub recycle: u32,
-    /// 0.
-    pub unused: u32,
-}
-
-// Without padding, or what a caller does not know could not be told from it.
-const _: () = assert!(
-    size_of::<wf_segments_options>()
-        == size_of::<[u64; 10]>() + size_of::<[u32; 6]>() + size_of::<[*mut c_void; 2]>()
-);
-const _: () = assert!(
-    size_of::<wf_segment_event>()
-        == size_of::<[u64; 14]>() + size_of::<[u32; 4]>() + size_of::<[*mut c_void; 2]>()
-);
-
-impl Default for wf_segments_options {
-    fn default() -> Self {
-        Self {
-            size: size_of::<Self>() as u64,
-            segment_bytes: 0,
-            every_ms: 0,
-            frame_bytes: 0,
-            keep_bytes: 0,
-            keep_count: 0,
-            keep_ms: 0,
-            min_free: 0,
-            first_sequence: 0,
-            longest: 64 << 20,
-            floor: WF_FLOOR_STOP,
-            framed: 0,
-            checksum: 0,
-            followed: 0,
-            on_segment: None,
-            context: std::ptr::null_mut(),
-            recycle: 0,
-            unused: 0,
-        }
-    }
-}
-
 /// Sets every option that the caller knows to its default. `size`: `sizeof` of the caller's
 /// `wf_segments_options`; nothing behind it is touched. Call it before anything else is done with one.
 ///
@@ -220,170 +68,6 @@ pub unsafe extern "C" fn wf_segments_options_init(
 ) -> wf_status {
     // SAFETY: the caller's promise.
     unsafe { sized::init(options, size) }
-}
-
-// SAFETY: numbers and pointers, the size first; without padding, see above.
-unsafe impl sized::Options for wf_segments_options {
-    const WRONG_SIZE: &'static str =
-        "wf_segments_options.size is wrong: set it with wf_segments_options_init";
-    const UNKNOWN: &'static str =
-        "wf_segments_options asks for something that this version does not know";
-}
-
-impl wf_segments_options {
-    /// The options of the crate; the sentence says what can't be.
-    fn read(&self, pattern: &Path, each: &wf_options) -> Result<Options, wf_status> {
-        if each.mode != WF_CREATE {
-            return Err(invalid("each segment is a new file: leave wf_options.mode at WF_CREATE"));
-        }
-        if [self.framed, self.checksum, self.followed, self.recycle].iter().any(|it| *it > 1) {
-            return Err(invalid(
-                "framed, checksum, followed or recycle of wf_segments_options is neither 0 nor 1",
-            ));
-        }
-        if self.unused != 0 {
-            return Err(invalid("wf_segments_options.unused is not 0"));
-        }
-        let floor = match self.floor {
-            WF_FLOOR_STOP => Floor::Stop,
-            WF_FLOOR_DELETE_OLDEST => Floor::DeleteOldest,
-            WF_FLOOR_WAIT => Floor::Wait,
-            _ => return Err(invalid("wf_segments_options.floor is none of WF_FLOOR_...")),
-        };
-        let below = each.read()?.checksum(self.checksum == 1).followed(self.followed == 1);
-        let mut options = Options::new(pattern).below(below).recycle(self.recycle == 1);
-        let set = |options: Options, value: u64, set: fn(Options, u64) -> Options| {
-            if value > 0 { set(options, value) } else { options }
-        };
-        let milliseconds = Duration::from_millis;
-        options = set(options, self.segment_bytes, Options::size);
-        options = set(options, self.frame_bytes, Options::frame_bytes);
-        options = set(options, self.keep_bytes, Options::keep_bytes);
-        options = set(options, self.keep_count, Options::keep_count);
-        if let Some(every) = unless_zero(self.every_ms) {
-            options = options.every(milliseconds(every));
-        }
-        if let Some(time) = unless_zero(self.keep_ms) {
-            options = options.keep_for(milliseconds(time));
-        }
-        if let Some(bytes) = unless_zero(self.min_free) {
-            options = options.min_free(bytes, floor);
-        }
-        Ok(match self.on_segment {
-            Some(tell) => {
-                let context = Context(self.context);
-                options.on_event(move |event| tell_of(&event, tell, &context))
-            }
-            None => options,
-        })
-    }
-
-    fn framed(&self, options: Options) -> Result<framed::Options, wf_status> {
-        let longest = usize::try_from(self.longest)
-            .map_err(|_| invalid("wf_segments_options.longest is too large"))?;
-        Ok(framed::Options::from(options).first_sequence(self.first_sequence).longest(longest))
-    }
-}
-
-/// What a C program gets back.
-struct Context(*mut c_void);
-
-// SAFETY: the caller of `wf_segments_open` has promised that its function may be given it on another thread.
-unsafe impl Send for Context {}
-
-type Tell = unsafe extern "C" fn(context: *mut c_void, event: *const wf_segment_event);
-
-const NOTHING: wf_segment_event = wf_segment_event {
-    size: size_of::<wf_segment_event>() as u64,
-    sequence: 0,
-    position: 0,
-    bytes: 0,
-    file_len: 0,
-    began: 0,
-    ended: 0,
-    lost_bytes: 0,
-    frames: 0,
-    first_sequence: 0,
-    next_sequence: 0,
-    missing: 0,
-    first_time: 0,
-    last_time: 0,
-    kind: 0,
-    has_checksum: 0,
-    checksum: 0,
-    unused: 0,
-    path: std::ptr::null(),
-    sentence: std::ptr::null(),
-};
-
-/// On the keeper's thread.
-fn tell_of(event: &Event, tell: Tell, context: &Context) {
-    let (event, text) = match event {
-        Event::Closed(closed) => (of_closed(closed), text_of_path(&closed.segment.path)),
-        Event::Removed(segment) => {
-            let (kind, sequence) = (WF_SEGMENT_REMOVED, segment.sequence);
-            (wf_segment_event { kind, sequence, ..NOTHING }, text_of_path(&segment.path))
-        }
-        Event::NotRemoved(error) => {
-            let kind = WF_SEGMENT_NOT_REMOVED;
-            (wf_segment_event { kind, ..NOTHING }, error.to_string().into_bytes())
-        }
-        Event::NotReady(error) => {
-            let kind = WF_SEGMENT_NOT_READY;
-            (wf_segment_event { kind, ..NOTHING }, error.to_string().into_bytes())
-        }
-        _ => return, // of a later version
-    };
-    let text = CString::new(text).unwrap_or_default(); // no path, and no sentence, has a zero
-    let event = match event.kind {
-        WF_SEGMENT_CLOSED | WF_SEGMENT_REMOVED => wf_segment_event { path: text.as_ptr(), ..event },
-        _ => wf_segment_event { sentence: text.as_ptr(), ..event },
-    };
-    // SAFETY: the caller's promise; event and text live until it returns.
-    unsafe { tell(context.0, &event) };
-}
-
-fn of_closed(closed: &Closed) -> wf_segment_event {
-    let event = wf_segment_event {
-        kind: WF_SEGMENT_CLOSED,
-        sequence: closed.segment.sequence,
-        position: closed.position,
-        bytes: closed.bytes,
-        file_len: closed.summary.file_len.unwrap_or(0),
-        began: nanoseconds(closed.began),
-        ended: nanoseconds(closed.ended),
-        lost_bytes: closed.summary.stats.overrun_bytes,
-        has_checksum: closed.summary.checksum.is_some().into(),
-        checksum: closed.summary.checksum.unwrap_or(0),
-        ..NOTHING
-    };
-    match closed.frames {
-        Some(framed) => wf_segment_event {
-            frames: framed.frames,
-            first_sequence: framed.first_sequence,
-            next_sequence: framed.next_sequence,
-            missing: framed.missing,
-            first_time: framed.first_time,
-            last_time: framed.last_time,
-            ..event
-        },
-        None => event,
-    }
-}
-
-fn nanoseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(unix)]
-fn text_of_path(path: &Path) -> Vec<u8> {
-    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()
-}
-
-#[cfg(not(unix))]
-fn text_of_path(path: &Path) -> Vec<u8> {
-    path.to_string_lossy().into_owned().into_bytes()
 }
 
 /// Begins a recording in many files, of which the oldest may go, and puts its number to `*segments` (0 if
