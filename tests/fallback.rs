@@ -114,6 +114,12 @@ fn io_uring_asked_for_is_used() {
     }
     let off = Options::new().direct(Direct::Off).create(directory.path().join("take")).unwrap();
     assert!(!off.is_direct() && off.fallbacks().is_empty());
+    // Whoever follows it reads it from the page cache.
+    for (direct, is_direct) in [(Direct::Auto, false), (Direct::On, true)] {
+        let options = Options::new().followed(true).direct(direct);
+        let followed = options.create(directory.path().join("followed")).unwrap();
+        assert_eq!(followed.is_direct(), is_direct);
+    }
 }
 
 /// Some kernels take direct I/O on tmpfs and some don't; either way it is said, and the label

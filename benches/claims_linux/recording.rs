@@ -73,7 +73,7 @@ fn writes(path: &Path, (every, direct): (u64, Direct), is_read: bool) -> f64 {
 
 fn followed(scratch: &Scratch) -> Vec<Row> {
     let path = scratch.path("followed");
-    let ways = [(1, Direct::Auto), (256, Direct::Auto), (1, Direct::Off), (256, Direct::Off)];
+    let ways = [(1, Direct::Auto), (256, Direct::Auto), (1, Direct::On), (256, Direct::On)];
     let mut arms = Arms::new(2 * ways.len());
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..ROUNDS {
@@ -91,8 +91,8 @@ fn followed(scratch: &Scratch) -> Vec<Row> {
     vec![
         versus("4k", 0, "flushed each 4 KiB"),
         versus("1m", 2, "flushed each 1 MiB"),
-        versus("4k.page_cache", 4, "the same each 4 KiB, page cache"),
-        versus("1m.page_cache", 6, "the same each 1 MiB, page cache"),
+        versus("4k.direct", 4, "each 4 KiB, direct I/O"),
+        versus("1m.direct", 6, "each 1 MiB, direct I/O"),
     ]
 }
 

@@ -527,9 +527,10 @@ impl OpenFile {
     /// Whether to try direct I/O, whose padding nobody could tell from data if the writer were killed
     /// and the file bore no mark. Sets the mark, or takes an old one away that means nothing now.
     fn may_go_direct(&mut self, options: &Options) -> Result<bool, Error> {
-        // Never measured on a real Windows machine: there only for those who ask.
+        // Never measured on a real Windows machine: there only for those who ask. Followers would read from
+        // the disk what bypasses the page cache.
         let direct = match options.direct {
-            Direct::Auto => !cfg!(windows),
+            Direct::Auto => !cfg!(windows) && !options.followed,
             direct => direct == Direct::On,
         };
         let mark = match self.goes_ahead(options) {
