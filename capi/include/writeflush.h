@@ -112,7 +112,8 @@
 #define WF_BACKEND_OVERLAPPED 3
 
 /*
- Bypass the page cache where that works.
+ Bypass the page cache where that works, and nobody is to follow the recording
+ (`wf_segments_options.followed`).
  */
 #define WF_DIRECT_AUTO 0
 

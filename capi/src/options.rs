@@ -31,7 +31,8 @@ pub const WF_BACKEND_SYNC: u32 = 2;
 /// Windows overlapped I/O, or an error. Run under Wine only, never on a real Windows machine.
 pub const WF_BACKEND_OVERLAPPED: u32 = 3;
 
-/// Bypass the page cache where that works.
+/// Bypass the page cache where that works, and nobody is to follow the recording
+/// (`wf_segments_options.followed`).
 pub const WF_DIRECT_AUTO: u32 = 0;
 /// Bypass it, or an error.
 pub const WF_DIRECT_ON: u32 = 1;

@@ -220,7 +220,7 @@ impl Reader<File> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(|error| Error::io("open", Some(path), error))?,
         };
-        let own = identity(file.metadata());
+        let opened = identity(file.metadata());
         let mut scanner = Scanner::new(Seekable { inner: file, at: None })?;
         let head = Head::decode(scanner.bytes(0, HEAD).map_err(|error| error.of(path))?);
         let (head, generation, due) = match (head, goes_on) {
@@ -238,7 +238,7 @@ impl Reader<File> {
         // It gets its new name before it gets a frame: what has both was renamed by somebody else.
         if head.is_some_and(|head| head.is_of_another(segment.sequence)) {
             let has_frames = matches!(scanner.look(HEAD as u64)?, Look::Frame(_));
-            if !has_frames || own != identity(std::fs::metadata(path)) {
+            if !has_frames || opened != identity(std::fs::metadata(path)) {
                 return Ok(None);
             }
         }
