@@ -599,18 +599,12 @@ fn a_recording_survives_being_killed_again_and_again() {
     let folder = folder.path();
     let mut known = Vec::new();
     for turn in 0..kills {
-        let output = common::run_child(NAME, &format!("{turn} {}", folder.display()), |_| {});
-        use std::os::unix::process::ExitStatusExt;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.signal(), Some(9), "{turn}: {said}");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let told = |line: &str| -> Option<std::ops::Range<u64>> {
+        let said = take::last_words(NAME, &format!("{turn} {}", folder.display()));
+        let told = |line: &String| -> Option<std::ops::Range<u64>> {
             let (first, next) = line.strip_prefix("written ")?.trim().split_once(' ')?;
             Some(first.parse().ok()?..next.parse().ok()?)
         };
-        // The last line may be cut off.
-        let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        known.extend(whole.lines().filter_map(told).next_back().into_iter().flatten());
+        known.extend(said.iter().filter_map(told).next_back().into_iter().flatten());
         // The kernel may still have its files in use for a moment, as if it lived.
         until(|| numbers(&items(&pattern(folder)).0).last() >= known.last());
         has_all(&items(&pattern(folder)).0, &known, turn);

@@ -11,7 +11,6 @@ mod take;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -337,18 +336,13 @@ fn a_recording_that_recycles_survives_being_killed_again_and_again() {
     let folder = folder.path();
     let (mut written, mut recycled) = (0, 0);
     for turn in 0..kills {
-        let output = common::run_child(NAME, &format!("{turn} {}", folder.display()), |_| {});
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.signal(), Some(9), "{turn}: {said}");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let told = |line: &str| -> Option<(u64, u64)> {
+        let said = take::last_words(NAME, &format!("{turn} {}", folder.display()));
+        let told = |line: &String| -> Option<(u64, u64)> {
             let (next, recycled) =
                 line.strip_prefix("written ")?.trim().split_once(" recycled ")?;
             Some((next.parse().ok()?, recycled.parse().ok()?))
         };
-        // The last line may be cut off.
-        let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        if let Some((next, times)) = whole.lines().filter_map(told).next_back() {
+        if let Some((next, times)) = said.iter().filter_map(told).next_back() {
             (written, recycled) = (next, recycled + times);
         }
         // The kernel may still have its files in use for a moment, as if it lived.

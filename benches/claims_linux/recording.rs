@@ -99,8 +99,8 @@ fn followed(scratch: &Scratch) -> Vec<Row> {
 // ---- segments that are made of older ones -------------------------------------------------------------
 
 const SEGMENT: u64 = 1 << 20;
-/// A frame of 4 KiB.
-const PAYLOAD: [u8; (4 << 10) - 40] = [7; (4 << 10) - 40];
+/// Its frame is a record long.
+const PAYLOAD: [u8; RECORD - 40] = [7; RECORD - 40];
 
 /// A recording of messages in segments, of which two are kept.
 fn in_segments(pattern: &Path, recycle: bool) -> segments::Writer {
@@ -120,7 +120,7 @@ fn commit(writer: &mut segments::Writer) {
 
 /// As many commits as some segments take, rotations among them.
 fn recycled(scratch: &Scratch) -> Vec<Row> {
-    const COMMITS: usize = 2 * (SEGMENT as usize / 4096);
+    const COMMITS: usize = 2 * (SEGMENT as usize / RECORD);
     let folders = ["new", "recycled"].map(|name| scratch.path(name));
     let mut writers = folders.clone().map(|folder| {
         std::fs::create_dir(&folder).expect("a folder");

@@ -534,10 +534,7 @@ fn open_mode(options: &Options, path: &Path, mode: OpenMode) -> io::Result<(File
     let mut tries = 0..16;
     let may_come = !matches!(mode, OpenMode::Overwrite | OpenMode::Recycle);
     loop {
-        let made = match may_come {
-            false => None,
-            true => Some(entry.open(Wanted::New, options.mode)),
-        };
+        let made = may_come.then(|| entry.open(Wanted::New, options.mode));
         let found = match made {
             Some(Ok(file)) => return Ok((file, entry, true)),
             Some(Err(error))

@@ -45,6 +45,18 @@ pub fn items(pattern: &Path) -> (Vec<Item>, Option<End>) {
     (items, reader.end())
 }
 
+/// What a recorder has said that killed itself, by whole lines: the last may be cut off.
+#[cfg(target_os = "linux")]
+pub fn last_words(name: &str, task: &str) -> Vec<String> {
+    use std::os::unix::process::ExitStatusExt;
+    let output = crate::common::run_child(name, task, |_| {});
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(9), "{task}: {said}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(str::to_owned).collect()
+}
+
 /// The numbers of the frames, whose payloads are right.
 pub fn numbers(items: &[Item]) -> Vec<u64> {
     let number = |item: &Item| match item {

@@ -7,7 +7,8 @@ use crate::medium::{FileSystem, Mount};
 use crate::scenario::{Ending, Face, Folder, Mode, Opener, Renamed, Scenario, Space, State, Way};
 
 /// Each way to write meets one. `None`: the simulated computer alone sees it (a flush of a new file
-/// takes its name along on all three file systems, and what is in it; what a killed process leaves is no power cut).
+/// takes its name along on all three file systems, and what is in it; what a killed process leaves
+/// is no power cut).
 pub(super) fn met_by(canary: Canary) -> Option<Meeting> {
     use Meeting::{Cuts, Fault};
     match canary {
