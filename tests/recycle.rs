@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex};
 
 use common::{Config, Mount, directory, each_config, fill_up, has_own_mounts, until};
 use take::{file, files, gaps, items, message, numbers, pattern, rotate, write};
-use writeflush::frames::segments::{Item, Options, Writer};
+use writeflush::follow::Watermark;
+use writeflush::frames::segments::{Follower, Item, Options, Writer};
 use writeflush::frames::{self, End};
 use writeflush::segments::{self, Event, Floor};
 
@@ -267,6 +268,12 @@ fn a_recycled_segment_that_was_renamed_is_read() {
     assert_eq!(numbers(&items(&pattern(folder)).0), (40..50).collect::<Vec<_>>());
     fs::rename(&segments[1].path, file(folder, 77)).unwrap();
     assert_eq!(numbers(&items(&pattern(folder)).0), (40..50).collect::<Vec<_>>());
+    let mut follower = Follower::open(pattern(folder), Watermark::Durable).unwrap();
+    let mut followed = Vec::new();
+    while let Some(item) = follower.read().unwrap() {
+        followed.push(item);
+    }
+    assert_eq!(numbers(&followed), (40..50).collect::<Vec<_>>());
 }
 
 /// A file that has lost its head is read as what it is now.

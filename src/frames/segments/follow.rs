@@ -238,9 +238,6 @@ impl Follower {
         }
         self.after = Some(segment.sequence);
         let Found::Open(open) = found else { return Ok(Some(None)) };
-        if open.head().is_some_and(|head| head.is_of_another(segment.sequence)) {
-            return Ok(Some(None)); // it has become another one meanwhile
-        }
         let generation = self.chain.recording(open.head());
         let origin = open.head().map(|head| head.origin).filter(|_| self.from == 0);
         let anew = self.chain.begins(segment.sequence, generation, origin);
@@ -255,7 +252,11 @@ impl Follower {
             let nobody = match frames::Follower::open_by(path, self.watermark, by) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => error,
                 follower => {
-                    let live = |it| Found::Open(Open::Live(Box::new(it)));
+                    let live = |it: frames::Follower| match it.reader.head() {
+                        // It became another one before it was open.
+                        Some(head) if head.is_of_another(segment.sequence) => Found::Nothing,
+                        _ => Found::Open(Open::Live(Box::new(it))),
+                    };
                     return follower.map(|it| it.map_or(Found::NotYet, live));
                 }
             };
