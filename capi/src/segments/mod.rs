@@ -254,8 +254,9 @@ pub unsafe extern "C" fn wf_segments_write(
     len: usize,
     position: *mut u64,
 ) -> wf_status {
+    let write = |producer: &mut Producer, bytes: &[u8]| raw(producer)?.write(bytes).map(of_bytes);
     // SAFETY: the caller's promise.
-    unsafe { push(segments, bytes, len, position, |writer, bytes| writer.write(bytes)) }
+    unsafe { push(segments, bytes, len, position, write) }
 }
 
 /// As `wf_segments_write`, but never waits: `WF_FULL`, and nothing was taken. No lock, no allocation; a
@@ -270,20 +271,26 @@ pub unsafe extern "C" fn wf_segments_try_write(
     len: usize,
     position: *mut u64,
 ) -> wf_status {
-    let write =
-        |writer: &mut segments::Writer, bytes: &[u8]| writer.try_write(bytes).map(Push::Accepted);
+    let write = |producer: &mut Producer, bytes: &[u8]| {
+        raw(producer)?.try_write(bytes).map(Push::Accepted).map(of_bytes)
+    };
     // SAFETY: the caller's promise.
     unsafe { push(segments, bytes, len, position, write) }
 }
 
+/// What is told of a push: where it went, or which one it was, and how.
+type Told = (Option<u64>, wf_status);
+
+/// Puts what is told to `*told` (null: nobody wants it).
+///
 /// # Safety
 /// As `wf_segments_write`.
 unsafe fn push(
     segments: wf_segments,
     bytes: *const c_void,
     len: usize,
-    position: *mut u64,
-    write: impl FnOnce(&mut segments::Writer, &[u8]) -> Result<Push, Error>,
+    told: *mut u64,
+    write: impl FnOnce(&mut Producer, &[u8]) -> Result<Told, Error>,
 ) -> wf_status {
     // SAFETY: the caller's promise.
     let bytes = match unsafe { slice(bytes, len) } {
@@ -291,15 +298,27 @@ unsafe fn push(
         Err(status) => return status,
     };
     produce(segments, |producer| {
-        Ok(match write(raw(producer)?, bytes)? {
-            Push::Accepted(at) => {
-                // SAFETY: the caller's promise.
-                unsafe { put(position, at) };
-                WF_OK
-            }
-            Push::Lost(_) => WF_LOST,
-        })
+        let (number, status) = write(producer, bytes)?;
+        if let Some(number) = number {
+            // SAFETY: the caller's promise.
+            unsafe { put(told, number) };
+        }
+        Ok(status)
     })
+}
+
+fn of_bytes(push: Push) -> Told {
+    match push {
+        Push::Accepted(at) => (Some(at), WF_OK),
+        Push::Lost(_) => (None, WF_LOST),
+    }
+}
+
+fn of_message(push: frames::Push) -> Told {
+    match push {
+        frames::Push::Accepted(placed) => (Some(placed.sequence), WF_OK),
+        frames::Push::Lost { sequence } => (Some(sequence), WF_LOST),
+    }
 }
 
 /// Writes a message, copied, or does what the policy `on_full` says when its frame has no room. Puts its
@@ -319,9 +338,11 @@ pub unsafe extern "C" fn wf_segments_write_frame(
     len: usize,
     sequence: *mut u64,
 ) -> wf_status {
-    let write = |writer: &mut framed::Writer, bytes: &[u8]| writer.write(time, bytes);
+    let write = |producer: &mut Producer, bytes: &[u8]| {
+        of_frames(producer)?.write(time, bytes).map(of_message)
+    };
     // SAFETY: the caller's promise.
-    unsafe { push_frame(segments, bytes, len, sequence, write) }
+    unsafe { push(segments, bytes, len, sequence, write) }
 }
 
 /// As `wf_segments_write_frame`, but never waits, as `wf_segments_try_write`: with `WF_FULL` nothing was
@@ -337,36 +358,11 @@ pub unsafe extern "C" fn wf_segments_try_write_frame(
     len: usize,
     sequence: *mut u64,
 ) -> wf_status {
-    let write = |writer: &mut framed::Writer, bytes: &[u8]| {
-        writer.try_write(time, bytes).map(frames::Push::Accepted)
+    let write = |producer: &mut Producer, bytes: &[u8]| {
+        of_frames(producer)?.try_write(time, bytes).map(frames::Push::Accepted).map(of_message)
     };
     // SAFETY: the caller's promise.
-    unsafe { push_frame(segments, bytes, len, sequence, write) }
-}
-
-/// # Safety
-/// As `wf_segments_write_frame`.
-unsafe fn push_frame(
-    segments: wf_segments,
-    bytes: *const c_void,
-    len: usize,
-    sequence: *mut u64,
-    write: impl FnOnce(&mut framed::Writer, &[u8]) -> Result<frames::Push, Error>,
-) -> wf_status {
-    // SAFETY: the caller's promise.
-    let bytes = match unsafe { slice(bytes, len) } {
-        Ok(bytes) => bytes,
-        Err(status) => return status,
-    };
-    produce(segments, |producer| {
-        let (number, status) = match write(of_frames(producer)?, bytes)? {
-            frames::Push::Accepted(placed) => (placed.sequence, WF_OK),
-            frames::Push::Lost { sequence } => (sequence, WF_LOST),
-        };
-        // SAFETY: the caller's promise.
-        unsafe { put(sequence, number) };
-        Ok(status)
-    })
+    unsafe { push(segments, bytes, len, sequence, write) }
 }
 
 /// Records that the source lost so many bytes (with `framed`: messages, whose numbers are used up) before
