@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::buffers::Memory;
+use crate::buffers::{Memory, Pool};
 use crate::driver::Every;
 use crate::error::Error;
 use crate::file::{MAX_BLOCK, OpenMode, Share};
@@ -247,6 +247,8 @@ pub struct Options {
     pub(crate) thread_setup: ThreadSetup,
     /// That others share; `None`: one of its own.
     pub(crate) driver: Option<Driver>,
+    /// Of memory that has served.
+    pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) host: Arc<dyn Host>,
 }
 
@@ -280,6 +282,7 @@ impl Default for Options {
             memory_limit: 1 << 30,
             thread_setup: ThreadSetup::default(),
             driver: None,
+            pool: None,
             host: Arc::new(System),
         }
     }

@@ -5,6 +5,7 @@ mod flush;
 mod memory;
 mod push;
 mod recording;
+mod rotation;
 mod throughput;
 
 use std::path::PathBuf;
@@ -54,13 +55,14 @@ pub fn main() {
     let asked: Vec<String> =
         arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     let mut rows = Vec::new();
-    let claims: [(&str, Claim); 6] = [
+    let claims: [(&str, Claim); 7] = [
         ("memory", memory::run), // first: what earlier claims freed would hide it
         ("flush", flush::run),
         ("throughput", throughput::run),
         ("push", push::run),
         ("commit", commit::run),
         ("recording", recording::run),
+        ("rotation", rotation::run),
     ];
     let scratch = tempfile::tempdir_in(scratch_dir()).map(Scratch).expect("a scratch folder");
     println!("{:<66} {:<34} bar", "claim", "figure [95 % interval]");

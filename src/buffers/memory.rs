@@ -3,8 +3,11 @@
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
+use super::Pool;
 use crate::survive::RingFile;
+use crate::sync::{AtomicBool, Ordering};
 
 /// A piece of [`Memory`] that the kernel is asked to read or fill.
 ///
@@ -66,9 +69,100 @@ pub(crate) struct Memory {
 /// Whose the bytes are.
 #[derive(Debug)]
 enum Store {
-    Heap(Layout),
+    Heap(Heap),
     /// A file that outlives the process.
     File(RingFile),
+}
+
+#[derive(Debug)]
+struct Heap {
+    /// Until the drop.
+    allocation: Option<Allocation>,
+    /// Where it goes when the stream is over, if there is one and it has place.
+    pool: Option<Arc<Pool>>,
+    has_place: AtomicBool,
+}
+
+/// Aligned memory of the process, every page of it there. It goes back to the system when dropped.
+#[derive(Debug)]
+pub(super) struct Allocation {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: an address and its layout; whoever touches the bytes says why he may.
+unsafe impl Send for Allocation {}
+// SAFETY: as above.
+unsafe impl Sync for Allocation {}
+
+impl Allocation {
+    /// Touches every page, so that no push takes a page fault. `None` when the system has not got the
+    /// memory.
+    fn new(layout: Layout, sizes: Sizes) -> Option<Self> {
+        // SAFETY: the layout's size is not zero (the bounces are in it).
+        let base = NonNull::new(unsafe { alloc(layout) })?;
+        let new = Self { base, layout };
+        new.prefer_huge_pages(sizes.capacity); // before the first touch decides
+        new.keep_out_of_children();
+        // SAFETY: the whole allocation, which nobody else knows yet.
+        unsafe { base.as_ptr().write_bytes(0, layout.size()) };
+        Some(new)
+    }
+
+    pub(super) fn is_of(&self, layout: Layout) -> bool {
+        self.layout == layout
+    }
+
+    /// A push walks through the whole ring, so with small pages every sixteenth record of 256
+    /// bytes finds its page in no translation cache. A wish: the system may decline.
+    #[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+    fn prefer_huge_pages(&self, capacity: usize) {
+        #[cfg(target_os = "linux")]
+        if capacity >= Memory::HUGE {
+            let len = capacity - capacity % Memory::HUGE;
+            // SAFETY: whole pages of our own allocation, aligned by its layout.
+            unsafe { libc::madvise(self.base.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+        }
+    }
+
+    /// Says something of the whole pages of the allocation: what is lost, or what a child finds.
+    #[cfg(unix)]
+    fn advise(&self, advice: i32) -> bool {
+        // SAFETY: asks for a number.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
+        let from = (self.base.as_ptr() as usize).next_multiple_of(page);
+        let end = self.base.as_ptr() as usize + self.layout.size();
+        let to = end - end % page;
+        // SAFETY: whole pages of our own allocation.
+        from >= to || unsafe { libc::madvise(from as *mut _, to - from, advice) } == 0
+    }
+
+    /// A child has no use for the ring, and `fork` copies every page that io_uring has pinned:
+    /// seconds for 512 MiB (ARCHITECTURE.md). Memory that is wiped instead costs a fork nothing
+    /// (dup_mmap in Linux), and what a child still does with a grant ends in zeros of its own; memory
+    /// that was not there (`MADV_DONTFORK`) would end the child.
+    fn keep_out_of_children(&self) {
+        #[cfg(target_os = "linux")]
+        self.advise(libc::MADV_WIPEONFORK); // a wish: from Linux 4.14 on
+    }
+
+    /// Whoever gets the memory next has to find it in his children.
+    fn give_to_children(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return self.advise(libc::MADV_KEEPONFORK) || !self.advise(libc::MADV_WIPEONFORK);
+        #[cfg(not(target_os = "linux"))]
+        true
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if !self.give_to_children() {
+            return; // leaked rather than handed on as it is
+        }
+        // SAFETY: allocated with this layout; the driver has no operation in flight any more.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+    }
 }
 
 /// How much of what there is.
@@ -118,19 +212,21 @@ impl Memory {
         overhang: usize,
         align: usize,
     ) -> Option<Self> {
-        let Sizes { buffer, capacity, overhang, total, align } =
-            Sizes::new(buffer, buffers, overhang, align)?;
+        Self::on_heap(Sizes::new(buffer, buffers, overhang, align)?, None)
+    }
+
+    /// From the pool, if that has one of these sizes and there is a pool; with the bytes of its last
+    /// stream then. `None` when the system has not got the memory.
+    pub(crate) fn on_heap(sizes: Sizes, pool: Option<&Arc<Pool>>) -> Option<Self> {
+        let Sizes { buffer, capacity, overhang, total, align } = sizes;
         let whole = if capacity >= Self::HUGE { Self::HUGE } else { align };
         let layout = Layout::from_size_align(total, whole).ok()?;
-        // SAFETY: the layout's size is not zero (the bounces are in it).
-        let base = NonNull::new(unsafe { alloc(layout) })?;
-        let memory = Self { base, store: Store::Heap(layout), buffer, capacity, overhang };
-        memory.prefer_huge_pages(); // before the first touch decides
-        memory.keep_out_of_children();
-        // Every page is there from now on, so that no push takes a page fault.
-        // SAFETY: the whole allocation, which nobody else knows yet.
-        unsafe { base.as_ptr().write_bytes(0, total) };
-        Some(memory)
+        let warm = pool.and_then(|pool| pool.take(layout));
+        let allocation = warm.or_else(|| Allocation::new(layout, sizes))?;
+        let base = allocation.base;
+        let (allocation, pool) = (Some(allocation), pool.cloned());
+        let store = Store::Heap(Heap { allocation, pool, has_place: AtomicBool::new(false) });
+        Some(Self { base, store, buffer, capacity, overhang })
     }
 
     /// In a file that was made for these sizes.
@@ -147,56 +243,22 @@ impl Memory {
         }
     }
 
-    /// A push walks through the whole ring, so with small pages every sixteenth record of 256
-    /// bytes finds its page in no translation cache. A wish: the system may decline.
-    fn prefer_huge_pages(&self) {
-        #[cfg(target_os = "linux")]
-        if self.capacity >= Self::HUGE {
-            let len = self.capacity - self.capacity % Self::HUGE;
-            // SAFETY: whole pages of our own allocation, aligned by its layout.
-            unsafe { libc::madvise(self.base.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
-        }
-    }
-
     /// The stream is over: its pages go back to the system, though handles may keep the addresses.
     /// Whoever still touches them, as a producer that a failure has met in mid-copy, finds zeros. No
     /// operation may be in flight.
     ///
-    /// Those of a file stay: they are what a recovery needs, until the file goes.
+    /// Those that a pool has place for stay, and go there with the last handle. Those of a file stay,
+    /// too: they are what a recovery needs, until the file goes.
     pub(crate) fn give_pages_back(&self) {
-        #[cfg(unix)]
-        if self.ring_file().is_none() {
-            self.advise(libc::MADV_DONTNEED); // any byte is as good as another by now
+        let Store::Heap(heap) = &self.store else { return };
+        if heap.pool.as_ref().is_some_and(|pool| pool.give_place()) {
+            heap.has_place.store(true, Ordering::Relaxed);
+            return;
         }
-    }
-
-    /// Says something of the whole pages of the allocation: what is lost, or what a child finds.
-    #[cfg(unix)]
-    fn advise(&self, advice: i32) -> bool {
-        // SAFETY: asks for a number.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
-        let from = (self.base.as_ptr() as usize).next_multiple_of(page);
-        let end = self.base.as_ptr() as usize + self.total();
-        let to = end - end % page;
-        // SAFETY: whole pages of our own allocation.
-        from >= to || unsafe { libc::madvise(from as *mut _, to - from, advice) } == 0
-    }
-
-    /// A child has no use for the ring, and `fork` copies every page that io_uring has pinned:
-    /// seconds for 512 MiB (ARCHITECTURE.md). Memory that is wiped instead costs a fork nothing
-    /// (dup_mmap in Linux), and what a child still does with a grant ends in zeros of its own; memory
-    /// that was not there (`MADV_DONTFORK`) would end the child.
-    fn keep_out_of_children(&self) {
-        #[cfg(target_os = "linux")]
-        self.advise(libc::MADV_WIPEONFORK); // a wish: from Linux 4.14 on
-    }
-
-    /// Whoever gets the memory next has to find it in his children.
-    fn give_to_children(&self) -> bool {
-        #[cfg(target_os = "linux")]
-        return self.advise(libc::MADV_KEEPONFORK) || !self.advise(libc::MADV_WIPEONFORK);
-        #[cfg(not(target_os = "linux"))]
-        true
+        #[cfg(unix)]
+        if let Some(allocation) = &heap.allocation {
+            allocation.advise(libc::MADV_DONTNEED); // any byte is as good as another by now
+        }
     }
 
     /// Bytes in the ring: the number of buffers times their size.
@@ -207,7 +269,7 @@ impl Memory {
     /// Bytes allocated in all.
     pub(crate) fn footprint(&self) -> usize {
         match &self.store {
-            Store::Heap(layout) => layout.size(),
+            Store::Heap(_) => self.total(),
             Store::File(file) => file.footprint(),
         }
     }
@@ -361,14 +423,11 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for Heap {
     fn drop(&mut self) {
-        let Store::Heap(layout) = self.store else { return };
-        if !self.give_to_children() {
-            return; // leaked rather than handed on as it is
+        if let (true, Some(pool)) = (self.has_place.load(Ordering::Relaxed), &self.pool) {
+            self.allocation.take().into_iter().for_each(|allocation| pool.put(allocation));
         }
-        // SAFETY: allocated with this layout; the driver has no operation in flight any more.
-        unsafe { dealloc(self.base.as_ptr(), layout) };
     }
 }
 
@@ -424,6 +483,44 @@ mod tests {
         assert_eq!(memory.patch_bounce().index, 3);
     }
 
+    fn of_a_pool(pool: &Arc<Pool>, buffer: usize) -> Memory {
+        Memory::on_heap(Sizes::new(buffer, 2, 0, 1).unwrap(), Some(pool)).unwrap()
+    }
+
+    #[test]
+    fn memory_that_has_served_serves_the_next_stream_and_no_other() {
+        let pool = Arc::new(Pool::default());
+        let memory = of_a_pool(&pool, 4096);
+        // SAFETY: the test is alone.
+        unsafe { memory.copy_in(0, b"before") };
+        let base = memory.base;
+        memory.give_pages_back();
+        assert_ne!(of_a_pool(&pool, 4096).base, base, "a handle is left");
+        drop(memory);
+        assert_ne!(of_a_pool(&pool, 8192).base, base, "others are of another size");
+        let next = of_a_pool(&pool, 4096);
+        assert_eq!((next.base, read(&next, 0, 6)), (base, b"before".into()));
+        drop(next); // without an end: it never came to be
+        assert_eq!(pool.idle(), 0);
+    }
+
+    #[test]
+    fn streams_that_are_over_and_have_handles_keep_the_pages_of_two_at_most() {
+        let pool = Arc::new(Pool::default());
+        let over: Vec<_> = (0..3).map(|_| of_a_pool(&pool, 4096)).collect();
+        for memory in &over {
+            // SAFETY: the test is alone.
+            unsafe { memory.copy_in(0, b"pages") };
+            memory.give_pages_back();
+        }
+        let kept = over.iter().map(|memory| read(memory, 0, 5) == b"pages");
+        assert_eq!(kept.collect::<Vec<_>>(), [true, true, !cfg!(unix)]);
+        let kept: Vec<_> = over.iter().take(2).map(|memory| memory.base).collect();
+        drop(over);
+        let next: Vec<_> = (0..3).map(|_| of_a_pool(&pool, 4096)).collect();
+        assert_eq!(next.iter().filter(|memory| kept.contains(&memory.base)).count(), 2);
+    }
+
     /// What a child finds in the same place when the memory has gone to somebody else.
     #[cfg(target_os = "linux")]
     #[test]
@@ -432,7 +529,7 @@ mod tests {
         drop(std::hint::black_box(vec![1u8; 4 << 20]));
         for _ in 0..5 {
             let memory = Memory::new(4096, 2, 0, 1).unwrap();
-            let Store::Heap(layout) = memory.store else { unreachable!() };
+            let layout = Layout::from_size_align(memory.footprint(), Memory::ALIGN).unwrap();
             drop(memory);
             // SAFETY: a layout that has been allocated before; the child only looks, and leaves.
             unsafe {

@@ -6,10 +6,12 @@
 //! who may touch which positions; [`Memory`] is the bytes.
 
 mod memory;
+mod pool;
 mod sequencer;
 mod zeros;
 
 pub(crate) use memory::{Memory, Region, Sizes};
+pub(crate) use pool::Pool;
 #[cfg_attr(any(not(target_os = "linux"), loom, shuttle), allow(unused_imports))]
 pub(crate) use sequencer::{Ends, Words, expected, position_of};
 pub(crate) use sequencer::{Refused, Sequencer};

@@ -75,11 +75,11 @@ impl Means {
     /// `None`: the system has not got it.
     fn memory(options: &Options, piece: usize, pieces: usize) -> Result<Option<Memory>, Error> {
         let overhang = options.longest_grant();
-        let Some(ring) = &options.ring else {
-            return Ok(Memory::new(piece, pieces, overhang, MAX_BLOCK));
-        };
         let Some(sizes) = Sizes::new(piece, pieces, overhang, MAX_BLOCK) else { return Ok(None) };
-        Ok(Some(Memory::in_file(make(options, ring, sizes)?, sizes)))
+        match &options.ring {
+            Some(ring) => Ok(Some(Memory::in_file(make(options, ring, sizes)?, sizes))),
+            None => Ok(Memory::on_heap(sizes, options.pool.as_ref())),
+        }
     }
 
     /// Whether another backend may take this one's place.

@@ -148,14 +148,29 @@ impl Shared {
         self.ledger.positions(self.cut)
     }
 
+    /// Asks for fences over everything before the position.
+    pub(super) fn ask_durable(&self, position: u64) {
+        ask_of(&self.ledger.before(position));
+    }
+
     /// Waits until everything before the position is durable; `Ok(false)` when the deadline has passed.
     pub(super) fn wait_durable(&self, position: u64, by: Option<Instant>) -> Result<bool, Error> {
-        for live in self.ledger.before(position) {
+        let mut segments = self.ledger.before(position);
+        let newest = segments.pop();
+        let older = ask_of(&segments);
+        if let Some(live) = newest {
             let through = match by {
                 None => live.control.flush().map(Some),
-                Some(by) => {
-                    live.control.flush_timeout(by.saturating_duration_since(Instant::now()))
-                }
+                Some(by) => live.control.flush_timeout(left(by)),
+            };
+            if through?.is_none() {
+                return Ok(false);
+            }
+        }
+        for ticket in older {
+            let through = match by {
+                None => ticket.wait().map(Some),
+                Some(by) => ticket.wait_timeout(left(by)),
             };
             if through?.is_none() {
                 return Ok(false);
@@ -467,6 +482,15 @@ impl Ticket {
     pub fn is_durable(&self) -> Result<bool, Error> {
         Ok(self.below.is_durable()? && self.shared.positions().durable >= self.position)
     }
+}
+
+/// Of all before one is waited for: one behind the other each would cost a flush of the device.
+fn ask_of(segments: &[Arc<Live>]) -> Vec<crate::Ticket> {
+    segments.iter().map(|live| live.control.fence()).collect()
+}
+
+fn left(by: Instant) -> Duration {
+    by.saturating_duration_since(Instant::now())
 }
 
 /// The path of a file in the folder, for errors.

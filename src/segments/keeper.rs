@@ -220,6 +220,7 @@ impl Keeper {
 
     fn take_old(&mut self, now: Instant) {
         if let Some(old) = self.shared.old.take() {
+            drop(old.writer.fence()); // beside the making of the next one, not behind it
             self.closing.push_back(*old);
             self.has_next = false;
             self.since = now;
@@ -647,4 +648,37 @@ fn is_lack_of_space(error: &Error) -> bool {
 
 fn numbers_end() -> Error {
     Error::Options("the numbers of the segments are at their end: record to another folder".into())
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::segments::Options;
+
+    fn turn_until_rest(keeper: &mut Keeper) {
+        while keeper.turn(Instant::now()) == Turn::Again {}
+    }
+
+    #[test]
+    fn the_memory_of_a_closed_segment_serves_the_next_one_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, mut keeper) = Options::new(folder.path().join("{seq}")).begin().unwrap();
+        let pool = keeper.below.pool.clone().unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            let _ = writer.write(b"a record").unwrap();
+            turn_until_rest(&mut keeper);
+            let rotated = writer.rotate().unwrap();
+            turn_until_rest(&mut keeper);
+            let by = Instant::now() + Duration::from_secs(2);
+            while pool.idle() == 0 && Instant::now() < by {
+                std::thread::yield_now(); // the driver lets go of its handle soon
+            }
+            seen.push((rotated, pool.idle()));
+        }
+        // The end first: a writer that is dropped waits for its keeper.
+        writer.end().unwrap();
+        turn_until_rest(&mut keeper);
+        assert_eq!(seen, [(true, 1); 5], "one goes round");
+    }
 }

@@ -92,8 +92,9 @@ impl Options {
 
     /// How each segment is written. All of them share one driver: the one that is given here, or one
     /// that the recording starts, with the backend, drive and thread set-up that are given here. Memory
-    /// is taken for each: up to four segments are open at a time. What is
-    /// [preallocated](crate::Options::preallocate) is so before a segment begins.
+    /// is taken for each: up to four segments are open at a time; that of up to two that are closed is
+    /// kept for the next ones. What is [preallocated](crate::Options::preallocate) is so before a segment
+    /// begins.
     pub fn below(mut self, options: crate::Options) -> Self {
         self.below = options;
         self
@@ -278,6 +279,7 @@ impl Options {
         let (kept, found) = find(&*folder, &path, &pattern).map_err(fail)?;
         let wakes = self.share_a_driver(&shown)?;
         let shared = Arc::new(Shared::new(cut, wakes, found));
+        self.below.pool = Some(Arc::default());
         let (below, rules, hooks) = (self.below, self.rules, self.hooks);
         let mut keeper =
             Keeper::new(shared.clone(), folder, path, pattern, below, rules, hooks, kept);
