@@ -251,10 +251,8 @@ impl Memory {
     /// too: they are what a recovery needs, until the file goes.
     pub(crate) fn give_pages_back(&self) {
         let Store::Heap(heap) = &self.store else { return };
-        if heap.has_place.load(Ordering::Relaxed) {
-            return; // asked before
-        }
-        if heap.pool.as_ref().is_some_and(|pool| pool.give_place()) {
+        let gets_place = || heap.pool.as_ref().is_some_and(|pool| pool.give_place());
+        if heap.has_place.load(Ordering::Relaxed) || gets_place() {
             heap.has_place.store(true, Ordering::Relaxed);
             return;
         }

@@ -148,9 +148,9 @@ impl Shared {
         self.ledger.positions(self.cut)
     }
 
-    /// Asks for fences over everything before the position.
-    pub(super) fn ask_durable(&self, position: u64) {
-        ask_of(&self.ledger.before(position));
+    /// Asks for fences over everything before the position, a segment each.
+    pub(super) fn ask_durable(&self, position: u64) -> Vec<crate::Ticket> {
+        ask_of(&self.ledger.before(position))
     }
 
     /// Waits until everything before the position is durable; `Ok(false)` when the deadline has passed.
@@ -167,7 +167,17 @@ impl Shared {
                 return Ok(false);
             }
         }
-        for ticket in older {
+        self.wait_for(older, position, by)
+    }
+
+    /// Of fences that were [asked for](Self::ask_durable): as [`wait_durable`](Self::wait_durable).
+    pub(super) fn wait_for(
+        &self,
+        fences: Vec<crate::Ticket>,
+        position: u64,
+        by: Option<Instant>,
+    ) -> Result<bool, Error> {
+        for ticket in fences {
             let through = match by {
                 None => ticket.wait().map(Some),
                 Some(by) => ticket.wait_timeout(left(by)),

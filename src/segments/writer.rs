@@ -310,10 +310,10 @@ impl Writer {
 
     fn flush_with(&mut self, bytes: &[u8]) -> Result<u64, Error> {
         let begins = self.begins();
-        self.control.shared.ask_durable(begins);
+        let older = self.control.shared.ask_durable(begins);
         let at = self.open()?.writer.write_flush(bytes)?;
         let shared = &self.control.shared;
-        shared.wait_durable(begins, None)?;
+        shared.wait_for(older, begins, None)?;
         Ok(shared.cut.whole(at.wrapping_add(self.shift)))
     }
 
